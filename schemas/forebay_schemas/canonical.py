@@ -1,0 +1,137 @@
+"""What makes two requests equal: the canonical form of a request, and its digests.
+
+The table in ``docs/equality.md`` is this module in words. Two requests are equal when everything that can change
+the answer is equal; whitespace that carries no meaning, Unicode form, ids and metadata do not count.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from .records import CacheScope, Message, Request
+
+CANONICAL_VERSION = 1
+"""Part of every digest: a change of this form makes old cache entries unreachable, never wrong."""
+
+_FENCE = re.compile(r"(^```.*?^```[^\S\n]*$)", re.MULTILINE | re.DOTALL)
+_INNER_SPACE = re.compile(r"(?<=\S)[^\S\n]+(?=\S)")
+_LINE_END_SPACE = re.compile(r"[^\S\n]+$", re.MULTILINE)
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """The digests of one request, each 32 hex digits.
+
+    Attributes:
+        exact: of the whole canonical form; equal requests share it.
+        context: of all but the last user turn; requests may be compared by meaning only where it is equal.
+            None where the last turn is not the user's.
+        prefix: of the static turns, the breakpoint for prefix caches. None where there are none.
+    """
+
+    exact: str
+    context: str | None
+    prefix: str | None
+
+
+def category_of(request: Request) -> str:
+    """The name under which reuse and routing are configured for a request."""
+    return request.category or request.endpoint or "default"
+
+
+def all_messages(request: Request) -> list[Message]:
+    """The turns as the model sees them: static ones first."""
+    return [*request.static_messages, *request.messages]
+
+
+def question_of(request: Request) -> str | None:
+    """The last turn's canonical text where the user spoke last, else None: what is compared by meaning."""
+    last = request.messages[-1] if request.messages else None
+    return canonical_text(last.content or "") if last and last.role == "user" else None
+
+
+def digests(request: Request) -> Digests:
+    """Compute the digests of a valid request."""
+    messages = [_canonical_message(message) for message in all_messages(request)]
+    context = _context(request)
+    by_meaning = messages[-1][0] == "user"
+    static = messages[: len(request.static_messages) or _leading_system(messages)]
+    return Digests(
+        exact=_digest(["exact", context, messages]),
+        context=_digest(["context", context, messages[:-1]]) if by_meaning else None,
+        prefix=_digest(["prefix", static]) if static else None,
+    )
+
+
+def canonical_text(text: str) -> str:
+    """Normalise what carries no meaning: Unicode form (NFC), line ends, runs of spaces and blank lines.
+
+    Code between fences, and the indentation of later lines, stay as they are.
+    """
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+    parts = _FENCE.split(text)
+    parts[::2] = [_canonical_prose(part) for part in parts[::2]]
+    return "".join(parts).strip()
+
+
+def canonical_json(text: str | None) -> Any:
+    """Parsed JSON text, so that key order and spacing do not count; None stays None."""
+    return None if text is None else json.loads(text)
+
+
+def _canonical_prose(text: str) -> str:
+    return _BLANK_LINES.sub("\n\n", _LINE_END_SPACE.sub("", _INNER_SPACE.sub(" ", text)))
+
+
+def _canonical_message(message: Message) -> list[Any]:
+    return [
+        message.role,
+        canonical_text(message.content) if message.content is not None else None,
+        message.name,
+        canonical_json(message.tool_calls),
+        message.tool_call_id,
+    ]
+
+
+def _context(request: Request) -> list[Any]:
+    scope = request.cache.scope
+    return [
+        CANONICAL_VERSION,
+        scope,
+        None if scope is CacheScope.SHARED else request.tenant,
+        request.user if scope is CacheScope.USER else None,
+        # A category's settings (policy, system prompt addition of its tier) shape the answer, and an entry's
+        # category must be known before it is read so that its epoch comes in the same round trip.
+        category_of(request),
+        request.prompt_version,
+        sorted(set(request.cache.sources)),
+        request.max_tokens,
+        _number(request.temperature),
+        _number(request.top_p),
+        sorted(set(request.stop)),
+        request.seed,
+        canonical_json(request.tools),
+        canonical_json(request.response_format),
+    ]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value) + 0.0  # -0.0 and 0.0 ask for the same
+
+
+def _leading_system(messages: list[list[Any]]) -> int:
+    for count, message in enumerate(messages):
+        if message[0] not in ("system", "developer"):
+            return count
+    return len(messages)
+
+
+def _digest(value: Any) -> str:
+    # JSON with sorted keys is injective over what occurs here (strings, numbers, lists, objects, null), and a
+    # list keeps neighbours apart, so nothing can be moved from one field into the next.
+    data = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(data.encode(), digest_size=16).hexdigest()

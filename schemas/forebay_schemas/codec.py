@@ -1,0 +1,159 @@
+"""Records to bytes and back: Avro, by default in single-object encoding.
+
+A value begins with two marker bytes and the 8-byte fingerprint of the schema that wrote it, so it can be read
+without a registry as long as that schema is in the bundled history (``schemas/avro/<record>.<version>.avsc``).
+With a Schema Registry configured, ``registry.RegistryFraming`` takes the place of ``SingleObjectFraming``.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import fastavro
+import fastavro.schema
+import msgspec
+
+from .errors import ErrorCode, RecordError
+from .records import Control, DeadLetter, Event, Record, Reply, Request, Result, Task
+
+RECORDS: tuple[type[Record], ...] = (Request, Task, Result, Reply, DeadLetter, Control, Event)
+"""Every record that crosses a topic as a value of its own."""
+
+R = TypeVar("R", bound=Record)
+
+_MARKER = b"\xc3\x01"
+_FINGERPRINT_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One version of one record's schema."""
+
+    record: str
+    version: int
+    parsed: Any
+    fingerprint: bytes
+
+
+class Framing(Protocol):
+    """How a value says which schema wrote it."""
+
+    def header(self, schema: Schema) -> bytes:
+        """The bytes before the Avro body."""
+        ...
+
+    def writer_schema(self, data: bytes, record: str) -> tuple[Any, int]:
+        """The parsed schema that wrote ``data``, and where its body begins.
+
+        Raises:
+            RecordError: ``not_avro`` or ``unknown_schema``.
+        """
+        ...
+
+
+class SingleObjectFraming:
+    """Avro's single-object encoding: marker, fingerprint, body."""
+
+    def header(self, schema: Schema) -> bytes:
+        return _MARKER + schema.fingerprint
+
+    def writer_schema(self, data: bytes, record: str) -> tuple[Any, int]:
+        start = len(_MARKER) + _FINGERPRINT_BYTES
+        if not data.startswith(_MARKER) or len(data) < start:
+            raise RecordError(
+                ErrorCode.NOT_AVRO,
+                f"the value of {len(data)} bytes does not begin with Avro's single-object marker c301 and a fingerprint;"
+                f" encode it as schemas/avro/{record.lower()}.*.avsc says",
+            )
+        fingerprint = data[len(_MARKER) : start]
+        schema = _by_fingerprint(record).get(fingerprint)
+        if schema is None:
+            raise RecordError(
+                ErrorCode.UNKNOWN_SCHEMA,
+                f"no version of {record} has the fingerprint {fingerprint.hex()};"
+                " use a schema of schemas/avro, or update this side first",
+            )
+        return schema.parsed, start
+
+
+class Codec:
+    """Encodes and decodes records under one framing. Stateless and safe to share between threads."""
+
+    def __init__(self, framing: Framing | None = None) -> None:
+        self._framing = framing or SingleObjectFraming()
+
+    def encode(self, record: Record) -> bytes:
+        """Encode a record with the newest version of its schema.
+
+        Raises:
+            RecordError: a field holds what its type does not allow (a lone surrogate, a number out of range).
+        """
+        schema = newest(type(record).__name__)
+        out = io.BytesIO()
+        out.write(self._framing.header(schema))
+        try:
+            fastavro.schemaless_writer(out, schema.parsed, msgspec.to_builtins(record, builtin_types=(bytes,)))
+        except (ValueError, TypeError, OverflowError, AttributeError) as error:
+            raise RecordError(ErrorCode.INVALID_REQUEST, f"{schema.record} cannot be encoded ({error})") from None
+        return out.getvalue()
+
+    def decode(self, data: bytes, record: type[R]) -> R:
+        """Decode bytes written with any version of the record's schema.
+
+        Raises:
+            RecordError: ``not_avro``, ``unknown_schema`` or ``malformed``.
+        """
+        name = record.__name__
+        writer, start = self._framing.writer_schema(data, name)
+        body = io.BytesIO(data)
+        body.seek(start)
+        reader = newest(name).parsed
+        try:
+            value = fastavro.schemaless_reader(body, writer, None if writer is reader else reader)
+            decoded = msgspec.convert(value, record)
+        except (EOFError, ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
+            what = "it ends too early" if isinstance(error, EOFError) else str(error) or type(error).__name__
+            raise RecordError(ErrorCode.MALFORMED, f"the value is no {name} ({what})") from None
+        if body.tell() != len(data):
+            raise RecordError(
+                ErrorCode.MALFORMED, f"the value is no {name} ({len(data) - body.tell()} bytes are left after its end)"
+            )
+        return decoded
+
+
+def newest(record: str) -> Schema:
+    """The schema that writers of a record use now."""
+    return history(record)[-1]
+
+
+@cache
+def history(record: str) -> tuple[Schema, ...]:
+    """All versions of a record's schema, oldest first."""
+    return tuple(sorted(_load(record), key=lambda schema: schema.version))
+
+
+def avro_folder() -> Path:
+    """The folder of the .avsc files: beside this package in a checkout, inside it when installed."""
+    here = Path(__file__).parent
+    inside = here / "avro"
+    return inside if inside.is_dir() else here.parent / "avro"
+
+
+@cache
+def _by_fingerprint(record: str) -> dict[bytes, Schema]:
+    return {schema.fingerprint: schema for schema in history(record)}
+
+
+def _load(record: str) -> Iterator[Schema]:
+    for path in avro_folder().glob(f"{_file_stem(record)}.*.avsc"):
+        raw = msgspec.json.decode(path.read_bytes())
+        canonical = fastavro.schema.to_parsing_canonical_form(raw)
+        fingerprint = bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+        yield Schema(record, int(path.suffixes[-2][1:]), fastavro.parse_schema(raw), fingerprint)
+
+
+def _file_stem(record: str) -> str:
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in record).lstrip("_")

@@ -1,0 +1,260 @@
+"""The records that cross a topic, as immutable typed structs.
+
+Each struct here has one Avro schema of the same name in ``schemas/avro/`` (see ``codec``); field names, order
+and meaning are equal. Times ending in ``_ms`` without ``latency`` are milliseconds since the Unix epoch,
+durations are milliseconds too, costs are US dollars.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all records: immutable, built with keywords, compared by value."""
+
+
+class Lane(StrEnum):
+    """Who is waiting: a person (``interactive``) or a job that runs until morning (``batch``)."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class CachePolicy(StrEnum):
+    """What a request allows the caches to do."""
+
+    USE = "use"
+    """Answer from a cache where possible, and keep the answer for others."""
+    REFRESH = "refresh"
+    """Generate anew, and replace what the caches hold."""
+    BYPASS = "bypass"
+    """Neither read nor fill a cache, and do not join an equal request in flight."""
+
+
+class CacheScope(StrEnum):
+    """Who may share an answer with this request."""
+
+    TENANT = "tenant"
+    USER = "user"
+    SHARED = "shared"
+    """Every tenant whose request also says ``shared``."""
+
+
+class CacheStatus(StrEnum):
+    """Where a reply's text came from."""
+
+    EXACT = "exact"
+    """An equal request was answered before."""
+    SEMANTIC = "semantic"
+    """A request of the same meaning in an equal context was answered before."""
+    JOINED = "joined"
+    """An equal request was in flight: one generation answered both."""
+    MISS = "miss"
+    """Generated for this request, after the caches had nothing."""
+    BYPASS = "bypass"
+    """Generated (or refused) without asking a cache."""
+
+
+class Message(Record):
+    """One turn of a conversation, in OpenAI's vocabulary."""
+
+    role: str
+    """One of ``validation.ROLES``."""
+    content: str | None = None
+    name: str | None = None
+    tool_calls: str | None = None
+    """JSON text of the list an assistant turn carries."""
+    tool_call_id: str | None = None
+
+
+class CacheOptions(Record):
+    """What a request asks of the caches."""
+
+    policy: CachePolicy = CachePolicy.USE
+    scope: CacheScope = CacheScope.TENANT
+    ttl_s: int | None = None
+    """How long the answer may be reused; absent: the category's setting."""
+    sources: list[str] = []
+    """Data sources the answer depends on; invalidating one invalidates the answer."""
+
+
+class Request(Record):
+    """What a service asks. Absent parameters mean the tier's defaults."""
+
+    request_id: str
+    """Unique within the tenant; publishing the same id again (a retry) is answered once."""
+    tenant: str
+    created_ms: int
+    messages: list[Message]
+    """The turns that differ from request to request; the last user turn is what is compared by meaning."""
+    static_messages: list[Message] = []
+    """The turns that stay the same (system prompt, few-shot examples); they come before ``messages``."""
+    user: str | None = None
+    endpoint: str | None = None
+    """The service's own name for the call site, for attribution."""
+    category: str | None = None
+    """Names the settings for reuse and routing; absent: the endpoint, else ``default``."""
+    lane: Lane = Lane.INTERACTIVE
+    deadline_ms: int | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: list[str] = []
+    seed: int | None = None
+    tools: str | None = None
+    """JSON text of OpenAI's list of tools, shown to the model; what it answers comes back as text."""
+    response_format: str | None = None
+    """JSON text of OpenAI's object: ``{"type": "json_object"}`` or ``{"type": "json_schema", ...}``."""
+    cache: CacheOptions = CacheOptions()
+    min_tier: str | None = None
+    max_tier: str | None = None
+    prompt_version: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class Route(Record):
+    """Why a request went to its tier."""
+
+    tier: str
+    complexity: float
+    """In [0, 1]."""
+    confidence: float
+    """In [0, 1]."""
+    reason: str
+    """One of ``complexity``, ``low_confidence``, ``category``, ``min_tier``, ``max_tier``."""
+    features: dict[str, float] = {}
+
+
+class Usage(Record):
+    """Tokens, as OpenAI counts them: cached prompt tokens are part of the prompt tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+
+
+class ReplyError(Record):
+    """Why there is no answer."""
+
+    code: str
+    """One of ``errors.ErrorCode``."""
+    message: str
+    retryable: bool
+
+
+class Latency(Record):
+    """Where the time went. Parts that did not happen are zero; ``total_ms`` counts from the request's creation."""
+
+    queue_ms: float = 0.0
+    embedding_ms: float = 0.0
+    lookup_ms: float = 0.0
+    generation_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+class Reply(Record):
+    """What a service gets, exactly one for each request: an answer or an error, and where it came from."""
+
+    request_id: str
+    tenant: str
+    completed_ms: int
+    cache_status: CacheStatus
+    text: str = ""
+    finish_reason: str | None = None
+    """``stop`` or ``length``; absent on errors."""
+    error: ReplyError | None = None
+    usage: Usage = Usage()
+    user: str | None = None
+    endpoint: str | None = None
+    category: str = "default"
+    lane: Lane = Lane.INTERACTIVE
+    similarity: float | None = None
+    """Cosine of the nearest known question with an equal context, where one was looked for; in [-1, 1]."""
+    matched_request_id: str | None = None
+    """The request whose answer this is, on exact, semantic and joined replies."""
+    route: Route | None = None
+    """Absent where no tier was chosen: on errors of the request itself."""
+    model_id: str | None = None
+    synthetic: bool = False
+    """True where no model wrote the text: a load test's backend did."""
+    prompt_version: str | None = None
+    hops: int = 0
+    """Generations that led to this reply; zero when reused."""
+    latency: Latency = Latency()
+    cost: float = 0.0
+    baseline_cost: float = 0.0
+    """What the largest tier would have cost for the same tokens."""
+
+
+class Task(Record):
+    """One generation that the job asks of a tier's workers."""
+
+    task_id: str
+    """Equal for the same dispatch of the same request, also when a restored job writes it twice."""
+    flight_key: str
+    bucket: str
+    """The key of the desk's state; results find their way back by it."""
+    request: bytes
+    """The encoded ``Request``, as the service wrote it."""
+    route: Route
+    cache_status: CacheStatus
+    accepted_ms: int
+    """When the job first saw the request."""
+    reply_topic: str
+    reply_key: str
+    traceparent: str | None = None
+    similarity: float | None = None
+    embedding_ms: float = 0.0
+    lookup_ms: float = 0.0
+
+
+class Result(Record):
+    """What a worker tells the job about a task: the reply it gave, written in the same transaction."""
+
+    task_id: str
+    flight_key: str
+    bucket: str
+    reply: bytes
+    """The encoded ``Reply``."""
+
+
+class DeadLetter(Record):
+    """A record that cannot be answered, kept for an operator."""
+
+    code: str
+    """One of ``errors.ErrorCode``."""
+    reason: str
+    place: str
+    """The part that gave up: ``job`` or ``worker``."""
+    topic: str
+    partition: int
+    offset: int
+    failed_ms: int
+    value: bytes
+    """The original bytes, cut where huge."""
+    value_length: int
+    value_digest: str
+    """SHA-256 of the whole value, in hex."""
+    request_id: str | None = None
+    tenant: str | None = None
+
+
+class Control(Record):
+    """An operator's command to all processes, kept compacted by ``key``."""
+
+    key: str
+    command: str
+    issued_ms: int
+    issued_by: str
+    arguments: dict[str, str] = {}
+
+
+class Event(Record):
+    """What a part of the system did, for operators: acknowledgements and an audit trail."""
+
+    event: str
+    source: str
+    """The part that speaks: ``job``, ``worker``, ``client``, ``ops``."""
+    happened_ms: int
+    attributes: dict[str, str] = {}

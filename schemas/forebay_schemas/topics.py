@@ -1,0 +1,126 @@
+"""The names of topics and headers, and how the topics are made."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from .errors import ErrorCode, RecordError
+from .records import Lane
+
+RECORD_HEADROOM_BYTES = 128 * 1024
+"""What a task or a result may be larger than the request or reply inside it (route, ids, addresses), and a
+dead letter larger than the bytes it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one installation, all under one prefix."""
+
+    prefix: str = "llm"
+
+    @property
+    def requests(self) -> str:
+        return f"{self.prefix}.requests"
+
+    @property
+    def requests_batch(self) -> str:
+        return f"{self.prefix}.requests.batch"
+
+    def tier(self, tier: str, lane: Lane) -> str:
+        suffix = ".batch" if lane is Lane.BATCH else ""
+        return f"{self.prefix}.tier.{tier}{suffix}"
+
+    @property
+    def results(self) -> str:
+        return f"{self.prefix}.results"
+
+    @property
+    def replies(self) -> str:
+        return f"{self.prefix}.replies"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.prefix}.requests.dead"
+
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}.control"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}.events"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it is created."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+REQUEST_ID = "forebay-request-id"
+TENANT = "forebay-tenant"
+REPLY_TOPIC = "forebay-reply-topic"
+REPLY_KEY = "forebay-reply-key"
+DEADLINE = "forebay-deadline-ms"
+BUCKET = "forebay-bucket"
+TRACEPARENT = "traceparent"
+
+
+class Headers(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be readable without decoding the value.
+
+    ``reply_key`` is the Kafka key of the reply. A client that wants its replies on one partition chooses a key
+    that hashes there (murmur2, as all producers of replies are set); without one the request id is the key.
+    """
+
+    request_id: str | None = None
+    tenant: str | None = None
+    reply_topic: str | None = None
+    reply_key: str | None = None
+    deadline_ms: int | None = None
+    bucket: str | None = None
+    traceparent: str | None = None
+
+    def to_kafka(self) -> dict[str, bytes]:
+        """The headers as Kafka carries them; absent ones are left out."""
+        return {
+            name: str(value).encode()
+            for name, attribute in _ATTRIBUTES.items()
+            if (value := getattr(self, attribute)) is not None
+        }
+
+    @classmethod
+    def from_kafka(cls, raw: dict[str, bytes | None] | list[tuple[str, bytes | None]] | None) -> "Headers":
+        """Read the headers of a record; unknown names are passed over, of repeated names the last counts.
+
+        Raises:
+            RecordError: a header's value is not UTF-8, or the deadline is not a whole number.
+        """
+        if not raw:
+            return cls()
+        pairs = raw.items() if isinstance(raw, dict) else raw
+        values: dict[str, str | int] = {}
+        for name, value in pairs:
+            attribute = _ATTRIBUTES.get(name)
+            if attribute is None or value is None:
+                continue
+            try:
+                text = bytes(value).decode()
+                values[attribute] = int(text) if name == DEADLINE else text
+            except ValueError as error:
+                raise RecordError(ErrorCode.MALFORMED, f"header {name} cannot be read ({error})") from None
+        return cls(**values)  # pyright: ignore[reportArgumentType]: DEADLINE alone is a number
+
+
+_ATTRIBUTES = {
+    REQUEST_ID: "request_id",
+    TENANT: "tenant",
+    REPLY_TOPIC: "reply_topic",
+    REPLY_KEY: "reply_key",
+    DEADLINE: "deadline_ms",
+    BUCKET: "bucket",
+    TRACEPARENT: "traceparent",
+}

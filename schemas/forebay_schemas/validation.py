@@ -1,0 +1,175 @@
+"""Whether a decoded request can be answered: the one check that client and job share."""
+
+import json
+import math
+import unicodedata
+from typing import Any
+
+from .canonical import all_messages
+from .config import Config
+from .errors import InvalidRequest
+from .records import Lane, Message, Request
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+"""OpenAI's roles."""
+
+MAX_ID_CHARS = 200
+"""Ids travel in headers, keys and labels; OpenAI's own are below 64."""
+MAX_MESSAGES = 2_000
+MAX_STOP = 16
+"""vLLM checks every stop string after every token; OpenAI allows 4."""
+MAX_STOP_CHARS = 200
+MAX_JSON_DEPTH = 32
+_MAX_TTL_S = 365 * 24 * 3600
+_INT64 = range(-(2**63), 2**63)
+
+
+def validate(request: Request, config: Config) -> None:
+    """Check everything that can be known before a request is answered.
+
+    The deadline is not checked: it is a matter of the clock, see ``expired``.
+
+    Raises:
+        InvalidRequest: naming the first field that is wrong, its problem and the mend.
+    """
+    for field in ("request_id", "tenant"):
+        _check_id(field, getattr(request, field), required=True)
+    for field in ("user", "endpoint", "category", "prompt_version"):
+        _check_id(field, getattr(request, field), required=False)
+    _check_messages(request)
+    _check_parameters(request)
+    _check_json(request)
+    _check_cache(request)
+    _check_tiers(request, config)
+
+
+def expired(request: Request, now_ms: int) -> bool:
+    """Whether the deadline has passed."""
+    return request.deadline_ms is not None and request.deadline_ms <= now_ms
+
+
+def _check_id(field: str, value: str | None, required: bool) -> None:
+    if value is None and not required:
+        return
+    if not value:
+        raise InvalidRequest(field, "is empty", "give it a value" if required else "leave it out or give it a value")
+    if len(value) > MAX_ID_CHARS:
+        raise InvalidRequest(field, f"has {len(value)} characters", f"use at most {MAX_ID_CHARS}")
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
+        raise InvalidRequest(field, f"{value!a} holds a control character", "use printable characters")
+
+
+def _check_messages(request: Request) -> None:
+    if not request.messages:
+        raise InvalidRequest("messages", "is empty", "give at least one message, the user's question last")
+    count = len(request.messages) + len(request.static_messages)
+    if count > MAX_MESSAGES:
+        raise InvalidRequest("messages", f"has {count} turns", f"send at most {MAX_MESSAGES}")
+    for field in ("static_messages", "messages"):
+        for position, message in enumerate(getattr(request, field)):
+            _check_message(f"{field}[{position}]", message)
+    if not any(message.content and message.content.strip() for message in all_messages(request)):
+        raise InvalidRequest("messages", "hold no text", "give at least one message with content")
+    last = request.messages[-1]
+    if last.role == "user" and not (last.content and last.content.strip()):
+        raise InvalidRequest(
+            f"messages[{len(request.messages) - 1}].content", "the user's last turn is empty", "give it text"
+        )
+
+
+def _check_message(path: str, message: Message) -> None:
+    if message.role not in ROLES:
+        raise InvalidRequest(f"{path}.role", f"{message.role!a} is unknown", f"use one of {', '.join(ROLES)}")
+    if message.content is None and message.tool_calls is None:
+        raise InvalidRequest(f"{path}.content", "is absent", "give it text")
+    for name, text in (("content", message.content), ("name", message.name)):
+        for char in text or "":
+            if unicodedata.category(char) == "Cs" or (char < " " and char not in "\n\r\t"):
+                kind = "a lone surrogate" if char >= " " else "a control character"
+                raise InvalidRequest(f"{path}.{name}", f"holds {kind} ({char!a})", "remove it")
+    if message.tool_calls is not None and not isinstance(_parse(f"{path}.tool_calls", message.tool_calls), list):
+        raise InvalidRequest(f"{path}.tool_calls", "is no JSON list", "give OpenAI's list of tool calls as JSON text")
+
+
+def _check_parameters(request: Request) -> None:
+    _check_range("max_tokens", request.max_tokens, 1, 1_000_000)
+    _check_range("temperature", request.temperature, 0, 2)
+    _check_range("top_p", request.top_p, 0, 1)
+    if request.top_p == 0:
+        raise InvalidRequest("top_p", "is 0", "give a value above 0, at most 1")
+    if request.seed is not None and request.seed not in _INT64:
+        raise InvalidRequest("seed", "does not fit 64 bits", "give a smaller number")
+    if len(request.stop) > MAX_STOP:
+        raise InvalidRequest("stop", f"has {len(request.stop)} sequences", f"give at most {MAX_STOP}")
+    for position, stop in enumerate(request.stop):
+        if not 0 < len(stop) <= MAX_STOP_CHARS:
+            raise InvalidRequest(
+                f"stop[{position}]", f"has {len(stop)} characters", f"give between 1 and {MAX_STOP_CHARS}"
+            )
+
+
+def _check_json(request: Request) -> None:
+    if request.tools is not None and not isinstance(_parse("tools", request.tools), list):
+        raise InvalidRequest("tools", "is no JSON list", "give OpenAI's list of tools as JSON text")
+    if request.response_format is None:
+        return
+    form = _parse("response_format", request.response_format)
+    kind = form.get("type") if isinstance(form, dict) else None
+    if kind not in ("text", "json_object", "json_schema"):
+        raise InvalidRequest(
+            "response_format", f"has the type {kind!a}", "use text, json_object or json_schema, in OpenAI's shape"
+        )
+    if kind == "json_schema" and not isinstance((form.get("json_schema") or {}).get("schema"), dict):
+        raise InvalidRequest(
+            "response_format.json_schema.schema", "is no object", "put the JSON schema there, as OpenAI does"
+        )
+
+
+def _check_cache(request: Request) -> None:
+    _check_range("cache.ttl_s", request.cache.ttl_s, 1, _MAX_TTL_S)
+    for position, source in enumerate(request.cache.sources):
+        _check_id(f"cache.sources[{position}]", source, required=True)
+    if request.cache.scope == "user" and not request.user:
+        raise InvalidRequest("user", "is absent while cache.scope is user", "name the user, or use the scope tenant")
+
+
+def _check_tiers(request: Request, config: Config) -> None:
+    names = list(config.tiers)
+    for field in ("min_tier", "max_tier"):
+        tier = getattr(request, field)
+        if tier is not None and tier not in names:
+            raise InvalidRequest(field, f"{tier!a} is no tier", f"use one of {', '.join(names)}")
+    if request.min_tier and request.max_tier and names.index(request.min_tier) > names.index(request.max_tier):
+        raise InvalidRequest("min_tier", f"{request.min_tier} is above max_tier {request.max_tier}", "swap them")
+    if request.lane not in Lane:
+        raise InvalidRequest("lane", f"{request.lane!a} is unknown", f"use one of {', '.join(Lane)}")
+
+
+def _check_range(field: str, value: float | None, low: float, high: float) -> None:
+    if value is None:
+        return
+    if math.isnan(value) or not low <= value <= high:
+        raise InvalidRequest(field, f"is {value}", f"give a value between {low} and {high}")
+
+
+def _parse(field: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(field, f"is no JSON text ({error})", "give valid JSON") from None
+    if _depth(value) > MAX_JSON_DEPTH:
+        raise InvalidRequest(field, f"is nested deeper than {MAX_JSON_DEPTH}", "flatten it")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, layer = 0, [value]
+    while layer and depth <= MAX_JSON_DEPTH:
+        depth += 1
+        layer = [
+            child
+            for item in layer
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth
