@@ -281,6 +281,15 @@ class MetricsConfig(Section):
     worker_port: int = Field(default=9102, ge=0, le=65_535, description="Port of each worker's metrics.")
 
 
+class LocalConfig(Section):
+    """What `forebay up` runs on this machine."""
+
+    start: list[Literal["kafka", "redis", "flink", "job", "worker"]] = Field(
+        default=["kafka", "redis", "flink", "job", "worker"],
+        description="The parts to start; one left out must run at its configured address.",
+    )
+
+
 def _sorted_tiers(tiers: dict[str, TierConfig]) -> dict[str, TierConfig]:
     return dict(sorted(tiers.items(), key=lambda item: item[1].complexity_up_to))
 
@@ -324,6 +333,7 @@ class Config(BaseSettings):
     worker: WorkerConfig = WorkerConfig()
     flink: FlinkConfig = FlinkConfig()
     metrics: MetricsConfig = MetricsConfig()
+    local: LocalConfig = LocalConfig()
 
     @classmethod
     def settings_customise_sources(
