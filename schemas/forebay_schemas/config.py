@@ -269,9 +269,6 @@ class FlinkConfig(Section):
         default="file:///tmp/forebay/checkpoints", description="Where checkpoints are kept, as a URI."
     )
     checkpoint_interval_ms: int = Field(default=2_000, ge=100, description="Time between checkpoints.")
-    connector_jar_dir: Path | None = Field(
-        default=None, description="Folder of the Kafka connector's jars for the submitting side; absent: FLINK_LIB_DIR."
-    )
 
 
 class MetricsConfig(Section):

@@ -1,0 +1,43 @@
+"""`python -m forebay_jobs`: submit the job, or keep it submitted."""
+
+import logging
+import signal
+import sys
+import threading
+
+import click
+from forebay_schemas.config import load_config
+from forebay_schemas.errors import ForebayError
+
+from .keeper import Keeper
+
+
+@click.group()
+def main() -> None:
+    """The streaming job on its Flink cluster."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+def run() -> None:
+    """Submit the job, and bring it back from its last checkpoint whenever the cluster has lost it."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Keeper(load_config(), stop).run()
+
+
+@main.command()
+@click.option("--checkpoint", help="Path of a checkpoint or savepoint to start from.")
+def submit(checkpoint: str | None) -> None:
+    """Submit the job once."""
+    from .submit import submit as submit_job
+
+    logging.info("job %s is submitted", submit_job(load_config(), checkpoint))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ForebayError as error:
+        sys.exit(f"forebay: {error}")

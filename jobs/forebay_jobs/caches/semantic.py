@@ -1,0 +1,114 @@
+"""The semantic cache as the desk uses it: a batch of questions in, reusable answers out; failing open."""
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+from forebay_schemas.config import Config
+from forebay_schemas.metrics import JobMetrics
+
+from forebay_jobs.embedding import Embedder
+from forebay_jobs.messages import Arrival
+from forebay_jobs.reuse.policy import near_enough, tier_allowed
+
+from .answers import Answer, AnswerStore
+from .guard import StoreGuard
+from .questions import Neighbour, Question, QuestionIndex, Vector
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What the semantic cache knows about one arrival."""
+
+    vector: bytes | None = None
+    """The question's embedding, float32; None where it was not embedded."""
+    similarity: float | None = None
+    """To the nearest known question of an equal context, near enough or not."""
+    answer: Answer | None = None
+    """Present when it may be given."""
+
+
+class SemanticCache:
+    """Questions, their vectors and their answers."""
+
+    def __init__(
+        self, config: Config, embedder: Embedder, index: QuestionIndex, answers: AnswerStore, metrics: JobMetrics
+    ) -> None:
+        self._config = config
+        self._embedder = embedder
+        self._index = index
+        self._answers = answers
+        self._guard = StoreGuard("qdrant", index.failures, config.semantic.retry_after_ms, metrics)
+        self.embedding_ms = 0.0
+        """Time of the last call's embedding, shared by its whole batch."""
+        self.lookup_ms = 0.0
+        """Time of the last call's lookups, likewise."""
+
+    def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
+        """Embed the arrivals that have a question and look for answers to them, in one batch each."""
+        asked = [position for position, arrival in enumerate(arrivals) if arrival.question is not None]
+        self.embedding_ms = self.lookup_ms = 0.0
+        found = [Found()] * len(arrivals)
+        if not asked:
+            return found
+        started = time.perf_counter()
+        vectors = self._embedder.embed([arrivals[position].question or "" for position in asked])
+        embedded = time.perf_counter()
+        neighbours = self._nearest(vectors, [arrivals[position] for position in asked])
+        answers = self._answers_of(neighbours, [arrivals[position] for position in asked], now_ms)
+        for row, position in enumerate(asked):
+            neighbour = neighbours[row]
+            found[position] = Found(
+                vector=vectors[row].tobytes(),
+                similarity=neighbour.similarity if neighbour else None,
+                answer=answers[row],
+            )
+        self.embedding_ms = (embedded - started) * 1000
+        self.lookup_ms = (time.perf_counter() - embedded) * 1000
+        return found
+
+    def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
+        """Make an arrival's question findable; its answer must have been kept before."""
+        if arrival.context is None:
+            return
+        question = Question(
+            digest=arrival.digest,
+            context=arrival.context,
+            category=arrival.asker.category,
+            tenant=arrival.asker.tenant,
+            created_ms=now_ms,
+        )
+        self._guard.call(lambda: self._index.add(question, vector), None)
+
+    def _nearest(self, vectors: Vector, arrivals: Sequence[Arrival]) -> list[Neighbour | None]:
+        rows = [row for row, arrival in enumerate(arrivals) if arrival.look_by_meaning and arrival.context]
+        contexts = [arrivals[row].context or "" for row in rows]
+        nothing: list[Neighbour | None] = [None] * len(rows)
+        nearest = self._guard.call(lambda: self._index.nearest(vectors[rows], contexts), nothing) if rows else nothing
+        neighbours: list[Neighbour | None] = [None] * len(arrivals)
+        for row, neighbour in zip(rows, nearest, strict=True):
+            neighbours[row] = neighbour
+        return neighbours
+
+    def _answers_of(
+        self, neighbours: Sequence[Neighbour | None], arrivals: Sequence[Arrival], now_ms: int
+    ) -> list[Answer | None]:
+        near = [
+            (row, neighbour)
+            for row, neighbour in enumerate(neighbours)
+            if neighbour and near_enough(neighbour, arrivals[row].asker.category, self._config)
+        ]
+        answers: list[Answer | None] = [None] * len(arrivals)
+        fetched = self._answers.fetch([(neighbour.digest, arrivals[row].epochs or {}) for row, neighbour in near])
+        for (row, neighbour), lookup in zip(near, fetched, strict=True):
+            if lookup.gone:
+                digest = neighbour.digest
+                self._guard.call(lambda digest=digest: self._index.remove(digest), None)
+            elif lookup.answer and self._may_give(lookup.answer, arrivals[row], now_ms):
+                answers[row] = lookup.answer
+        return answers
+
+    def _may_give(self, answer: Answer, arrival: Arrival, now_ms: int) -> bool:
+        ttl_s = self._config.category(arrival.asker.category).semantic_ttl_s
+        if arrival.ttl_s is not None:
+            ttl_s = min(ttl_s, arrival.ttl_s)
+        return answer.fresh(now_ms, ttl_s) and tier_allowed(answer, arrival.asker, self._config)

@@ -1,0 +1,360 @@
+"""The desk: joins equal requests in flight, looks up by meaning in batches, dispatches leaders, settles results.
+
+Plain Python over a `DeskState`; `operators.desk` gives it Flink's keyed state and timers. One desk sees all
+equal requests, because a bucket of digests is the key. All methods return what is to be written.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ErrorCode, RecordError
+from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.records import CacheStatus, Lane, Reply, Request, Result, Task
+from forebay_schemas.topics import Headers
+
+from .caches.answers import Answer, AnswerStore
+from .caches.semantic import Found, SemanticCache
+from .messages import Arrival, Asker, Flight, Outgoing
+from .replies import ReplyWriter
+from .router.rules import route
+
+logger = logging.getLogger(__name__)
+
+
+class DeskState(Protocol):
+    """What the desk remembers of one bucket. Survives failures as of the last checkpoint."""
+
+    def flight(self, key: str) -> Flight | None: ...
+
+    def put_flight(self, key: str, flight: Flight) -> None: ...
+
+    def drop_flight(self, key: str) -> None: ...
+
+    def waiter(self, key: str, number: int) -> Asker | None: ...
+
+    def put_waiter(self, key: str, number: int, asker: Asker) -> None: ...
+
+    def drop_waiter(self, key: str, number: int) -> None: ...
+
+    def add_pending(self, key: str) -> None:
+        """Note a flight whose leader waits for the next batch, and see that ``tick`` is called for it soon."""
+        ...
+
+    def take_pending(self) -> list[str]:
+        """The flights noted since the last call, in order."""
+        ...
+
+    def wake(self, key: str, at_ms: int) -> None:
+        """See that ``tick`` is called soon after a time and finds the flight due."""
+        ...
+
+    def take_due(self, now_ms: int) -> list[str]:
+        """The flights whose time has come; a key may be named twice or be gone."""
+        ...
+
+
+class Desk:
+    """See the module. One instance serves all buckets of a slot, one bucket at a time."""
+
+    def __init__(
+        self,
+        config: Config,
+        codec: Codec,
+        answers: AnswerStore,
+        semantic: SemanticCache,
+        metrics: JobMetrics,
+    ) -> None:
+        self._config = config
+        self._codec = codec
+        self._answers = answers
+        self._semantic = semantic
+        self._metrics = metrics
+        self._replies = ReplyWriter(config, codec, metrics)
+
+    def arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
+        """A request that the exact cache did not answer: it joins an equal one in flight, or leads a flight."""
+        for key in _flights_to_join(arrival):
+            flight = state.flight(key)
+            if flight is not None:
+                return self._join(state, key, flight, arrival, now_ms)
+        key = _flight_key(arrival, arrival.asker.lane) if arrival.joinable else f"!{_task_id(arrival.asker, 0)}"
+        if state.flight(key) is not None:
+            return []  # not joinable and known: the same request again
+        self._metrics.flights.inc()
+        state.put_flight(key, Flight(leader=arrival))
+        state.add_pending(key)
+        return []
+
+    def tick(self, state: DeskState, now_ms: int) -> list[Outgoing]:
+        """Serve the gathered leaders in one batch, and whatever has come due."""
+        sent: list[Outgoing] = []
+        for key in dict.fromkeys(state.take_due(now_ms)):
+            flight = state.flight(key)
+            if flight is not None:
+                sent += self._due(state, key, flight, now_ms)
+        waiting = [(key, flight) for key in state.take_pending() if (flight := state.flight(key)) is not None]
+        # Batch requests of the same tick see the tier topics after the interactive ones.
+        waiting.sort(key=lambda item: item[1].leader.asker.lane is Lane.BATCH)
+        found = self._semantic.find([flight.leader for _, flight in waiting], now_ms)
+        for (key, flight), what in zip(waiting, found, strict=True):
+            sent += self._serve(state, key, flight, what, now_ms)
+        return sent
+
+    def settle(self, state: DeskState, result: Result, now_ms: int) -> list[Outgoing]:
+        """A worker's result: keep the answer, release those who wait; or let a follower lead after a failure."""
+        flight = state.flight(result.flight_key)
+        if flight is None or flight.task_id is None:
+            self._metrics.results.labels("unknown").inc()
+            return []
+        if flight.answer is not None or flight.task_id != result.task_id:
+            self._metrics.results.labels("repeated").inc()
+            return []
+        try:
+            reply = self._codec.decode(result.reply, Reply)
+        except RecordError as error:
+            self._metrics.results.labels("invalid").inc()
+            logger.warning("a result holds no reply (%s)", error)
+            return []
+        self._metrics.results.labels("matched").inc()
+        if reply.error is not None:
+            return self._failed(state, result.flight_key, flight, reply, now_ms)
+        return self._landed(state, result.flight_key, flight, reply, result.reply, now_ms)
+
+    def _join(self, state: DeskState, key: str, flight: Flight, arrival: Arrival, now_ms: int) -> list[Outgoing]:
+        asker = arrival.asker
+        if flight.answer is not None:
+            answer = self._answer_of(self._codec.decode(flight.answer, Reply), flight)
+            return [self._replies.again(asker, answer, CacheStatus.JOINED, now_ms, lookup_ms=arrival.lookup_ms)]
+        if _same_request(asker, flight.leader.asker):
+            self._metrics.duplicates.inc()  # published again while Redis was away to notice
+            return []
+        state.put_waiter(key, flight.waiters, asker)
+        state.put_flight(key, msgspec.structs.replace(flight, waiters=flight.waiters + 1))
+        if asker.deadline_ms is not None:
+            state.wake(key, asker.deadline_ms)
+        return []
+
+    def _serve(self, state: DeskState, key: str, flight: Flight, found: Found, now_ms: int) -> list[Outgoing]:
+        leader = flight.leader
+        if leader.asker.expired(now_ms):
+            message = "deadline_ms: passed while the request waited at the desk"
+            sent = [self._replies.refuse(leader.asker, ErrorCode.DEADLINE_EXCEEDED, message, now_ms)]
+            return sent + self._promote(state, key, flight, now_ms)
+        embedding_ms, lookup_ms = self._semantic.embedding_ms, self._semantic.lookup_ms + leader.lookup_ms
+        if found.answer is None:
+            return [self._dispatch(state, key, flight, found, embedding_ms, lookup_ms, now_ms)]
+        sent = [
+            self._replies.again(
+                asker,
+                found.answer,
+                CacheStatus.SEMANTIC,
+                now_ms,
+                similarity=found.similarity,
+                embedding_ms=embedding_ms,
+                lookup_ms=lookup_ms,
+            )
+            for asker in (leader.asker, *(asker for _, asker in self._waiters(state, key, flight)))
+        ]
+        self._forget(state, key, flight)
+        return sent
+
+    def _dispatch(
+        self,
+        state: DeskState,
+        key: str,
+        flight: Flight,
+        found: Found,
+        embedding_ms: float,
+        lookup_ms: float,
+        now_ms: int,
+    ) -> Outgoing:
+        leader, asker = flight.leader, flight.leader.asker
+        chosen = flight.route or route(self._codec.decode(leader.request, Request), self._config)
+        task = Task(
+            task_id=_task_id(asker, flight.attempt),
+            flight_key=key,
+            bucket=leader.bucket,
+            request=leader.request,
+            route=chosen,
+            cache_status=CacheStatus.BYPASS if leader.bypass else CacheStatus.MISS,
+            accepted_ms=asker.accepted_ms,
+            reply_topic=asker.reply_topic,
+            reply_key=asker.reply_key,
+            traceparent=asker.traceparent,
+            similarity=found.similarity,
+            embedding_ms=embedding_ms,
+            lookup_ms=lookup_ms,
+        )
+        expires_ms = now_ms + round(self._config.desk.flight_ttl_s * 1000)
+        state.put_flight(
+            key,
+            msgspec.structs.replace(
+                flight,
+                attempt=flight.attempt + 1,
+                task_id=task.task_id,
+                route=chosen,
+                vector=found.vector or flight.vector,
+                expires_ms=expires_ms,
+            ),
+        )
+        state.wake(key, expires_ms)
+        self._metrics.tasks.labels(chosen.tier, asker.lane, chosen.reason).inc()
+        headers = Headers(
+            request_id=asker.request_id,
+            tenant=asker.tenant,
+            deadline_ms=asker.deadline_ms,
+            bucket=leader.bucket,
+            traceparent=asker.traceparent,
+        )
+        return Outgoing(
+            topic=self._config.kafka.topics.tier(chosen.tier, asker.lane),
+            key=task.task_id.encode(),
+            value=self._codec.encode(task),
+            headers=headers.to_kafka(),
+        )
+
+    def _landed(
+        self, state: DeskState, key: str, flight: Flight, reply: Reply, encoded: bytes, now_ms: int
+    ) -> list[Outgoing]:
+        answer = self._answer_of(reply, flight)
+        self._metrics.filled.labels(self._keep(flight, reply, answer, now_ms)).inc()
+        sent = [
+            self._replies.again(asker, answer, CacheStatus.JOINED, now_ms)
+            for _, asker in self._waiters(state, key, flight)
+        ]
+        self._drop_waiters(state, key, flight)
+        # Whoever missed the cache just before it was filled still finds the flight.
+        expires_ms = now_ms + round(self._config.desk.flight_linger_s * 1000)
+        slim = msgspec.structs.replace(flight.leader, request=b"", question=None)
+        state.put_flight(
+            key,
+            msgspec.structs.replace(flight, leader=slim, vector=None, waiters=0, answer=encoded, expires_ms=expires_ms),
+        )
+        state.wake(key, expires_ms)
+        return sent
+
+    def _keep(self, flight: Flight, reply: Reply, answer: Answer, now_ms: int) -> str:
+        """Fill both caches; what became of the answer, for the metrics."""
+        leader = flight.leader
+        if not leader.keep:
+            return "not_reusable"
+        if reply.finish_reason != "stop" or not reply.text.strip():
+            return "incomplete"
+        category = self._config.category(leader.asker.category)
+        ttl_s = max(category.exact_ttl_s, category.semantic_ttl_s)
+        if not self._answers.keep(leader.digest, answer, min(ttl_s, leader.ttl_s or ttl_s)):
+            return "store_away"
+        if leader.question is not None and flight.vector is not None:
+            self._semantic.learn(leader, np.frombuffer(flight.vector, dtype=np.float32), now_ms)
+        return "kept"
+
+    def _failed(self, state: DeskState, key: str, flight: Flight, reply: Reply, now_ms: int) -> list[Outgoing]:
+        assert reply.error is not None
+        code = ErrorCode(reply.error.code)
+        if code.retryable or code is ErrorCode.DEADLINE_EXCEEDED:  # the leader's own misfortune
+            return self._promote(state, key, flight, now_ms)
+        sent = [
+            self._replies.refuse(asker, code, reply.error.message, now_ms)
+            for _, asker in self._waiters(state, key, flight)
+        ]
+        self._forget(state, key, flight)
+        return sent
+
+    def _promote(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
+        """Let the first follower whose time has not passed lead; without one the flight is over."""
+        sent: list[Outgoing] = []
+        for number, asker in self._waiters(state, key, flight):
+            state.drop_waiter(key, number)
+            if asker.expired(now_ms):
+                sent.append(self._late(asker, now_ms))
+                continue
+            self._metrics.promotions.inc()
+            leader = msgspec.structs.replace(
+                flight.leader, asker=asker, request=self._readdress(flight.leader.request, asker)
+            )
+            flight = msgspec.structs.replace(flight, leader=leader)
+            return [*sent, self._dispatch(state, key, flight, Found(), 0.0, 0.0, now_ms)]
+        self._forget(state, key, flight)
+        return sent
+
+    def _due(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
+        if flight.answer is not None:
+            if flight.expires_ms <= now_ms:
+                self._forget(state, key, flight)
+            return []
+        if flight.task_id is not None and flight.expires_ms <= now_ms:
+            return self._promote(state, key, flight, now_ms)
+        sent: list[Outgoing] = []
+        for number, asker in self._waiters(state, key, flight):
+            if asker.expired(now_ms):
+                state.drop_waiter(key, number)
+                sent.append(self._late(asker, now_ms))
+        return sent
+
+    def _late(self, asker: Asker, now_ms: int) -> Outgoing:
+        message = "deadline_ms: passed while an equal request was in flight"
+        return self._replies.refuse(asker, ErrorCode.DEADLINE_EXCEEDED, message, now_ms)
+
+    def _readdress(self, request: bytes, asker: Asker) -> bytes:
+        """The leader's request as its follower would have sent it: all that counts is equal already."""
+        return self._codec.encode(
+            msgspec.structs.replace(
+                self._codec.decode(request, Request),
+                request_id=asker.request_id,
+                tenant=asker.tenant,
+                user=asker.user,
+                endpoint=asker.endpoint,
+                category=asker.category,
+                lane=asker.lane,
+                created_ms=asker.created_ms,
+                deadline_ms=asker.deadline_ms,
+                metadata={},
+            )
+        )
+
+    def _answer_of(self, reply: Reply, flight: Flight) -> Answer:
+        return Answer.of(reply, flight.leader.epochs or {}, flight.leader.ttl_s)
+
+    def _waiters(self, state: DeskState, key: str, flight: Flight) -> Iterator[tuple[int, Asker]]:
+        for number in range(flight.waiters):
+            asker = state.waiter(key, number)
+            if asker is not None:
+                yield number, asker
+
+    def _drop_waiters(self, state: DeskState, key: str, flight: Flight) -> None:
+        for number in range(flight.waiters):
+            state.drop_waiter(key, number)
+
+    def _forget(self, state: DeskState, key: str, flight: Flight) -> None:
+        self._drop_waiters(state, key, flight)
+        state.drop_flight(key)
+        self._metrics.flights.dec()
+
+
+def _flights_to_join(arrival: Arrival) -> Sequence[str]:
+    """Where an equal request may be in flight: an interactive one never waits on a batch leader."""
+    if not arrival.joinable:
+        return ()
+    lanes = (Lane.INTERACTIVE,) if arrival.asker.lane is Lane.INTERACTIVE else (Lane.INTERACTIVE, Lane.BATCH)
+    return [_flight_key(arrival, lane) for lane in lanes]
+
+
+def _flight_key(arrival: Arrival, lane: Lane) -> str:
+    # Tier bounds do not make requests unequal, but an answer from outside them must not be waited for.
+    return f"{arrival.digest}:{lane}:{arrival.asker.min_tier or ''}:{arrival.asker.max_tier or ''}"
+
+
+def _task_id(asker: Asker, attempt: int) -> str:
+    """The same for the same dispatch of the same request, also after a restore."""
+    name = msgspec.json.encode([asker.tenant, asker.request_id, attempt])
+    return hashlib.blake2b(name, digest_size=16).hexdigest()
+
+
+def _same_request(one: Asker, other: Asker) -> bool:
+    return one.request_id == other.request_id and one.tenant == other.tenant

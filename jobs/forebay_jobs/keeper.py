@@ -1,0 +1,97 @@
+"""Keeping the job on the cluster: submitted once, and again from its last checkpoint when the cluster lost it.
+
+Flink restarts the job itself when a TaskManager dies. A JobManager that dies without high availability forgets
+the job, and a job that was cancelled stays away; in both cases the keeper brings it back.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from forebay_schemas.config import Config
+
+from .settings import JOB_NAME
+
+POLL_S = 1.0
+_ALIVE = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING", "SUSPENDED", "CANCELLING"}
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """See the module. Only one keeper may run for an installation."""
+
+    def __init__(self, config: Config, stop: threading.Event) -> None:
+        self._config = config
+        self._stop = stop
+        self._seen_checkpoint: str | None = None
+
+    def run(self) -> None:
+        """Keep the job until ``stop`` is set. The job itself goes on."""
+        waiting_for_cluster = False
+        while not self._stop.is_set():
+            try:
+                self._keep()
+                waiting_for_cluster = False
+            except OSError as error:
+                if not waiting_for_cluster:
+                    logger.warning("waiting for the JobManager at %s (%s)", self._config.flink.rest_address, error)
+                waiting_for_cluster = True
+            self._stop.wait(POLL_S)
+
+    def _keep(self) -> None:
+        alive = [job for job in self._get("/jobs/overview")["jobs"] if _is_ours(job)]
+        for surplus in sorted(alive, key=lambda job: job["start-time"])[1:]:
+            logger.warning("job %s runs beside an older one; cancelling it", surplus["jid"])
+            self._request("PATCH", f"/jobs/{surplus['jid']}")
+        if alive:
+            self._note_checkpoint(alive[0]["jid"])
+        elif self._get("/overview")["slots-total"] >= self._config.flink.parallelism:
+            self._submit()
+
+    def _submit(self) -> None:
+        checkpoint = self._latest_checkpoint()
+        logger.info("submitting the job %s", f"from {checkpoint}" if checkpoint else "with empty state")
+        # A process of its own: it brings a JVM, which is not needed afterwards.
+        command = [sys.executable, "-m", "forebay_jobs", "submit"]
+        if checkpoint:
+            command += ["--checkpoint", checkpoint]
+        process = subprocess.Popen(command)
+        while process.poll() is None:
+            if self._stop.wait(0.2):
+                process.terminate()
+                process.wait()
+                return
+        if process.returncode:
+            logger.error("the submission failed with exit code %d; trying again", process.returncode)
+
+    def _note_checkpoint(self, job_id: str) -> None:
+        completed = (self._get(f"/jobs/{job_id}/checkpoints").get("latest") or {}).get("completed") or {}
+        self._seen_checkpoint = completed.get("external_path") or self._seen_checkpoint
+
+    def _latest_checkpoint(self) -> str | None:
+        """The newest complete checkpoint on a file system we can list, else the last one the cluster told of."""
+        location = urlparse(self._config.flink.checkpoint_dir)
+        if location.scheme not in ("", "file"):
+            return self._seen_checkpoint
+        complete = Path(location.path).glob("*/chk-*/_metadata")
+        newest = max(complete, key=lambda path: path.stat().st_mtime_ns, default=None)
+        return newest.parent.as_uri() if newest else None
+
+    def _get(self, path: str) -> Any:
+        return self._request("GET", path)
+
+    def _request(self, method: str, path: str) -> Any:
+        request = urllib.request.Request(f"http://{self._config.flink.rest_address}{path}", method=method)
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return json.loads(response.read() or b"{}")
+
+
+def _is_ours(job: dict[str, Any]) -> bool:
+    return job["name"] == JOB_NAME and job["state"] in _ALIVE

@@ -1,0 +1,123 @@
+"""What passes between the job's operators, and between them and Kafka."""
+
+import msgspec
+from forebay_schemas.records import Lane, Request, Route
+from forebay_schemas.topics import Headers
+
+
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of a request topic, as Kafka carries it."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+    headers: dict[str, bytes | None]
+
+    @property
+    def origin(self) -> str:
+        """Where the record lies: equal when the same record is read again, different for a producer's retry."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """A record to write."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: dict[str, bytes] = {}
+
+
+class Asker(msgspec.Struct, frozen=True, kw_only=True):
+    """Who waits for a reply and where: all of a request that answering from elsewhere needs."""
+
+    request_id: str
+    tenant: str
+    category: str
+    lane: Lane
+    created_ms: int
+    accepted_ms: int
+    reply_topic: str
+    reply_key: str
+    user: str | None = None
+    endpoint: str | None = None
+    prompt_version: str | None = None
+    deadline_ms: int | None = None
+    min_tier: str | None = None
+    max_tier: str | None = None
+    traceparent: str | None = None
+
+    @classmethod
+    def of(cls, request: Request, headers: Headers, category: str, reply_topic: str, now_ms: int) -> "Asker":
+        """The asker behind a decoded request."""
+        return cls(
+            request_id=request.request_id,
+            tenant=request.tenant,
+            category=category,
+            lane=request.lane,
+            created_ms=request.created_ms,
+            accepted_ms=now_ms,
+            reply_topic=reply_topic,
+            reply_key=headers.reply_key or request.request_id,
+            user=request.user,
+            endpoint=request.endpoint,
+            prompt_version=request.prompt_version,
+            deadline_ms=request.deadline_ms,
+            min_tier=request.min_tier,
+            max_tier=request.max_tier,
+            traceparent=headers.traceparent,
+        )
+
+    def expired(self, now_ms: int) -> bool:
+        """Whether nobody waits any more."""
+        return self.deadline_ms is not None and self.deadline_ms <= now_ms
+
+    def headers(self) -> dict[str, bytes]:
+        """The Kafka headers of a reply to this asker."""
+        return Headers(request_id=self.request_id, tenant=self.tenant, traceparent=self.traceparent).to_kafka()
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that the exact cache did not answer, on its way to the desk."""
+
+    asker: Asker
+    request: bytes
+    """The encoded ``Request``, as the service wrote it."""
+    digest: str
+    bucket: str
+    joinable: bool
+    """Whether it may share one generation with equal requests."""
+    bypass: bool = False
+    """Whether no cache was asked, by the request's wish or nature."""
+    question: str | None = None
+    """What is compared by meaning and indexed; None where it must not be."""
+    context: str | None = None
+    look_by_meaning: bool = False
+    """Whether a similar question's answer will do; a refresh is only indexed."""
+    keep: bool = False
+    """Whether the answer may be kept for others."""
+    ttl_s: int | None = None
+    """The request's own limit on how long its answer may be reused."""
+    epochs: dict[str, str] | None = None
+    """The epochs of the request's scopes when it was looked up; None where Redis did not say."""
+    lookup_ms: float = 0.0
+
+
+class Flight(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation, from the arrival of its leader until a few seconds after its result."""
+
+    leader: Arrival
+    attempt: int = 0
+    """How many tasks this flight has dispatched."""
+    task_id: str | None = None
+    """The task that is out; None while the leader waits for the semantic lookup."""
+    route: Route | None = None
+    waiters: int = 0
+    """Numbers given to those who joined; some may have left."""
+    vector: bytes | None = None
+    """The question's embedding, float32."""
+    expires_ms: int = 0
+    """When the flight is given up or, once landed, forgotten."""
+    answer: bytes | None = None
+    """The encoded ``Reply`` of the leader once it landed."""

@@ -1,0 +1,127 @@
+"""The keyed operator: the desk on Flink's checkpointed state and processing-time timers."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from forebay_schemas.config import Config
+from forebay_schemas.errors import RecordError
+from forebay_schemas.records import Result
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor
+
+from forebay_jobs.desk import Desk
+from forebay_jobs.messages import Arrival, Asker, Flight
+from forebay_jobs.runtime import runtime_for
+
+from .rows import ARRIVAL, now_ms, outgoing_row, raw_bytes
+
+logger = logging.getLogger(__name__)
+
+
+class DeskOperator(KeyedProcessFunction):
+    """Arrivals and results of one bucket in; replies and tasks out."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        runtime = runtime_for(self._config)
+        with runtime.locked():
+            self._codec = runtime.codec
+            self._desk = Desk(self._config, runtime.codec, runtime.answers, runtime.semantic, runtime.metrics)
+        self._metrics = runtime.metrics
+        self._state = _FlinkState(runtime_context, self._config.desk.batch_window_ms)
+
+    def process_element(self, value: Any, ctx: Any) -> Iterator[Row]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        now = now_ms()
+        self._state.timers = ctx.timer_service()
+        payload = raw_bytes(value.payload)
+        if value.kind == ARRIVAL:
+            arrival = msgspec.msgpack.decode(payload, type=Arrival)
+            sent = self._desk.arrive(self._state, arrival, now)
+        else:
+            try:
+                result = self._codec.decode(payload, Result)
+            except RecordError as error:
+                self._metrics.results.labels("invalid").inc()
+                logger.warning("a record of the results topic is no result (%s)", error)
+                return
+            sent = self._desk.settle(self._state, result, now)
+        for record in sent:
+            yield outgoing_row(record)
+
+    def on_timer(self, timestamp: int, ctx: Any) -> Iterator[Row]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._state.timers = ctx.timer_service()
+        # The timer's own time counts if the clock was set back meanwhile: what is due must not wait for ever.
+        for record in self._desk.tick(self._state, max(timestamp, now_ms())):
+            yield outgoing_row(record)
+
+
+class _FlinkState:
+    """`DeskState` on Flink's keyed state; the current key is the bucket.
+
+    Values are MessagePack of msgspec structs, so fields with defaults can be added without losing state.
+    """
+
+    timers: Any = None
+
+    def __init__(self, context: RuntimeContext, window_ms: int) -> None:
+        def map_state(name: str, key_type: Any) -> Any:
+            # PICKLED_BYTE_ARRAY: with PRIMITIVE_ARRAY(BYTE) checkpoints fail in thread mode.
+            return context.get_map_state(MapStateDescriptor(name, key_type, Types.PICKLED_BYTE_ARRAY()))
+
+        self._flights = map_state("flights", Types.STRING())
+        self._waiters = map_state("waiters", Types.STRING())
+        self._due = map_state("due", Types.LONG())
+        self._pending = context.get_list_state(ListStateDescriptor("pending", Types.STRING()))
+        self._window_ms = window_ms
+
+    def flight(self, key: str) -> Flight | None:
+        data = self._flights.get(key)
+        return msgspec.msgpack.decode(data, type=Flight) if data else None
+
+    def put_flight(self, key: str, flight: Flight) -> None:
+        self._flights.put(key, msgspec.msgpack.encode(flight))
+
+    def drop_flight(self, key: str) -> None:
+        self._flights.remove(key)
+
+    def waiter(self, key: str, number: int) -> Asker | None:
+        data = self._waiters.get(f"{key}/{number}")
+        return msgspec.msgpack.decode(data, type=Asker) if data else None
+
+    def put_waiter(self, key: str, number: int, asker: Asker) -> None:
+        self._waiters.put(f"{key}/{number}", msgspec.msgpack.encode(asker))
+
+    def drop_waiter(self, key: str, number: int) -> None:
+        self._waiters.remove(f"{key}/{number}")
+
+    def add_pending(self, key: str) -> None:
+        self._pending.add(key)
+        # Timers at one time are one timer: all arrivals of a window share it.
+        self.timers.register_processing_time_timer((now_ms() // self._window_ms + 1) * self._window_ms)
+
+    def take_pending(self) -> list[str]:
+        pending: list[str] = list(self._pending.get() or ())
+        if pending:
+            self._pending.clear()
+        return pending
+
+    def wake(self, key: str, at_ms: int) -> None:
+        second = at_ms // 1000 + 1
+        keys = self._due.get(second)
+        known = msgspec.msgpack.decode(keys, type=list[str]) if keys else []
+        self._due.put(second, msgspec.msgpack.encode([*known, key]))
+        self.timers.register_processing_time_timer(second * 1000)
+
+    def take_due(self, now_ms: int) -> list[str]:
+        known: Iterator[int] = self._due.keys()
+        seconds = sorted(second for second in known if second * 1000 <= now_ms)
+        keys: list[str] = []
+        for second in seconds:
+            keys += msgspec.msgpack.decode(self._due.get(second), type=list[str])
+            self._due.remove(second)
+        return keys

@@ -1,0 +1,65 @@
+"""The graph of the job, from top to bottom.
+
+requests ─► intake ─┬─ exact hit, error ──────────────────────────────────────► replies, dead letters
+                    └─ arrival ─ by bucket ─► desk ─ joined, by meaning ──────► replies
+results ─────────────────────── by bucket ─►      └─ leader ─────────────────► a tier's tasks
+"""
+
+from typing import Any
+
+from forebay_schemas.config import Config
+from forebay_schemas.records import Lane
+from forebay_schemas.topics import BUCKET
+from pyflink.common import Row, Types
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.table import StreamTableEnvironment
+
+from .kafka_tables import read_topics, write_topics
+from .operators.desk import DeskOperator
+from .operators.intake import IntakeOperator
+from .operators.rows import DESK_ITEM, OUTGOING, RESULT, TO_DESK
+from .topics_used import request_topics, written_topics
+
+
+def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironment, config: Config) -> None:
+    """Add the whole job to an environment. Names and uids are stable, so that state survives a change of graph."""
+    # Decode, validate, and answer what was asked before. Each lane has its own intake, so that batch requests
+    # can be held back without holding back anybody else.
+    interactive = _intake(tables, config, Lane.INTERACTIVE)
+    batch = _intake(tables, config, Lane.BATCH)
+
+    # What workers finished, by the bucket that their task named.
+    results = (
+        read_topics(tables, "results", [config.kafka.topics.results], config)
+        .map(_result_to_desk, output_type=DESK_ITEM)
+        .name("results")
+        .uid("results")
+    )
+
+    # Equal requests meet in one bucket, and so do a task and its result: join, look up by meaning, dispatch.
+    desk = (
+        interactive.get_side_output(TO_DESK)
+        .union(batch.get_side_output(TO_DESK), results)
+        .key_by(lambda row: row.bucket, key_type=Types.STRING())
+        .process(DeskOperator(config), output_type=OUTGOING)
+        .name("desk")
+        .uid("desk")
+    )
+
+    # Replies, tasks and dead letters, each to the topic it names.
+    write_topics(tables, "outgoing", interactive.union(batch, desk), written_topics(config), config)
+
+
+def _intake(tables: StreamTableEnvironment, config: Config, lane: Lane) -> DataStream:
+    name = f"intake_{lane}"
+    return (
+        read_topics(tables, f"requests_{lane}", request_topics(config, lane), config)
+        .process(IntakeOperator(config, lane), output_type=OUTGOING)
+        .name(name)
+        .uid(name)
+    )
+
+
+def _result_to_desk(row: Any) -> Row:
+    bucket = (row.headers or {}).get(BUCKET) or b""
+    return Row(bucket=bytes(bucket).decode(errors="replace"), kind=RESULT, payload=row.value or b"")

@@ -1,0 +1,95 @@
+"""Replies that the job writes itself: answers given again, and errors."""
+
+from typing import Any
+
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ErrorCode
+from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.prices import baseline_cost
+from forebay_schemas.records import CacheStatus, Latency, Reply, ReplyError, Usage
+
+from .caches.answers import Answer
+from .messages import Asker, Outgoing
+
+
+class ReplyWriter:
+    """Builds, encodes and counts the job's own replies."""
+
+    def __init__(self, config: Config, codec: Codec, metrics: JobMetrics) -> None:
+        self._config = config
+        self._codec = codec
+        self._metrics = metrics
+
+    def again(
+        self,
+        asker: Asker,
+        answer: Answer,
+        status: CacheStatus,
+        now_ms: int,
+        *,
+        similarity: float | None = None,
+        embedding_ms: float = 0.0,
+        lookup_ms: float = 0.0,
+    ) -> Outgoing:
+        """An answer that was generated for another request: it costs nothing now."""
+        reply = Reply(
+            **_attribution(asker, now_ms),
+            cache_status=status,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            similarity=similarity,
+            matched_request_id=answer.request_id,
+            route=answer.route,
+            model_id=answer.model_id,
+            synthetic=answer.synthetic,
+            latency=_latency(asker, now_ms, embedding_ms, lookup_ms),
+            baseline_cost=baseline_cost(answer.usage, self._config),
+        )
+        return self._send(asker, reply, now_ms)
+
+    def refuse(self, asker: Asker, code: ErrorCode, message: str, now_ms: int) -> Outgoing:
+        """An error for a request that cannot be answered."""
+        reply = Reply(
+            **_attribution(asker, now_ms),
+            cache_status=CacheStatus.BYPASS,
+            error=ReplyError(code=code, message=message, retryable=code.retryable),
+            usage=Usage(),
+            latency=_latency(asker, now_ms, 0.0, 0.0),
+        )
+        return self._send(asker, reply, now_ms)
+
+    def _send(self, asker: Asker, reply: Reply, now_ms: int) -> Outgoing:
+        outcome = reply.error.code if reply.error else "ok"
+        self._metrics.replies.labels(reply.cache_status, outcome).inc()
+        self._metrics.reply_latency.labels(reply.cache_status).observe(max(0, now_ms - asker.created_ms) / 1000)
+        return Outgoing(
+            topic=asker.reply_topic,
+            key=asker.reply_key.encode(),
+            value=self._codec.encode(reply),
+            headers=asker.headers(),
+        )
+
+
+def _attribution(asker: Asker, now_ms: int) -> dict[str, Any]:
+    return {
+        "request_id": asker.request_id,
+        "tenant": asker.tenant,
+        "completed_ms": now_ms,
+        "user": asker.user,
+        "endpoint": asker.endpoint,
+        "category": asker.category,
+        "lane": asker.lane,
+        "prompt_version": asker.prompt_version,
+    }
+
+
+def _latency(asker: Asker, now_ms: int, embedding_ms: float, lookup_ms: float) -> Latency:
+    total_ms = max(0.0, float(now_ms - asker.created_ms))
+    return Latency(
+        queue_ms=max(0.0, total_ms - embedding_ms - lookup_ms),
+        embedding_ms=embedding_ms,
+        lookup_ms=lookup_ms,
+        total_ms=total_ms,
+    )

@@ -1,0 +1,94 @@
+"""Cheap features of a request that say how hard it is, each in [0, 1]."""
+
+import re
+from typing import Final
+
+from forebay_schemas.canonical import all_messages
+from forebay_schemas.records import Request
+
+FEATURES: Final = (
+    "length",
+    "analytical",
+    "creative",
+    "context",
+    "steps",
+    "code",
+    "maths",
+    "format",
+    "recognised",
+)
+"""Names, in order. ``recognised`` is 1 where the kind of question is known, and is not a sign of difficulty."""
+
+_FULL_LENGTH_TOKENS = 400
+_CHARS_PER_TOKEN = 4  # English prose under the usual byte-pair vocabularies
+
+_FACTUAL = re.compile(
+    r"^\W*(?:please )?(?:what(?:'s| is| are| was| does)?|who|when|where|which|how (?:much|many|long|old|far|do|can)"
+    r"|is|are|do|does|did|can|could|may|will|has|have|define|name|list|give me|tell me|translate|classify|extract)\b",
+    re.IGNORECASE,
+)
+_ANALYTICAL = re.compile(
+    r"\b(?:why|analy[sz]e|compar(?:e|ison)|contrast|evaluat\w+|assess|trade-?offs?|pros and cons|advantages"
+    r"|implications?|root cause|diagnos\w+|explain (?:why|how|in detail)|justify|argue|recommend\w*|strateg\w+"
+    r"|optimi[sz]\w+|design|plan for|prioriti[sz]e|estimate|forecast\w*|derive|prove|critique|review"
+    r"|what if|investigate)\b",
+    re.IGNORECASE,
+)
+_CREATIVE = re.compile(
+    r"\b(?:write|draft|compose|story|poem|slogan|tagline|brainstorm|invent|imagine|rewrite|rephrase|creative|script|"
+    r"blog post|newsletter|speech|essay)\b",
+    re.IGNORECASE,
+)
+_REFERENCE = re.compile(
+    r"\b(?:above|previous(?:ly)?|earlier|as (?:i|you|we) said|that one|the same|those|instead|again|the first one|"
+    r"attached|following (?:text|document|table|log|conversation))\b",
+    re.IGNORECASE,
+)
+_STEP = re.compile(
+    r"(?:^|\n)\s*(?:\d+[.)]|[-*•])\s|\b(?:first(?:ly)?|second(?:ly)?|third(?:ly)?|then|next|finally|after that|"
+    r"step by step|and also|as well as|in addition)\b|;",
+    re.IGNORECASE,
+)
+_CODE = re.compile(
+    r"```|\b(?:def|class|function|import|SELECT|INSERT|return|public static|async|await|const|regex|stack ?trace|"
+    r"traceback|exception|compile|refactor|unit tests?|API endpoint|algorithm|python|javascript|typescript|rust|golang|"
+    r"kubernetes|docker(?:file)?|bash script|sql query|yaml)\b|[{};]\s*\n|\w+\(\)",
+)
+_MATHS = re.compile(
+    r"\\(?:frac|sum|int)|\b(?:calculate|comput\w+|equation|integral|derivative|probability|percent(?:age)?|average|"
+    r"matrix|theorem|solve|how many .{0,60} if|interest rate|compound)\b|\d\s*[-+*/^=%]\s*\d|\d+%",
+    re.IGNORECASE,
+)
+_FORMAT = re.compile(
+    r"\b(?:json|xml|csv|yaml|markdown|table|bullet points?|in exactly|at most \d+ words|\d+ words|columns?|schema|"
+    r"template|headings?)\b",
+    re.IGNORECASE,
+)
+
+
+def features_of(request: Request) -> dict[str, float]:
+    """The features of a request, by name: of its last turn, and of how much stands before it."""
+    messages = all_messages(request)
+    last = messages[-1].content or ""
+    turns = sum(1 for message in messages[:-1] if message.role in ("user", "assistant", "tool"))
+    chars = sum(len(message.content or "") for message in messages if message.role not in ("system", "developer"))
+    steps = len(_STEP.findall(last)) + max(0, last.count("?") - 1)
+    analytical = len(_ANALYTICAL.findall(last))
+    creative = bool(_CREATIVE.search(last))
+    return {
+        "length": min(1.0, chars / _CHARS_PER_TOKEN / _FULL_LENGTH_TOKENS),
+        "analytical": _saturate(analytical, 2),
+        "creative": float(creative),
+        "context": min(1.0, 0.5 * bool(_REFERENCE.search(last)) + 0.15 * turns),
+        "steps": _saturate(steps, 4),
+        "code": float(bool(_CODE.search(last))),
+        "maths": float(bool(_MATHS.search(last))),
+        "format": max(
+            float(request.response_format is not None or request.tools is not None), 0.5 * bool(_FORMAT.search(last))
+        ),
+        "recognised": float(bool(analytical or creative or _FACTUAL.search(last))),
+    }
+
+
+def _saturate(count: int, full: int) -> float:
+    return min(1.0, count / full)

@@ -1,0 +1,62 @@
+"""Features to complexity and confidence by fixed weights, and from there to a tier."""
+
+from forebay_schemas.canonical import category_of
+from forebay_schemas.config import Config
+from forebay_schemas.records import Request, Route
+
+from .features import features_of
+
+_WEIGHTS = {
+    "length": 0.25,
+    "analytical": 0.35,
+    "creative": 0.15,
+    "context": 0.15,
+    "steps": 0.30,
+    "code": 0.25,
+    "maths": 0.20,
+    "format": 0.10,
+}
+"""What each feature adds at most. Set by hand from what the features mean: a plain factual question stays below
+0.3, two strong signs lie between 0.3 and 0.7, an analysis in several steps with code or figures above."""
+
+_BASE = 0.08
+_SURE_DISTANCE = 0.2
+"""Distance to the next tier's threshold at which the rules are sure."""
+_UNRECOGNISED = 0.8
+"""Factor on the confidence where the kind of question is unknown."""
+
+
+def route(request: Request, config: Config) -> Route:
+    """Choose a tier.
+
+    The category's own tier comes first, else the complexity's, one up where the confidence is below
+    ``router.min_confidence``. The request's bounds hold in every case.
+    """
+    features = features_of(request)
+    complexity = min(1.0, _BASE + sum(weight * features[name] for name, weight in _WEIGHTS.items()))
+    tiers = list(config.tiers)
+    position = next(
+        index
+        for index, tier in enumerate(tiers)
+        if complexity < config.tiers[tier].complexity_up_to or tier == tiers[-1]
+    )
+    confidence = _confidence(complexity, features, config.tiers[tiers[position]].complexity_up_to)
+    reason = "complexity"
+    fixed = config.category(category_of(request)).tier
+    if fixed is not None:
+        position, reason = tiers.index(fixed), "category"
+    elif confidence < config.router.min_confidence and position < len(tiers) - 1:
+        position, reason = position + 1, "low_confidence"
+    if request.min_tier and position < tiers.index(request.min_tier):
+        position, reason = tiers.index(request.min_tier), "min_tier"
+    if request.max_tier and position > tiers.index(request.max_tier):
+        position, reason = tiers.index(request.max_tier), "max_tier"
+    return Route(tier=tiers[position], complexity=complexity, confidence=confidence, reason=reason, features=features)
+
+
+def _confidence(complexity: float, features: dict[str, float], upper: float) -> float:
+    """How sure it is that no higher tier is needed: from one half at the threshold to one well below it."""
+    if upper >= 1.0:
+        return 1.0
+    sure = 0.5 + 0.5 * min(1.0, (upper - complexity) / _SURE_DISTANCE)
+    return sure if features["recognised"] else sure * _UNRECOGNISED
