@@ -1,0 +1,47 @@
+# Everything runs in .venv, which `make` itself creates: only Python 3.11 and make have to be there.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test quick check lock clean
+
+help: ## Show what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+setup: $(READY) ## Install everything into .venv (7 GB, about a minute on a fast line)
+
+demo: $(READY) ## Start the whole stack here, play a support desk's day through it, and stop it
+	@$(BIN)/forebay demo
+
+test: $(READY) check ## All checks and all tests, with the real stack
+	$(BIN)/pytest
+
+quick: $(READY) ## The fast subset: lint and the tests that need no server, under 30 s
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pytest -q -m "not stack"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile -q pyproject.toml --extra local --group dev --python-version 3.11 --upgrade \
+		--no-header --no-annotate -o requirements.lock
+
+clean: ## Stop the local stack and remove what was installed and produced
+	-@[ -x $(BIN)/forebay ] && $(BIN)/forebay down
+	rm -rf $(VENV) .forebay
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into $(VENV) (the first time fetches about 3 GB of packages)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	@echo 'setuptools<81' > $(VENV)/build-constraints.txt # apache-flink's build reads pkg_resources
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraints $(VENV)/build-constraints.txt -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(READY)

