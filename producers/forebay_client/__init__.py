@@ -1,0 +1,49 @@
+"""What a service imports: publish requests to Forebay, ask and wait, consume replies.
+
+>>> from forebay_client import Client
+>>> with Client(tenant="acme") as client:
+...     print(client.ask("How do I reset my password?", category="support").text)
+"""
+
+import logging
+
+from forebay_schemas.errors import ConfigError, ErrorCode, ForebayError, InvalidRequest, RecordError
+from forebay_schemas.records import CacheOptions, CachePolicy, CacheScope, CacheStatus, Lane, Message, Reply, Request
+
+from .asyncio_client import AsyncClient
+from .client import Client
+from .errors import (
+    BrokerUnavailable,
+    ClientClosed,
+    DeadlineExceeded,
+    ReplyTimeout,
+    RequestFailed,
+    RequestTooLarge,
+)
+
+__all__ = [
+    "AsyncClient",
+    "BrokerUnavailable",
+    "CacheOptions",
+    "CachePolicy",
+    "CacheScope",
+    "CacheStatus",
+    "Client",
+    "ClientClosed",
+    "ConfigError",
+    "DeadlineExceeded",
+    "ErrorCode",
+    "ForebayError",
+    "InvalidRequest",
+    "Lane",
+    "Message",
+    "RecordError",
+    "Reply",
+    "ReplyTimeout",
+    "Request",
+    "RequestFailed",
+    "RequestTooLarge",
+]
+
+# A library leaves it to its user where log lines go; without this Python would print the brokers' troubles.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -16,10 +16,8 @@ from .records import CacheScope, Message, Request
 CANONICAL_VERSION = 1
 """Part of every digest: a change of this form makes old cache entries unreachable, never wrong."""
 
-_FENCE = re.compile(r"(^```.*?^```[^\S\n]*$)", re.MULTILINE | re.DOTALL)
-_INNER_SPACE = re.compile(r"(?<=\S)[^\S\n]+(?=\S)")
-_LINE_END_SPACE = re.compile(r"[^\S\n]+$", re.MULTILINE)
-_BLANK_LINES = re.compile(r"\n{3,}")
+# Three or more marks at the start of a line; backticks after backticks on one line are inline code (CommonMark).
+_FENCE = re.compile(r"`{3,}(?=[^`]*$)|~{3,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +26,8 @@ class Digests:
 
     Attributes:
         exact: of the whole canonical form; equal requests share it.
-        context: of all but the last user turn; requests may be compared by meaning only where it is equal.
-            None where the last turn is not the user's.
+        context: of all but the last user turn's text; requests may be compared by meaning only where it is
+            equal. None where the last turn is not the user's.
         prefix: of the static turns, the breakpoint for prefix caches. None where there are none.
     """
 
@@ -58,24 +56,39 @@ def digests(request: Request) -> Digests:
     """Compute the digests of a valid request."""
     messages = [_canonical_message(message) for message in all_messages(request)]
     context = _context(request)
-    by_meaning = messages[-1][0] == "user"
+    role, _, *rest_of_last = messages[-1]
+    by_meaning = role == "user"
     static = messages[: len(request.static_messages) or _leading_system(messages)]
     return Digests(
         exact=_digest(["exact", context, messages]),
-        context=_digest(["context", context, messages[:-1]]) if by_meaning else None,
+        context=_digest(["context", context, messages[:-1], rest_of_last]) if by_meaning else None,
         prefix=_digest(["prefix", static]) if static else None,
     )
 
 
 def canonical_text(text: str) -> str:
-    """Normalise what carries no meaning: Unicode form (NFC), line ends, runs of spaces and blank lines.
+    """Normalise what carries no meaning: Unicode form (NFC), line ends, runs of spaces and of blank lines.
 
-    Code between fences, and the indentation of later lines, stay as they are.
+    Kept as they are: code between fences (an unclosed one runs to the end), the inside of lines that hold inline
+    code or tabs (cells of a table), and the indentation of all lines but the first. Takes time linear in the
+    length, given what validation allows.
     """
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    parts = _FENCE.split(text)
-    parts[::2] = [_canonical_prose(part) for part in parts[::2]]
-    return "".join(parts).strip()
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
+    lines: list[str] = []
+    fence = ""
+    for line in text.split("\n"):
+        if fence:
+            mark = line.strip()
+            if mark.startswith(fence) and not mark.strip(fence[0]):
+                fence, line = "", line.rstrip()
+            lines.append(line)
+            continue
+        line = _canonical_line(line)
+        opening = _FENCE.match(line.lstrip())
+        fence = opening.group() if opening else ""
+        if line or (lines and lines[-1]):  # of a run of blank lines, the first
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def canonical_json(text: str | None) -> Any:
@@ -83,8 +96,12 @@ def canonical_json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def _canonical_prose(text: str) -> str:
-    return _BLANK_LINES.sub("\n\n", _LINE_END_SPACE.sub("", _INNER_SPACE.sub(" ", text)))
+def _canonical_line(line: str) -> str:
+    line = line.rstrip()
+    if "`" in line or "\t" in line:
+        return line
+    body = line.lstrip()
+    return line[: len(line) - len(body)] + " ".join(body.split())
 
 
 def _canonical_message(message: Message) -> list[Any]:
@@ -102,8 +119,8 @@ def _context(request: Request) -> list[Any]:
     return [
         CANONICAL_VERSION,
         scope,
-        None if scope is CacheScope.SHARED else request.tenant,
-        request.user if scope is CacheScope.USER else None,
+        None if scope == CacheScope.SHARED else request.tenant,
+        request.user if scope == CacheScope.USER else None,
         # A category's settings (policy, system prompt addition of its tier) shape the answer, and an entry's
         # category must be known before it is read so that its epoch comes in the same round trip.
         category_of(request),

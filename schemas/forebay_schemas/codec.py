@@ -30,10 +30,11 @@ _FINGERPRINT_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One version of one record's schema."""
+    """One version of one record's schema: as written (``text``) and as fastavro reads it (``parsed``)."""
 
     record: str
     version: int
+    text: str
     parsed: Any
     fingerprint: bytes
 
@@ -89,13 +90,17 @@ class Codec:
         """Encode a record with the newest version of its schema.
 
         Raises:
-            RecordError: a field holds what its type does not allow (a lone surrogate, a number out of range).
+            RecordError: a field holds what its type does not allow (text for a number, a number out of range,
+                a lone surrogate).
         """
         schema = newest(type(record).__name__)
         out = io.BytesIO()
         out.write(self._framing.header(schema))
         try:
-            fastavro.schemaless_writer(out, schema.parsed, msgspec.to_builtins(record, builtin_types=(bytes,)))
+            values = msgspec.to_builtins(record, builtin_types=(bytes,))
+            # Structs do not check what they are built with, and fastavro writes 1.5 as 1 and "ab" as ["a", "b"].
+            msgspec.convert(values, type(record), builtin_types=(bytes,))
+            fastavro.schemaless_writer(out, schema.parsed, values)
         except (ValueError, TypeError, OverflowError, AttributeError) as error:
             raise RecordError(ErrorCode.INVALID_REQUEST, f"{schema.record} cannot be encoded ({error})") from None
         return out.getvalue()
@@ -114,8 +119,8 @@ class Codec:
         try:
             value = fastavro.schemaless_reader(body, writer, None if writer is reader else reader)
             decoded = msgspec.convert(value, record)
-        except (EOFError, ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
-            what = "it ends too early" if isinstance(error, EOFError) else str(error) or type(error).__name__
+        except Exception as error:  # fastavro lets through whatever its readers run into, and a job must not die of it
+            what = "it ends too early" if isinstance(error, EOFError) else str(error)[:200] or type(error).__name__
             raise RecordError(ErrorCode.MALFORMED, f"the value is no {name} ({what})") from None
         if body.tell() != len(data):
             raise RecordError(
@@ -142,18 +147,20 @@ def avro_folder() -> Path:
     return inside if inside.is_dir() else here.parent / "avro"
 
 
+def file_stem(record: str) -> str:
+    """How a record's files begin: ``DeadLetter`` is ``dead_letter``."""
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in record).lstrip("_")
+
+
 @cache
 def _by_fingerprint(record: str) -> dict[bytes, Schema]:
     return {schema.fingerprint: schema for schema in history(record)}
 
 
 def _load(record: str) -> Iterator[Schema]:
-    for path in avro_folder().glob(f"{_file_stem(record)}.*.avsc"):
-        raw = msgspec.json.decode(path.read_bytes())
+    for path in avro_folder().glob(f"{file_stem(record)}.*.avsc"):
+        text = path.read_text("utf-8")
+        raw = msgspec.json.decode(text)
         canonical = fastavro.schema.to_parsing_canonical_form(raw)
         fingerprint = bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
-        yield Schema(record, int(path.suffixes[-2][1:]), fastavro.parse_schema(raw), fingerprint)
-
-
-def _file_stem(record: str) -> str:
-    return "".join(f"_{char.lower()}" if char.isupper() else char for char in record).lstrip("_")
+        yield Schema(record, int(path.suffixes[-2][1:]), text, fastavro.parse_schema(raw), fingerprint)

@@ -9,11 +9,22 @@ import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .errors import ConfigError
+from .records import Lane
 from .topics import RECORD_HEADROOM_BYTES, Topics
 
 MIN_SIMILARITY = 0.85
@@ -23,7 +34,19 @@ MIN_SIMILARITY = 0.85
 class Section(BaseModel):
     """A part of the configuration: immutable, and unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _without_secrets(url: str | None) -> str | None:
+    if url and urlsplit(url).username is not None:
+        raise ValueError("holds a user; addresses are printed, so give user and password in settings of their own")
+    return url
+
+
+Address = Annotated[str | None, AfterValidator(_without_secrets)]
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+# No dots: `small.batch` would be both a tier and the batch lane of the tier `small`.
+TierName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class KafkaConfig(Section):
@@ -50,9 +73,16 @@ class KafkaConfig(Section):
     flink_settings: dict[str, SecretStr] = Field(
         default_factory=dict, description="More Kafka settings for the Flink job, by their Java names."
     )
-    reply_topics: list[str] = Field(
+    reply_topics: list[TopicName] = Field(
         default_factory=list, description="Topics besides <prefix>.replies that a request may name for its reply."
     )
+
+    @model_validator(mode="after")
+    def _secrets_apart(self) -> "KafkaConfig":
+        for name in self.client_settings:
+            if "password" in name or "secret" in name:
+                raise ValueError(f"client_settings.{name} would be printed; give it under secret_settings")
+        return self
 
     @property
     def topics(self) -> Topics:
@@ -82,7 +112,7 @@ class RequestTopic(Section):
 class RegistryConfig(Section):
     """A Confluent Schema Registry; absent url: single-object encoding, which needs none."""
 
-    url: str | None = Field(default=None, description="Address of the registry.")
+    url: Address = Field(default=None, description="Address of the registry.")
     user: str | None = Field(default=None, description="Basic authentication: the user.")
     password: SecretStr | None = Field(default=None, description="Basic authentication: the password.")
 
@@ -101,9 +131,7 @@ class RedisConfig(Section):
 class SemanticConfig(Section):
     """The index of questions by meaning."""
 
-    url: str | None = Field(
-        default=None, description="Qdrant server; absent: Qdrant Edge in the job's process, at path."
-    )
+    url: Address = Field(default=None, description="Qdrant server; absent: Qdrant Edge in the job's process, at path.")
     api_key: SecretStr | None = Field(default=None, description="Key of the Qdrant server.")
     path: Path = Field(default=Path(".forebay/qdrant"), description="Folder of the embedded index.")
     collection: str = Field(default="forebay", description="Collection of the Qdrant server.")
@@ -189,7 +217,9 @@ PRESETS: dict[str, CategoryConfig] = {
 class RouterConfig(Section):
     """From complexity to tier."""
 
-    min_confidence: float = Field(default=0.65, ge=0, le=1, description="Below, a request goes one tier up.")
+    min_confidence: float = Field(
+        default=0.65, ge=0, le=1, description="Confidence below which a request goes one tier up."
+    )
 
 
 class Price(Section):
@@ -214,7 +244,7 @@ class SyntheticConfig(Section):
     """The load test's backend: no model, configured delay and length."""
 
     latency_ms: float = Field(default=50.0, ge=0, description="Time of one generation.")
-    tokens: int = Field(default=32, ge=1, description="Length of one answer.")
+    tokens: int = Field(default=32, ge=1, description="Tokens of one answer.")
     concurrency: int = Field(default=64, ge=1, description="Generations at the same time; more wait.")
 
 
@@ -310,7 +340,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FOREBAY_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     kafka: KafkaConfig = KafkaConfig()
-    request_topics: dict[str, RequestTopic] = Field(
+    request_topics: dict[TopicName, RequestTopic] = Field(
         default_factory=dict, description="More request topics, by full name, each with its lane and tenant."
     )
     registry: RegistryConfig = RegistryConfig()
@@ -324,7 +354,7 @@ class Config(BaseSettings):
     )
     router: RouterConfig = RouterConfig()
     models: dict[str, ModelConfig] = Field(description="Models by name.")
-    tiers: Annotated[dict[str, TierConfig], AfterValidator(_sorted_tiers)] = Field(
+    tiers: Annotated[dict[TierName, TierConfig], AfterValidator(_sorted_tiers)] = Field(
         description="Tiers by name; their order is that of complexity_up_to."
     )
     worker: WorkerConfig = WorkerConfig()
@@ -385,6 +415,21 @@ class Config(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _topics_apart(self) -> "Config":
+        topics = self.kafka.topics
+        own = {topics.requests, topics.requests_batch, topics.results, topics.replies, topics.dead, topics.control}
+        own |= {topics.events, *(topics.tier(tier, lane) for tier in self.tiers for lane in Lane)}
+        for setting, names in (
+            ("request_topics", self.request_topics),
+            ("kafka.reply_topics", self.kafka.reply_topics),
+        ):
+            for name in names:
+                if name in own:
+                    raise ValueError(f"{setting}: {name} is a topic of this installation's own; choose another name")
+                own.add(name)
+        return self
+
     def category(self, name: str) -> CategoryConfig:
         """The settings of a category, the default's where it has none of its own."""
         return self.categories.get(name) or self.categories.get("default") or _DEFAULT_CATEGORY
@@ -420,10 +465,17 @@ def load_config(path: Path | str | None = None) -> Config:
     try:
         return Config()  # pyright: ignore[reportCallIssue]: the sources above give the required fields
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {item['msg']}" for item in error.errors()]
-        raise ConfigError("the configuration cannot work:\n  " + "\n  ".join(problems)) from None
+        problems = "\n  ".join(_problem(item["type"], item["loc"], item["msg"]) for item in error.errors())
+        raise ConfigError(f"the configuration cannot work:\n  {problems}") from None
     except (ValueError, OSError) as error:  # invalid TOML, or JSON in the environment
         raise ConfigError(f"the configuration cannot be read ({error})") from None
+
+
+def _problem(kind: str, where: tuple[int | str, ...], message: str) -> str:
+    if kind == "extra_forbidden":
+        message = "no such setting; `forebay config` lists them all"
+    path = ".".join(map(str, where))
+    return ": ".join(filter(None, (path, message.removeprefix("Value error, "))))
 
 
 def _unknown_variable(name: str) -> bool:
@@ -434,7 +486,7 @@ def _unknown_variable(name: str) -> bool:
 def _with_preset(name: str, raw: Any) -> Any:
     if not isinstance(raw, dict) or "preset" not in raw:
         return raw
-    preset = PRESETS.get(raw["preset"])
+    preset = PRESETS.get(str(raw["preset"]))
     if preset is None:
         raise ValueError(f"categories.{name}.preset: {raw['preset']!r} is unknown; use one of {', '.join(PRESETS)}")
     return preset.model_dump() | {key: value for key, value in raw.items() if key != "preset"}

@@ -6,8 +6,12 @@ durations are milliseconds too, costs are US dollars.
 """
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+"""Avro's ``int``; a plain ``int`` here is Avro's ``long``. The encoder itself would write any size into either."""
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +77,7 @@ class CacheOptions(Record, frozen=True, kw_only=True):
 
     policy: CachePolicy = CachePolicy.USE
     scope: CacheScope = CacheScope.TENANT
-    ttl_s: int | None = None
+    ttl_s: Int32 | None = None
     """How long the answer may be reused; absent: the category's setting."""
     sources: list[str] = []
     """Data sources the answer depends on; invalidating one invalidates the answer."""
@@ -97,7 +101,7 @@ class Request(Record, frozen=True, kw_only=True):
     """Names the settings for reuse and routing; absent: the endpoint, else ``default``."""
     lane: Lane = Lane.INTERACTIVE
     deadline_ms: int | None = None
-    max_tokens: int | None = None
+    max_tokens: Int32 | None = None
     temperature: float | None = None
     top_p: float | None = None
     stop: list[str] = []
@@ -129,9 +133,9 @@ class Route(Record, frozen=True, kw_only=True):
 class Usage(Record, frozen=True, kw_only=True):
     """Tokens, as OpenAI counts them: cached prompt tokens are part of the prompt tokens."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_prompt_tokens: int = 0
+    prompt_tokens: Int32 = 0
+    completion_tokens: Int32 = 0
+    cached_prompt_tokens: Int32 = 0
 
 
 class ReplyError(Record, frozen=True, kw_only=True):
@@ -179,7 +183,7 @@ class Reply(Record, frozen=True, kw_only=True):
     synthetic: bool = False
     """True where no model wrote the text: a load test's backend did."""
     prompt_version: str | None = None
-    hops: int = 0
+    hops: Int32 = 0
     """Generations that led to this reply; zero when reused."""
     latency: Latency = Latency()
     cost: float = 0.0
@@ -228,7 +232,7 @@ class DeadLetter(Record, frozen=True, kw_only=True):
     place: str
     """The part that gave up: ``job`` or ``worker``."""
     topic: str
-    partition: int
+    partition: Int32
     offset: int
     failed_ms: int
     value: bytes

@@ -1,5 +1,6 @@
 """The names of topics and headers, and how the topics are made."""
 
+import re
 from dataclasses import dataclass, field
 
 import msgspec
@@ -68,6 +69,10 @@ DEADLINE = "forebay-deadline-ms"
 BUCKET = "forebay-bucket"
 TRACEPARENT = "traceparent"
 
+MAX_HEADER_BYTES = 1_024
+"""Of one header that is read here; a reply repeats them, so they must not make it larger than a record may be."""
+_DEADLINE = re.compile(r"[0-9]{1,18}", re.ASCII)
+
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):
     """What must be readable without decoding the value.
@@ -97,7 +102,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
         """Read the headers of a record; unknown names are passed over, of repeated names the last counts.
 
         Raises:
-            RecordError: a header's value is not UTF-8, or the deadline is not a whole number.
+            RecordError: a header's value is not UTF-8 or too long, or the deadline is no whole number.
         """
         if not raw:
             return cls()
@@ -107,11 +112,17 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             attribute = _ATTRIBUTES.get(name)
             if attribute is None or value is None:
                 continue
+            if len(value) > MAX_HEADER_BYTES:
+                problem = f"has {len(value)} bytes; use at most {MAX_HEADER_BYTES}"
+                raise RecordError(ErrorCode.MALFORMED, problem, f"header {name}")
             try:
                 text = bytes(value).decode()
-                values[attribute] = int(text) if name == DEADLINE else text
             except ValueError as error:
-                raise RecordError(ErrorCode.MALFORMED, f"header {name} cannot be read ({error})") from None
+                raise RecordError(ErrorCode.MALFORMED, f"is no UTF-8 ({error})", f"header {name}") from None
+            if name == DEADLINE and not _DEADLINE.fullmatch(text):
+                problem = f"is {text[:40]!a}; give milliseconds since the Unix epoch"
+                raise RecordError(ErrorCode.MALFORMED, problem, f"header {name}")
+            values[attribute] = int(text) if name == DEADLINE else text
         return cls(**values)  # pyright: ignore[reportArgumentType]: DEADLINE alone is a number
 
 

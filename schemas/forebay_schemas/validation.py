@@ -2,8 +2,11 @@
 
 import json
 import math
+import re
 import unicodedata
 from typing import Any
+
+import msgspec
 
 from .canonical import all_messages
 from .config import Config
@@ -20,8 +23,18 @@ MAX_STOP = 16
 """vLLM checks every stop string after every token; OpenAI allows 4."""
 MAX_STOP_CHARS = 200
 MAX_JSON_DEPTH = 32
+MAX_SOURCES = 64
+"""The epoch of each is read with every lookup."""
 _MAX_TTL_S = 365 * 24 * 3600
+_MAX_TIME_MS = 253_402_300_799_999
+"""The end of the year 9999; what is above was given in micro- or nanoseconds."""
+_SHOWN_CHARS = 80
 _INT64 = range(-(2**63), 2**63)
+_NOT_IN_IDS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+# Normalising sorts such a run in quadratic time; 30 is the limit of Unicode's stream-safe text (UAX 15).
+_COMBINING_RUN = re.compile(rb"[^\0]{31}")
+_WHERE = re.compile(r" - at (?:`\w+` in )?`\$\.?(?P<path>.*)`$")
 
 
 def validate(request: Request, config: Config) -> None:
@@ -32,6 +45,7 @@ def validate(request: Request, config: Config) -> None:
     Raises:
         InvalidRequest: naming the first field that is wrong, its problem and the mend.
     """
+    _check_types(request)
     for field in ("request_id", "tenant"):
         _check_id(field, getattr(request, field), required=True)
     for field in ("user", "endpoint", "category", "prompt_version"):
@@ -41,11 +55,27 @@ def validate(request: Request, config: Config) -> None:
     _check_json(request)
     _check_cache(request)
     _check_tiers(request, config)
+    for field in ("created_ms", "deadline_ms"):
+        _check_range(field, getattr(request, field), 0, _MAX_TIME_MS, " milliseconds since the Unix epoch")
+    for key, value in request.metadata.items():
+        _check_text("metadata", key)
+        _check_text(f"metadata[{_shown(key)}]", value)
 
 
 def expired(request: Request, now_ms: int) -> bool:
     """Whether the deadline has passed."""
     return request.deadline_ms is not None and request.deadline_ms <= now_ms
+
+
+def _check_types(request: Request) -> None:
+    # What comes off a topic has its types; what a service builds in Python may not.
+    try:
+        msgspec.convert(msgspec.to_builtins(request), Request)
+    except (msgspec.ValidationError, TypeError) as error:
+        where = _WHERE.search(str(error))
+        problem = str(error)[: where.start()] if where else str(error)
+        field = where["path"] if where else "request"
+        raise InvalidRequest(field, f"has the wrong type ({problem})", "give it the type of records.Request") from None
 
 
 def _check_id(field: str, value: str | None, required: bool) -> None:
@@ -55,8 +85,19 @@ def _check_id(field: str, value: str | None, required: bool) -> None:
         raise InvalidRequest(field, "is empty", "give it a value" if required else "leave it out or give it a value")
     if len(value) > MAX_ID_CHARS:
         raise InvalidRequest(field, f"has {len(value)} characters", f"use at most {MAX_ID_CHARS}")
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
-        raise InvalidRequest(field, f"{value!a} holds a control character", "use printable characters")
+    if _NOT_IN_IDS.search(value):
+        raise InvalidRequest(field, f"{_shown(value)} holds a control character", "use printable characters")
+
+
+def _check_text(path: str, text: str | None) -> None:
+    if text is None:
+        return
+    found = _NOT_IN_TEXT.search(text)
+    if found:
+        kind = "a lone surrogate" if found[0] >= " " else "a control character"
+        raise InvalidRequest(path, f"holds {kind} ({found[0]!a})", "remove it")
+    if not text.isascii() and _COMBINING_RUN.search(bytes(map(unicodedata.combining, text))):
+        raise InvalidRequest(path, "holds more than 30 combining characters in a row", "remove them")
 
 
 def _check_messages(request: Request) -> None:
@@ -79,16 +120,13 @@ def _check_messages(request: Request) -> None:
 
 def _check_message(path: str, message: Message) -> None:
     if message.role not in ROLES:
-        raise InvalidRequest(f"{path}.role", f"{message.role!a} is unknown", f"use one of {', '.join(ROLES)}")
+        raise InvalidRequest(f"{path}.role", f"{_shown(message.role)} is unknown", f"use one of {', '.join(ROLES)}")
     if message.content is None and message.tool_calls is None:
         raise InvalidRequest(f"{path}.content", "is absent", "give it text")
-    for name, text in (("content", message.content), ("name", message.name)):
-        for char in text or "":
-            if unicodedata.category(char) == "Cs" or (char < " " and char not in "\n\r\t"):
-                kind = "a lone surrogate" if char >= " " else "a control character"
-                raise InvalidRequest(f"{path}.{name}", f"holds {kind} ({char!a})", "remove it")
-    if message.tool_calls is not None and not isinstance(_parse(f"{path}.tool_calls", message.tool_calls), list):
-        raise InvalidRequest(f"{path}.tool_calls", "is no JSON list", "give OpenAI's list of tool calls as JSON text")
+    for name in ("content", "name", "tool_call_id"):
+        _check_text(f"{path}.{name}", getattr(message, name))
+    if message.tool_calls is not None:
+        _check_objects(f"{path}.tool_calls", message.tool_calls, "OpenAI's list of tool calls")
 
 
 def _check_parameters(request: Request) -> None:
@@ -106,20 +144,22 @@ def _check_parameters(request: Request) -> None:
             raise InvalidRequest(
                 f"stop[{position}]", f"has {len(stop)} characters", f"give between 1 and {MAX_STOP_CHARS}"
             )
+        _check_text(f"stop[{position}]", stop)
 
 
 def _check_json(request: Request) -> None:
-    if request.tools is not None and not isinstance(_parse("tools", request.tools), list):
-        raise InvalidRequest("tools", "is no JSON list", "give OpenAI's list of tools as JSON text")
+    if request.tools is not None:
+        _check_objects("tools", request.tools, "OpenAI's list of tools")
     if request.response_format is None:
         return
     form = _parse("response_format", request.response_format)
     kind = form.get("type") if isinstance(form, dict) else None
     if kind not in ("text", "json_object", "json_schema"):
         raise InvalidRequest(
-            "response_format", f"has the type {kind!a}", "use text, json_object or json_schema, in OpenAI's shape"
+            "response_format", f"has the type {_shown(kind)}", "use text, json_object or json_schema, in OpenAI's shape"
         )
-    if kind == "json_schema" and not isinstance((form.get("json_schema") or {}).get("schema"), dict):
+    described = form.get("json_schema")
+    if kind == "json_schema" and not (isinstance(described, dict) and isinstance(described.get("schema"), dict)):
         raise InvalidRequest(
             "response_format.json_schema.schema", "is no object", "put the JSON schema there, as OpenAI does"
         )
@@ -127,6 +167,8 @@ def _check_json(request: Request) -> None:
 
 def _check_cache(request: Request) -> None:
     _check_range("cache.ttl_s", request.cache.ttl_s, 1, _MAX_TTL_S)
+    if len(request.cache.sources) > MAX_SOURCES:
+        raise InvalidRequest("cache.sources", f"has {len(request.cache.sources)} names", f"give at most {MAX_SOURCES}")
     for position, source in enumerate(request.cache.sources):
         _check_id(f"cache.sources[{position}]", source, required=True)
     if request.cache.scope == "user" and not request.user:
@@ -138,28 +180,55 @@ def _check_tiers(request: Request, config: Config) -> None:
     for field in ("min_tier", "max_tier"):
         tier = getattr(request, field)
         if tier is not None and tier not in names:
-            raise InvalidRequest(field, f"{tier!a} is no tier", f"use one of {', '.join(names)}")
+            raise InvalidRequest(field, f"{_shown(tier)} is no tier", f"use one of {', '.join(names)}")
     if request.min_tier and request.max_tier and names.index(request.min_tier) > names.index(request.max_tier):
         raise InvalidRequest("min_tier", f"{request.min_tier} is above max_tier {request.max_tier}", "swap them")
     if request.lane not in Lane:
         raise InvalidRequest("lane", f"{request.lane!a} is unknown", f"use one of {', '.join(Lane)}")
 
 
-def _check_range(field: str, value: float | None, low: float, high: float) -> None:
+def _check_range(field: str, value: float | None, low: float, high: float, unit: str = "") -> None:
     if value is None:
         return
     if math.isnan(value) or not low <= value <= high:
-        raise InvalidRequest(field, f"is {value}", f"give a value between {low} and {high}")
+        raise InvalidRequest(field, f"is {value}", f"give a value between {low} and {high}{unit}")
+
+
+def _check_objects(field: str, text: str, what: str) -> None:
+    items = _parse(field, text)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise InvalidRequest(field, "is no JSON list of objects", f"give {what} as JSON text")
 
 
 def _parse(field: str, text: str) -> Any:
+    """JSON that every parser reads the same way: finite numbers, no name twice, no lone surrogate."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_unique_names)
+        json.dumps(value, ensure_ascii=False).encode()  # an escape such as \ud800 is valid JSON and no text
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(field, f"is no JSON text ({error})", "give valid JSON") from None
     if _depth(value) > MAX_JSON_DEPTH:
         raise InvalidRequest(field, f"is nested deeper than {MAX_JSON_DEPTH}", "flatten it")
     return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{_shown(text)} is no finite number")
+    return number
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("an object has the same name twice")
+    return members
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)  # an error travels in a reply: it must not be as long as what it is about
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def _depth(value: Any) -> int:

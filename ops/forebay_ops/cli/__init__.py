@@ -2,24 +2,35 @@
 
 import importlib
 import sys
+from dataclasses import dataclass
 
 import click
 from forebay_schemas.errors import ForebayError
 
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a subcommand lies, what it does, and the extra of the installation that it needs."""
+
+    place: str
+    help: str
+    extra: str | None = None
+
+
 # Loaded late, so that `forebay ask` needs neither Flink nor torch and starts at once.
 _COMMANDS = {
-    "up": "stack:up",
-    "down": "stack:down",
-    "status": "stack:status",
-    "logs": "stack:logs",
-    "demo": "demo:demo",
-    "ask": "client:ask",
-    "send": "client:send",
-    "tail": "client:tail",
-    "config": "parts:config",
-    "topics": "parts:topics",
-    "job": "parts:job",
-    "worker": "parts:worker",
+    "demo": _Entry("demo:demo", "Start the whole system here, play a support desk's requests, stop it.", "local"),
+    "up": _Entry("stack:up", "Start the local stack and keep it running.", "local"),
+    "down": _Entry("stack:down", "Stop the local stack.", "local"),
+    "status": _Entry("stack:status", "Show what runs of the local stack.", "local"),
+    "logs": _Entry("stack:logs", "Show what the parts of the local stack have written.", "local"),
+    "ask": _Entry("client:ask", "Ask one question and print the answer."),
+    "send": _Entry("client:send", "Publish requests from a file."),
+    "tail": _Entry("client:tail", "Follow the replies."),
+    "config": _Entry("parts:config", "Print the configuration that holds."),
+    "topics": _Entry("parts:topics", "Create the topics."),
+    "job": _Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),
+    "worker": _Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
 }
 
 
@@ -28,10 +39,22 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
             return None
-        module, attribute = _COMMANDS[cmd_name].split(":")
-        return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        module, attribute = entry.place.split(":")
+        try:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        except ModuleNotFoundError as error:
+            if entry.extra is None:
+                raise
+            raise click.ClickException(
+                f"`forebay {cmd_name}` needs the package {error.name}; install forebay[{entry.extra}]"
+            ) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in _COMMANDS.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

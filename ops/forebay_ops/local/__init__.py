@@ -1,0 +1,1 @@
+"""The local stack: every part of Forebay on one machine, from Python packages alone, supervised."""

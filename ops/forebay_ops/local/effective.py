@@ -1,0 +1,108 @@
+"""The configuration as a running stack has it: nothing relative, nothing left to be chosen, written to its home."""
+
+import os
+import random
+import socket
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from forebay_schemas.config import Config, ModelConfig
+from pydantic import SecretStr
+
+from .home import Home
+from .provision import CHAT_MODEL, chat_model_folder
+
+PROFILE = Path(__file__).with_name("profile.toml")
+"""The configuration that ``forebay up`` uses when none is named."""
+
+_PORTS = range(20_000, 32_000)
+"""Below what the system gives to outgoing connections, so that a port found free stays free."""
+
+
+def effective(config: Config, home: Home) -> Config:
+    """The configuration with this home's absolute paths in it. What is effective already stays as it is."""
+    semantic, flink = config.semantic, config.flink
+    path = semantic.path.resolve() if "path" in semantic.model_fields_set else home.qdrant
+    checkpoints = flink.checkpoint_dir if "checkpoint_dir" in flink.model_fields_set else home.checkpoints.as_uri()
+    return config.model_copy(
+        update={
+            "semantic": semantic.model_copy(update={"path": path}),
+            "flink": flink.model_copy(update={"checkpoint_dir": checkpoints}),
+            "models": {name: _effective_model(model, home) for name, model in config.models.items()},
+        }
+    )
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The configuration as TOML holds it, secrets in the clear: not for printing."""
+    return _plain(config.model_dump())
+
+
+def write_settings(config: Config, file: Path) -> None:
+    """Write the configuration so that ``load_config`` reads the same again; only this user may read it."""
+    unfinished = file.with_suffix(".unfinished")
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(b"# What the stack in this folder runs with. Written by `forebay up`: changes here are lost.\n\n")
+        tomli_w.dump(settings_of(config), out)
+    unfinished.rename(file)
+
+
+def with_free_ports(config: Config) -> Config:
+    """The configuration with ports that nobody uses, so that a stack runs beside another: for tests."""
+    kafka, redis, rest, job, worker = _free_ports(5)
+    return config.model_copy(
+        update={
+            "kafka": config.kafka.model_copy(update={"bootstrap": f"localhost:{kafka}"}),
+            "redis": config.redis.model_copy(update={"url": SecretStr(f"redis://localhost:{redis}/0")}),
+            "flink": config.flink.model_copy(update={"rest_address": f"localhost:{rest}"}),
+            "metrics": config.metrics.model_copy(update={"job_port": job, "worker_port": worker}),
+        }
+    )
+
+
+def _effective_model(model: ModelConfig, home: Home) -> ModelConfig:
+    if model.weights != CHAT_MODEL:
+        return model
+    engine = {"dtype": "bfloat16" if _computes_in_bfloat16() else "float32"} | model.engine
+    return model.model_copy(update={"weights": str(chat_model_folder(home)), "engine": engine})
+
+
+def _computes_in_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}  # TOML has no null
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return value if isinstance(value, bool | int | float) else str(value)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports whose next one up is free too, which Kafka and Flink take as well."""
+    found: list[int] = []
+    for port in random.sample(_PORTS[::2], len(_PORTS[::2])):
+        if port_is_free(port) and port_is_free(port + 1):
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on a port of this machine."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed connection may linger
+        try:
+            server.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,120 @@
+"""Makes the topics of an installation, and checks those that exist already."""
+
+import logging
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # pyright: ignore[reportPrivateImportUsage]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ConfigError
+from forebay_schemas.records import Lane
+from forebay_schemas.topics import TopicSpec
+
+_log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsReport:
+    """What became of the topics.
+
+    Attributes:
+        created: names of those that were made.
+        kept: names of those that were there.
+        warnings: what differs from the configuration in a way that works.
+    """
+
+    created: tuple[str, ...]
+    kept: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def topic_specs(config: Config) -> list[TopicSpec]:
+    """Every topic that the configuration needs, as it should be."""
+    topics = config.kafka.topics
+    names = [
+        topics.requests,
+        topics.requests_batch,
+        *config.request_topics,
+        *(topics.tier(tier, lane) for tier in config.tiers for lane in Lane),
+        topics.results,
+        topics.replies,
+        *config.kafka.reply_topics,
+        topics.dead,
+        topics.events,
+    ]
+    limit = {"max.message.bytes": str(config.kafka.max_wire_bytes)}
+    specs = [TopicSpec(name, config.kafka.partitions, limit) for name in dict.fromkeys(names)]
+    # Commands are few and take effect in the order in which they were given, so they share one partition.
+    return [*specs, TopicSpec(topics.control, 1, limit | {"cleanup.policy": "compact"})]
+
+
+def create_topics(config: Config) -> TopicsReport:
+    """Make the topics that are missing, and check the others. Calling it again changes nothing.
+
+    Another number of partitions is a warning: nothing depends on it but speed, and topics of others are often
+    larger. A smaller limit of bytes, or commands that are not compacted, would lose records later, so they raise.
+
+    Raises:
+        ConfigError: the brokers cannot be reached or refuse, or a topic that exists would lose records.
+    """
+    admin = AdminClient(
+        config.kafka.client() | {"log_level": 0}
+    )  # what fails is raised; librdkafka need not print it too
+    specs = topic_specs(config)
+    try:
+        existing = admin.list_topics(timeout=_TIMEOUT_S).topics
+        missing = [spec for spec in specs if spec.name not in existing]
+        _create(admin, missing, config.kafka.replication_factor)
+        kept = [spec for spec in specs if spec.name in existing]
+        problems = _wrong_settings(admin, kept)
+    except KafkaException as error:
+        raise ConfigError(
+            f"kafka.bootstrap: the topics at {config.kafka.bootstrap} cannot be made ({error.args[0].str()});"
+            " check that the brokers run and that this user may create topics"
+        ) from None
+    if problems:
+        raise ConfigError("topics that exist would lose records:\n  " + "\n  ".join(problems))
+    warnings = [
+        f"{spec.name} has {count} partitions where kafka.partitions is {spec.partitions}; it works as it is"
+        for spec in kept
+        if (count := len(existing[spec.name].partitions)) != spec.partitions
+    ]
+    for warning in warnings:
+        _log.warning("%s", warning)
+    return TopicsReport(tuple(spec.name for spec in missing), tuple(spec.name for spec in kept), tuple(warnings))
+
+
+def _create(admin: AdminClient, specs: list[TopicSpec], replication_factor: int) -> None:
+    if not specs:
+        return
+    new = [NewTopic(spec.name, spec.partitions, replication_factor, config=spec.settings) for spec in specs]
+    for future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).values():
+        future.result()
+
+
+def _wrong_settings(admin: AdminClient, specs: list[TopicSpec]) -> list[str]:
+    if not specs:
+        return []
+    resources = {spec.name: ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs}
+    found = {
+        resource.name: future.result() for resource, future in admin.describe_configs(list(resources.values())).items()
+    }
+    problems = []
+    for spec in specs:
+        limit, wanted = found[spec.name]["max.message.bytes"].value, spec.settings["max.message.bytes"]
+        if int(limit) < int(wanted):
+            problems.append(
+                f"{spec.name}: max.message.bytes is {limit}, and kafka.max_record_bytes needs {wanted};"
+                " raise it with kafka-configs, or lower kafka.max_record_bytes"
+            )
+        policy = found[spec.name]["cleanup.policy"].value
+        if "compact" in spec.settings.get("cleanup.policy", "") and "compact" not in policy:
+            problems.append(f"{spec.name}: cleanup.policy is {policy}; set it to compact with kafka-configs")
+    return problems

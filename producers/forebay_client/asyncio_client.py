@@ -1,0 +1,115 @@
+"""The client for asyncio: the same core, with its waiting moved off the event loop."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.errors import ForebayError
+from forebay_schemas.records import Reply
+
+from .client import FEED_POLL_S, OnFailure, OnReply, call_back
+from .core import Core
+from .errors import raise_for_error
+from .feed import Start
+from .requests import Question, RequestFields
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """``Client`` for coroutines: the same arguments, results and errors. Use it within one event loop.
+
+    A task that is cancelled while it asks stops waiting; the request keeps its deadline.
+    """
+
+    __slots__ = ("_core", "_sender")
+
+    def __init__(
+        self, tenant: str | None = None, *, config: Config | None = None, reply_topic: str | None = None
+    ) -> None:
+        self._core = Core(config or load_config(), tenant, reply_topic)
+        # Publishing waits when it first looks for its partition and when the queue is full. A thread of its own
+        # keeps that off the event loop and off the executor that the service uses for itself.
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="forebay-publish")
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose requests these are, unless a request says otherwise."""
+        return self._core.tenant
+
+    async def publish(
+        self,
+        question: Question | None = None,
+        *,
+        on_reply: OnReply | None = None,
+        on_failure: OnFailure | None = None,
+        **fields: Unpack[RequestFields],
+    ) -> str:
+        """As ``Client.publish``; the callbacks are called in the event loop."""
+        if on_reply is None and on_failure is None:
+            return await self._off_loop(self._core.publish, question, fields)
+        ticket = await self._off_loop(self._core.submit, question, fields)
+        call_back(ticket, _in_loop(on_reply), _in_loop(on_failure))
+        return ticket.request_id
+
+    async def ask(
+        self, question: Question | None = None, *, timeout_s: float = 30.0, **fields: Unpack[RequestFields]
+    ) -> Reply:
+        """As ``Client.ask``."""
+        ticket = await self._off_loop(self._core.submit, question, fields, timeout_s, time.monotonic())
+        return raise_for_error(await asyncio.wrap_future(ticket.future))
+
+    async def replies(self, group: str | None = None, *, start: Start = "beginning") -> AsyncIterator[Reply]:
+        """As ``Client.replies``. Close a loop that is left early: ``async with contextlib.aclosing(...)``."""
+        with ThreadPoolExecutor(1, thread_name_prefix="forebay-replies") as reader:
+            loop = asyncio.get_running_loop()
+            feed = await loop.run_in_executor(reader, self._core.open_feed, group, start)
+            try:
+                while not self._core.closed:
+                    reply = await loop.run_in_executor(reader, feed.poll, FEED_POLL_S)
+                    if reply is not None:
+                        yield reply
+            finally:
+                self._core.close_feed(feed)
+
+    async def wait(self, timeout_s: float | None = None) -> int:
+        """As ``Client.wait``."""
+        return await asyncio.to_thread(self._core.wait, timeout_s)
+
+    async def flush(self, timeout_s: float = 30.0) -> None:
+        """As ``Client.flush``."""
+        await self._off_loop(self._core.flush, timeout_s)
+
+    async def close(self, timeout_s: float = 10.0) -> None:
+        """As ``Client.close``."""
+        try:
+            await asyncio.to_thread(self._core.close, timeout_s)
+        finally:
+            self._sender.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            await self.close()
+        except ForebayError:
+            if error is None:
+                raise
+
+    async def _off_loop(self, function: Callable[..., T], *args: Any) -> T:
+        self._core.check_usable()  # a closed executor would say something else
+        return await asyncio.get_running_loop().run_in_executor(self._sender, function, *args)
+
+
+def _in_loop(callback: Callable[..., None] | None) -> Callable[..., None] | None:
+    if callback is None:
+        return None
+    loop = asyncio.get_running_loop()
+    return lambda *args: loop.call_soon_threadsafe(callback, *args)  # pyright: ignore[reportReturnType]: a handle

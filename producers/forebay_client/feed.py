@@ -1,0 +1,140 @@
+"""A whole reply topic, shared out among the members of a consumer group, with repeats removed."""
+
+import logging
+import threading
+import uuid
+from typing import Any, Literal
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ForebayError
+from forebay_schemas.records import Reply
+from forebay_schemas.topics import Headers
+
+from .errors import BrokerUnavailable, explain
+from .kafka_log import kafka_log
+from .seen import SeenReplies
+
+Start = Literal["beginning", "now"]
+
+READ_BACK_RECORDS = 10_000
+"""Records of each partition, before the committed offset, that are read again to know repeats of them."""
+_RPC_TIMEOUT_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class ReplyFeed:
+    """Reads replies one after another; a reply counts as handled when the next one is asked for.
+
+    The group's progress is committed behind what was handled, so a member that dies is followed by one that gets the
+    reply which was in work again, and nothing is left out. Repeats written by a restored job are removed by tenant
+    and request id, within the last ``seen.LIMIT`` replies that this member has read. They lie on the same partition
+    as the first, so a member that takes over a partition reads its last ``READ_BACK_RECORDS`` back and knows them too.
+
+    Args:
+        group: the consumer group; None: all replies for this feed alone, and nothing is remembered of it.
+        start: where a group begins that has committed nothing yet.
+
+    Safe to close from another thread.
+
+    Raises:
+        BrokerUnavailable: the brokers do not answer, or the topic does not exist.
+    """
+
+    def __init__(self, config: Config, codec: Codec, topic: str, group: str | None, start: Start) -> None:
+        self._topic = topic
+        self._codec = codec
+        self._group = group
+        self._seen = SeenReplies()
+        self._fresh_from: dict[int, int] = {}
+        self._in_work: Message | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        settings = config.kafka.client(
+            client_id="forebay-client",
+            group_id=group or f"forebay-client-{uuid.uuid4().hex}",
+            enable_auto_commit=group is not None,
+            auto_commit_interval_ms=1000,
+            enable_auto_offset_store=False,  # what was handled is stored, not what was read
+            partition_assignment_strategy="cooperative-sticky",
+            isolation_level="read_committed",
+            auto_offset_reset="earliest" if start == "beginning" else "latest",
+            topic_metadata_refresh_interval_ms=10_000,  # how soon added partitions are read
+            fetch_message_max_bytes=config.kafka.max_wire_bytes,
+        )
+        self._consumer = Consumer(settings, logger=kafka_log)
+        try:
+            # A subscription waits for brokers and topics without a word; this says what is missing.
+            found: Any = self._consumer.list_topics(topic, timeout=_RPC_TIMEOUT_S).topics[topic]
+            if found.error:
+                raise KafkaException(found.error)
+            self._consumer.subscribe([topic], on_assign=self._on_assign)
+        except KafkaException as error:
+            self._consumer.close()
+            raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
+
+    def poll(self, timeout_s: float) -> Reply | None:
+        """The next reply, or None where none came within the timeout or the feed is closed."""
+        with self._lock:
+            if self._closed:
+                return None
+            self._handled()
+            message = self._consumer.poll(timeout_s)
+            if message is None:
+                return None
+            if error := message.error():
+                _log.warning("reading %s: %s", self._topic, error.str())
+                return None
+            self._in_work = message
+            return self._first_time(message)
+
+    def close(self) -> None:
+        """Commit what was handled and leave the group. The reply given last counts as not handled."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._consumer.close()
+
+    def _handled(self) -> None:
+        message, self._in_work = self._in_work, None
+        if message is None or self._group is None:
+            return
+        try:
+            self._consumer.store_offsets(message)
+        except KafkaException:
+            # It was in work for longer than max.poll.interval.ms, and the group gave the partition away.
+            _log.warning("%s: offset %s was handled too late and comes again", self._topic, message.offset())
+
+    def _first_time(self, message: Message) -> Reply | None:
+        partition, offset = message.partition() or 0, message.offset() or 0
+        if read_back := offset < self._fresh_from.get(partition, 0):
+            self._in_work = None  # it is behind the committed offset
+        try:
+            raw_headers: Any = message.headers()  # typed for producing, where values may be text too
+            headers = Headers.from_kafka(raw_headers)
+            if headers.tenant and headers.request_id and not self._seen.add(headers.tenant, headers.request_id):
+                return None
+            return None if read_back else self._codec.decode(message.value() or b"", Reply)
+        except ForebayError as error:
+            _log.warning("%s: offset %d is passed over: %s", self._topic, offset, error)
+            return None
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._group is not None and partitions:
+            try:
+                for place in consumer.committed(partitions, timeout=_RPC_TIMEOUT_S):
+                    self._read_back(consumer, place, partitions)
+            except KafkaException as error:
+                _log.warning("repeats of earlier replies cannot be known: %s", error.args[0].str())
+        consumer.incremental_assign(partitions)
+
+    def _read_back(self, consumer: Consumer, committed: TopicPartition, partitions: list[TopicPartition]) -> None:
+        self._fresh_from[committed.partition] = max(0, committed.offset)
+        if committed.offset < 0:
+            return  # nothing was handled yet
+        oldest, _ = consumer.get_watermark_offsets(committed, _RPC_TIMEOUT_S)
+        for place in partitions:
+            if place.partition == committed.partition:
+                place.offset = max(oldest, committed.offset - READ_BACK_RECORDS)

@@ -1,0 +1,86 @@
+"""Records for tests: valid as they come, and every field can be given."""
+
+from typing import Any
+
+from forebay_schemas.codec import Codec
+from forebay_schemas.records import CacheStatus, Message, Reply, Request, Result, Route, Task
+
+NOW_MS = 1_760_000_000_000
+"""The time at which these records were made: milliseconds since the Unix epoch."""
+
+
+def user(content: str, **fields: Any) -> Message:
+    """A user's turn."""
+    return Message(role="user", content=content, **fields)
+
+
+def system(content: str, **fields: Any) -> Message:
+    """A system prompt."""
+    return Message(role="system", content=content, **fields)
+
+
+def make_request(question: str = "How do I return a parcel?", /, **fields: Any) -> Request:
+    """A valid request that asks ``question``; ``messages`` takes its place where given."""
+    return Request(
+        **{
+            "request_id": "request-1",
+            "tenant": "acme",
+            "created_ms": NOW_MS,
+            "messages": [user(question)],
+            **fields,
+        }
+    )
+
+
+def make_route(**fields: Any) -> Route:
+    """A route to the small tier."""
+    return Route(**{"tier": "small", "complexity": 0.1, "confidence": 0.9, "reason": "complexity", **fields})
+
+
+def make_reply(**fields: Any) -> Reply:
+    """A complete generated answer to ``make_request()``."""
+    return Reply(
+        **{
+            "request_id": "request-1",
+            "tenant": "acme",
+            "completed_ms": NOW_MS + 250,
+            "cache_status": CacheStatus.MISS,
+            "text": "Print the label from your account.",
+            "finish_reason": "stop",
+            "route": make_route(),
+            "model_id": "llama-3.1-8b",
+            "hops": 1,
+            **fields,
+        }
+    )
+
+
+def make_task(request: Request | None = None, **fields: Any) -> Task:
+    """A task for the small tier that carries ``request``."""
+    return Task(
+        **{
+            "task_id": "task-1",
+            "flight_key": "flight-1",
+            "bucket": "0",
+            "request": Codec().encode(request or make_request()),
+            "route": make_route(),
+            "cache_status": CacheStatus.MISS,
+            "accepted_ms": NOW_MS + 5,
+            "reply_topic": "llm.replies",
+            "reply_key": "request-1",
+            **fields,
+        }
+    )
+
+
+def make_result(reply: Reply | None = None, **fields: Any) -> Result:
+    """The result of ``make_task()`` that carries ``reply``."""
+    return Result(
+        **{
+            "task_id": "task-1",
+            "flight_key": "flight-1",
+            "bucket": "0",
+            "reply": Codec().encode(reply or make_reply()),
+            **fields,
+        }
+    )

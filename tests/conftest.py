@@ -1,0 +1,17 @@
+"""What holds for every test: no trace in the environment, and the same generated examples on every run."""
+
+import os
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("forebay", derandomize=True, deadline=None, database=None, max_examples=50)
+settings.load_profile("forebay")
+
+
+@pytest.fixture(autouse=True)
+def _environment_restored() -> Iterator[None]:
+    with mock.patch.dict(os.environ):  # load_config names its file there, for the processes started from here
+        yield

@@ -1,0 +1,297 @@
+"""The configuration: where values come from, what is refused and how that is said, and what is never printed."""
+
+import os
+import re
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import pytest
+from forebay_schemas.config import MIN_SIMILARITY, PRESETS, Config, Section, load_config
+from forebay_schemas.errors import ConfigError
+from pydantic.fields import FieldInfo
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads a configuration from the text of its file and from variables, and from nothing else."""
+    for name in [name for name in os.environ if name.startswith("FOREBAY_")]:
+        del os.environ[name]
+
+    def load(toml: str = "", **variables: str) -> Config:
+        file = tmp_path / "forebay.toml"
+        file.write_text(toml, "utf-8")
+        os.environ.update(variables)
+        return load_config(file)
+
+    return load
+
+
+# Sources
+
+
+def test_without_file_and_variables_the_defaults_hold(load: Load) -> None:
+    config = load()
+
+    assert list(config.tiers) == ["small", "medium", "large"]
+    assert [tier.complexity_up_to for tier in config.tiers.values()] == [0.3, 0.7, 1.0]
+    assert [tier.max_tokens for tier in config.tiers.values()] == [256, 512, 1024]
+    assert config.largest_tier == "large"
+    default = config.category("anything")
+    assert (default.similarity, default.exact_ttl_s, default.semantic_ttl_s) == (0.95, 86_400, 86_400)
+    assert config.registry.url is None
+
+
+def test_a_variable_wins_over_the_file_and_the_file_over_the_default(load: Load) -> None:
+    config = load(
+        '[kafka]\nbootstrap = "file:1"\npartitions = 2\n[redis]\ntimeout_ms = 10', FOREBAY_KAFKA__PARTITIONS="7"
+    )
+
+    assert (config.kafka.bootstrap, config.kafka.partitions, config.kafka.replication_factor) == ("file:1", 7, 1)
+    assert config.redis.timeout_ms == 10
+
+
+def test_a_variable_may_hold_a_whole_section_as_json(load: Load) -> None:
+    assert load(FOREBAY_CATEGORIES='{"chat": {"reuse": "none"}}').category("chat").reuse == "none"
+
+
+def test_the_file_is_named_by_a_variable_and_passed_on_to_child_processes(load: Load, tmp_path: Path) -> None:
+    load("[desk]\nbuckets = 4")
+
+    assert os.environ["FOREBAY_CONFIG"] == str(tmp_path / "forebay.toml")
+    assert load_config().desk.buckets == 4
+
+
+def test_models_and_tiers_of_a_file_replace_the_default_ones(load: Load) -> None:
+    config = load(
+        """
+        [models.tiny]
+        backend = "synthetic"
+        price = {input_per_1k = 0.1, output_per_1k = 0.2}
+        [models.listed]
+        price = {input_per_1k = 1, output_per_1k = 2}
+        [tiers.only]
+        complexity_up_to = 1.0
+        model = "tiny"
+        priced_as = "listed"
+        max_tokens = 10
+        """
+    )
+
+    assert (list(config.models), list(config.tiers)) == (["tiny", "listed"], ["only"])
+    assert config.price("only").input_per_1k == 1
+
+
+def test_tiers_are_ordered_by_complexity_whatever_their_order_in_the_file(load: Load) -> None:
+    tier = 'model = "llama-3.1-8b"\nmax_tokens = 9\ncomplexity_up_to ='
+    config = load(f"[tiers.top]\n{tier} 1.0\n[tiers.low]\n{tier} 0.2\n[tiers.mid]\n{tier} 0.5")
+
+    assert list(config.tiers) == ["low", "mid", "top"]
+    assert config.largest_tier == "top"
+
+
+# Categories
+
+
+def test_a_preset_fills_in_what_a_category_does_not_say(load: Load) -> None:
+    config = load('[categories.docs]\npreset = "extraction"\nexact_ttl_s = 60', FOREBAY_CATEGORIES__DOCS__TIER="medium")
+
+    assert config.category("docs") == PRESETS["extraction"].model_copy(update={"exact_ttl_s": 60, "tier": "medium"})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_works(load: Load, name: str) -> None:
+    assert load(f'[categories.x]\npreset = "{name}"').category("x") == PRESETS[name]
+
+
+def test_the_category_default_holds_for_all_others(load: Load) -> None:
+    config = load('[categories.default]\nreuse = "exact"\n[categories.chat]\nreuse = "none"')
+
+    assert (config.category("other").reuse, config.category("chat").reuse) == ("exact", "none")
+
+
+def test_the_least_similarity_is_accepted(load: Load) -> None:
+    assert load(f"[categories.x]\nsimilarity = {MIN_SIMILARITY}").category("x").similarity == 0.85
+
+
+# What is refused
+
+_TIER = 'max_tokens = 9\nmodel = "llama-3.1-8b"\ncomplexity_up_to ='
+_PRICE = "price = {input_per_1k = 1, output_per_1k = 1}"
+
+REFUSED = [
+    ("colour = 1", "colour: no such setting; `forebay config` lists them all"),
+    ("[kafka]\nbotstrap = 'x'", "kafka.botstrap: no such setting"),
+    ("[kafka]\npartitions = 'many'", "kafka.partitions: Input should be a valid integer"),
+    ("[kafka]\npartitions = 0", "kafka.partitions: Input should be greater than or equal to 1"),
+    ("[kafka]\ntopic_prefix = 'a b'", "kafka.topic_prefix: String should match pattern"),
+    ("[kafka]\nclient_settings = {'sasl.password' = 'x'}", "give it under secret_settings"),
+    ("[kafka]\nreply_topics = ['a b']", "kafka.reply_topics.0: String should match pattern"),
+    ("[kafka]\nreply_topics = ['llm.results']", "kafka.reply_topics: llm.results is a topic of this installation's"),
+    ("[kafka]\nreply_topics = ['a']\n[request_topics.a]", "kafka.reply_topics: a is a topic of this installation's"),
+    ("[request_topics.'llm.tier.small.batch']", "request_topics: llm.tier.small.batch is a topic of this"),
+    ("[request_topics.'llm.requests']", "request_topics: llm.requests is a topic of this installation's own; choose"),
+    ("[registry]\nurl = 'http://ada:x@registry'", "registry.url: holds a user; addresses are printed, so give"),
+    ("[semantic]\nurl = 'http://ada:x@qdrant'", "semantic.url: holds a user"),
+    ("[categories.x]\nsimilarity = 0.84", "categories.x.similarity: Input should be greater than or equal to 0.85"),
+    ("[categories.x]\nsimilarity = nan", "categories.x.similarity: Input should be"),
+    ("[categories.x]\npreset = 'poetry'", "categories.x.preset: 'poetry' is unknown; use one of support, extraction"),
+    ("[categories.x]\npreset = ['code']", "categories.x.preset: ['code'] is unknown; use one of"),
+    ("[categories.x]\ntier = 'huge'", "categories.x.tier: 'huge' is no tier; use one of small, medium, large"),
+    ("[categories]\nx = 5", "categories.x: Input should be a valid dictionary"),
+    ("categories = 5", "categories: Input should be a valid dictionary"),
+    ("tiers = {}", "tiers is empty: name at least one tier"),
+    (f"[tiers.a]\n{_TIER} 0.9", "the last tier must have complexity_up_to = 1.0, or some requests have no tier"),
+    (f"[tiers.a]\n{_TIER} 1.0\n[tiers.b]\n{_TIER} 1.0", "two tiers have the same complexity_up_to; give each its own"),
+    (f"[tiers.'small.batch']\n{_TIER} 1.0", "tiers.small.batch.[key]: String should match pattern"),
+    (f"[tiers.a]\n{_TIER} 1.0\npriced_as = 'gold'", "tiers.a: the model 'gold' is unknown; describe it under models"),
+    (f"[models.m]\n{_PRICE}", "tiers.small: the model 'llama-3.1-8b' is unknown; describe it under models"),
+    (f"[models.m]\n{_PRICE}\nbackend = 'vllm'", "models.m: weights must name a model for the backend vllm"),
+    ("[models.m]\nprice = {input_per_1k = -1, output_per_1k = 1}", "models.m.price.input_per_1k: Input should be"),
+    ("[batch]\nbusy_rate_per_s = inf", "batch.busy_rate_per_s: Input should be a finite number"),
+    ("[desk]\nbuckets = 12", "desk: buckets must be a power of two"),
+    ("[flink]\nparallelism = 16", "flink.parallelism 16 is above desk.buckets 8: some slots would stay idle; raise"),
+    ("[flink]\ntask_managers = 2", "the embedded index serves one process; set semantic.url to a Qdrant server"),
+    ("kafka = [", "the configuration cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("toml", "message"), REFUSED, ids=[toml.replace("\n", " ")[:60] for toml, _ in REFUSED])
+def test_what_cannot_work_is_refused_with_its_name(load: Load, toml: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load(toml)
+
+    assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("FOREBAY_KAFK__BOOTSTRAP", "x", "FOREBAY_KAFK__BOOTSTRAP: no such setting; `forebay config` lists them all"),
+        ("FOREBAY_KAFKA__BOTSTRAP", "x", "kafka.botstrap: no such setting"),
+        ("FOREBAY_KAFKA__PARTITIONS", "many", "kafka.partitions: Input should be a valid integer"),
+        ("FOREBAY_KAFKA", "not json", 'error parsing value for field "kafka"'),
+    ],
+)
+def test_a_variable_that_cannot_work_is_refused(load: Load, name: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(**{name: value})
+
+
+def test_all_problems_are_told_at_once(load: Load) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("[kafka]\npartitions = 0\n[redis]\ntimeout_ms = 0")
+
+    assert "kafka.partitions" in str(caught.value)
+    assert "redis.timeout_ms" in str(caught.value)
+
+
+def test_a_missing_file_is_named(load: Load) -> None:
+    os.environ["FOREBAY_CONFIG"] = "/nowhere/forebay.toml"
+
+    with pytest.raises(ConfigError, match=r"there is no file /nowhere/forebay.toml; name an existing TOML file"):
+        load_config()
+
+
+def test_a_file_that_is_no_text_is_refused(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "binary.toml")
+
+
+# Secrets
+
+_SECRETS = {
+    "FOREBAY_REDIS__URL": "rediss://:geheim@redis:6379/0",
+    "FOREBAY_KAFKA__SECRET_SETTINGS": '{"sasl.password": "geheim"}',
+    "FOREBAY_KAFKA__FLINK_SETTINGS": '{"sasl.jaas.config": "geheim"}',
+    "FOREBAY_SEMANTIC__API_KEY": "geheim",
+    "FOREBAY_REGISTRY__PASSWORD": "geheim",
+}
+
+
+def test_secrets_are_masked_wherever_a_configuration_is_printed(load: Load) -> None:
+    config = load(**_SECRETS)
+
+    for text in (repr(config), str(config), f"{config.kafka}", config.model_dump_json(), repr(config.model_dump())):
+        assert "geheim" not in text
+        assert "**********" in text
+
+
+def test_a_refused_secret_is_not_repeated_in_the_message(load: Load) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("[kafka]\npartitions = 0", **_SECRETS, FOREBAY_KAFKA="geheim")
+
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_kafka_client_gets_shared_secret_and_own_settings(load: Load) -> None:
+    config = load('[kafka]\nclient_settings = {"security.protocol" = "SASL_SSL"}', **_SECRETS)
+
+    assert config.kafka.client(group_id="g") == {
+        "bootstrap.servers": "localhost:9092",
+        "security.protocol": "SASL_SSL",
+        "sasl.password": "geheim",
+        "group.id": "g",
+    }
+
+
+def test_a_configuration_cannot_be_changed(load: Load) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().kafka.partitions = 2
+
+
+# Descriptions
+
+
+def _fields(model: type, path: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, field in model.model_fields.items():  # pyright: ignore[reportAttributeAccessIssue]
+        yield f"{path}{name}", field, field.annotation
+        for section in _sections(field.annotation):
+            yield from _fields(section, f"{path}{name}.")
+
+
+def _sections(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation] if issubclass(annotation, Section) else []
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _numeric(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_numeric(argument) for argument in get_args(annotation))
+    return annotation in (int, float)
+
+
+FIELDS = list(_fields(Config))
+
+
+@pytest.mark.parametrize(("path", "field", "annotation"), FIELDS, ids=[path for path, _, _ in FIELDS])
+def test_every_setting_is_described(path: str, field: FieldInfo, annotation: Any) -> None:
+    described = field.description or next((section.__doc__ for section in _sections(annotation)), None)
+
+    assert described, f"{path} has no description"
+    assert described.rstrip().endswith("."), f"{path}: a description is a sentence"
+
+
+_UNITS = re.compile(
+    r"_(ms|s|bytes|port|per_s|per_1k)$"  # at the end of a name
+    r"|: .*(cosine|complexit|confidence|temperature|variety|batch lane pays)"  # no unit: a share, an angle, a weight
+    r"|: .*(copies|generations|instances|keys|partitions|processes|questions|tasks|threads|tokens)",  # a count of them
+    re.IGNORECASE,
+)
+_TIMES = re.compile(r"(ttl|timeout|interval|latency|linger|window|after|time)(?!.*_(ms|s)$)")
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [(path, field) for path, field, annotation in FIELDS if _numeric(annotation)]
+)
+def test_every_number_names_its_unit(path: str, field: FieldInfo) -> None:
+    name = path.rsplit(".")[-1]
+
+    assert _UNITS.search(name) or _UNITS.search(f"{name}: {field.description}"), f"{path}: say what it counts"
+    assert not _TIMES.search(name), f"{path}: end the name of a time in _ms or _s"

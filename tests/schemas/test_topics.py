@@ -1,0 +1,73 @@
+"""Names of topics, and headers that survive the way over Kafka."""
+
+from typing import Any
+
+import pytest
+from forebay_schemas.errors import ErrorCode, RecordError
+from forebay_schemas.records import Lane
+from forebay_schemas.topics import DEADLINE, MAX_HEADER_BYTES, REQUEST_ID, TENANT, Headers, Topics
+from hypothesis import given
+from hypothesis import strategies as st
+
+_text = st.none() | st.text(max_size=50)
+headers = st.builds(
+    Headers,
+    request_id=_text,
+    tenant=_text,
+    reply_topic=_text,
+    reply_key=_text,
+    deadline_ms=st.none() | st.integers(0, 10**15),
+    bucket=_text,
+    traceparent=_text,
+)
+
+
+def test_all_topics_begin_with_the_prefix() -> None:
+    topics = Topics("shop")
+
+    assert topics.tier("small", Lane.INTERACTIVE) == "shop.tier.small"
+    assert topics.tier("small", Lane.BATCH) == "shop.tier.small.batch"
+    assert [topics.requests, topics.requests_batch, topics.results, topics.replies] == [
+        "shop.requests",
+        "shop.requests.batch",
+        "shop.results",
+        "shop.replies",
+    ]
+    assert [topics.dead, topics.control, topics.events] == ["shop.requests.dead", "shop.control", "shop.events"]
+
+
+@given(headers)
+def test_headers_come_back_as_they_were(sent: Headers) -> None:
+    raw: Any = sent.to_kafka()
+
+    assert Headers.from_kafka(raw) == sent
+    assert Headers.from_kafka(list(raw.items())) == sent
+
+
+@pytest.mark.parametrize("raw", [None, {}, [], {"other": b"x"}, {TENANT: None}, [("other", None)]])
+def test_absent_empty_and_unknown_headers_are_passed_over(raw: Any) -> None:
+    assert Headers.from_kafka(raw) == Headers()
+
+
+def test_of_repeated_names_the_last_counts() -> None:
+    assert Headers.from_kafka([(TENANT, b"a"), (TENANT, b"b")]) == Headers(tenant="b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        (REQUEST_ID, b"\xff", "header forebay-request-id: is no UTF-8"),
+        (TENANT, b"\xed\xa0\x80", "header forebay-tenant: is no UTF-8"),
+        (TENANT, b"x" * (MAX_HEADER_BYTES + 1), "header forebay-tenant: has 1025 bytes; use at most 1024"),
+        *(
+            (DEADLINE, value, "header forebay-deadline-ms: is '.*; give milliseconds since the Unix epoch")
+            for value in (b"", b"soon", b"-5", b"1.5", b" 1", b"1_0", b"\xd9\xa1", b"9" * 19, b"9" * 1000)
+        ),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_named(name: str, value: bytes, problem: str) -> None:
+    with pytest.raises(RecordError, match=problem) as caught:
+        Headers.from_kafka({name: value})
+
+    assert caught.value.code is ErrorCode.MALFORMED
+    assert len(str(caught.value)) < 300

@@ -1,0 +1,161 @@
+"""Reading one topic of tasks: membership in its group, and never more tasks than there is room for."""
+
+import logging
+from collections.abc import Collection
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaException, Message
+from confluent_kafka.aio import AIOConsumer
+from forebay_schemas.config import KafkaConfig
+from forebay_schemas.records import Lane
+
+from .lanes import Delivery, Room
+from .offsets import Partition
+
+KEEP_ALIVE_S = 0.1
+"""While there is no room, the group is served this often, however long a generation takes: a rebalance, and what
+waits for it to be committed, are held up no longer than this."""
+
+_POLL_S = 0.1
+"""A poll ends with the first record; without one it lasts this long, and so does a shutdown."""
+_PREFETCHED_RECORDS = 64
+_PREFETCH_PAUSE_MS = 10
+
+_log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """Who is told what happens to the partitions of an intake. On return a rebalance goes on."""
+
+    def taken(self, delivery: Delivery) -> None:
+        """A task was read; it holds a place until it is committed or given up."""
+        ...
+
+    async def revoked(self, partitions: Collection[Partition]) -> None:
+        """These partitions go to another process after the return; until then this one may still commit."""
+        ...
+
+    async def lost(self, partitions: Collection[Partition]) -> None:
+        """These partitions have gone to another process already."""
+        ...
+
+
+class Intake:
+    """The consumer of one tier's lane.
+
+    Each topic has a group of its own, so that workers may serve different tiers: a rebalance of one tier leaves
+    the others alone, and the lag of each is read off its group. A consumer for each lane means that interactive
+    tasks are never stuck behind batch ones that were fetched first.
+    """
+
+    def __init__(self, config: KafkaConfig, tier: str, lane: Lane, room: Room) -> None:
+        self.tier = tier
+        self.lane = lane
+        self.topic = config.topics.tier(tier, lane)
+        self.group: Any = None
+        """The group's metadata for a transaction; None before the first rebalance."""
+        self._config = config
+        self._room = room
+        self._paused: bool | None = False
+        self._stale = False
+
+    async def open(self, owner: Owner) -> None:
+        """Join the group."""
+        self._owner = owner
+        suffix = "-batch" if self.lane is Lane.BATCH else ""
+        self._consumer = AIOConsumer(
+            self._config.client(
+                group_id=f"{self._config.topic_prefix}-workers-{self.tier}{suffix}",
+                partition_assignment_strategy="cooperative-sticky",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                # A killed worker's tasks go to others after the first; moving a partition takes one of the second.
+                session_timeout_ms=10_000,
+                heartbeat_interval_ms=1_000,
+                fetch_message_max_bytes=self._config.max_wire_bytes,
+                # librdkafka reads ahead 100,000 records by default, and looks again a second after it has enough.
+                queued_min_messages=_PREFETCHED_RECORDS,
+                fetch_queue_backoff_ms=_PREFETCH_PAUSE_MS,
+                logger=logging.getLogger("kafka.consumer"),
+            ),
+            max_workers=2,  # a poll, and a call from inside one of its callbacks
+        )
+        await self._consumer.subscribe(
+            [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    async def run(self) -> None:
+        """Read until cancelled.
+
+        Raises:
+            KafkaException: the consumer is of no use any more.
+        """
+        while True:
+            if await self._room.wait(self.lane, KEEP_ALIVE_S):
+                await self._pause(False)
+                message = await self._consumer.poll(_POLL_S)
+            else:
+                await self._pause(True)
+                message = await self._consumer.poll(0)
+            if message is not None:
+                self._take(message)
+            if self._stale:
+                self.group = await self._consumer.consumer_group_metadata()
+                self._stale = False
+
+    def refresh(self) -> None:
+        """The group's metadata was refused: the group may be further in a rebalance than its callbacks have told."""
+        self._stale = True
+
+    async def close(self) -> None:
+        """Leave the group, so that others take over at once."""
+        await self._consumer.close()
+
+    def _take(self, message: Message) -> None:
+        if error := message.error():
+            if error.fatal():
+                raise KafkaException(error)
+            _log.warning("reading %s: %s", self.topic, error)
+            return
+        self._room.take()
+        self._owner.taken(
+            Delivery(
+                tier=self.tier,
+                lane=self.lane,
+                partition=(message.topic() or "", message.partition() or 0),
+                offset=message.offset() or 0,
+                value=message.value() or b"",
+                headers=message.headers() or [],  # pyright: ignore[reportArgumentType]: as read, a list with bytes
+            )
+        )
+
+    async def _pause(self, pause: bool) -> None:
+        """Keep polls from returning records, or let them."""
+        if pause != self._paused:
+            change = self._consumer.pause if pause else self._consumer.resume
+            await change(await self._consumer.assignment())
+            self._paused = pause
+
+    # librdkafka calls back within a poll. Each rebalance brings at least one of these, even when nothing changes
+    # here, and with it a new generation of the group: transactions with an older one are refused.
+
+    async def _on_assign(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
+        self.group = await consumer.consumer_group_metadata()
+        if partitions:
+            self._paused = None  # the new ones are not, others may be
+            _log.info("%s: took over partitions %s", self.topic, _numbers(partitions))
+
+    async def _on_revoke(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
+        self.group = await consumer.consumer_group_metadata()
+        _log.info("%s: gives up partitions %s", self.topic, _numbers(partitions))
+        await self._owner.revoked({(partition.topic, partition.partition) for partition in partitions})
+
+    async def _on_lost(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
+        _log.warning("%s: lost partitions %s to another worker", self.topic, _numbers(partitions))
+        await self._owner.lost({(partition.topic, partition.partition) for partition in partitions})
+
+
+def _numbers(partitions: list[Any]) -> list[int]:
+    return sorted(partition.partition for partition in partitions)
