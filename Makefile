@@ -30,7 +30,7 @@ check: $(READY)
 
 lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --extra local --group dev --python-version 3.11 --upgrade \
-		--no-header --no-annotate -o requirements.lock
+		--custom-compile-command "make lock" --no-annotate -o requirements.lock
 
 clean: ## Stop the local stack and remove what was installed and produced
 	-@[ -x $(BIN)/forebay ] && $(BIN)/forebay down

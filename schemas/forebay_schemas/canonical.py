@@ -91,9 +91,9 @@ def canonical_text(text: str) -> str:
     return "\n".join(lines)
 
 
-def canonical_json(text: str | None) -> Any:
-    """Parsed JSON text, so that key order and spacing do not count; None stays None."""
-    return None if text is None else json.loads(text)
+def canonical_json(text: str | None) -> str | None:
+    """JSON text without spacing and needless escapes; None stays None. The order of keys stays: it shapes answers."""
+    return None if text is None else json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
 
 
 def _canonical_line(line: str) -> str:

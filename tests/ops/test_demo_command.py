@@ -79,7 +79,7 @@ def test_with_keep_the_stack_is_left_running(tmp_path: Path):
     result = forebay_demo(tmp_path, "--keep")
 
     assert CALLS == ["up"]
-    assert "It is left running: `forebay down` stops it" in result.output
+    assert "The stack is left running: `forebay down` stops it" in result.output
 
 
 def test_a_stack_that_ran_before_is_used_and_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -88,7 +88,7 @@ def test_a_stack_that_ran_before_is_used_and_left_running(tmp_path: Path, monkey
     result = forebay_demo(tmp_path)
 
     assert CALLS == ["up"]
-    assert "It ran before" in result.output
+    assert "The stack ran before" in result.output
 
 
 def test_a_pipeline_that_falls_silent_fails_the_demo_says_what_is_missing_and_where_the_logs_are(

@@ -100,7 +100,7 @@ def test_it_says_that_one_model_serves_all_tiers_and_that_the_figures_are_no_ben
     text = " ".join(shown(config, 80).split())
 
     assert "all tiers share one small model here (smollm2-135m-instruct), and costs are the list prices" in text
-    assert "these figures are no benchmark" in text
+    assert "none of these figures is a benchmark" in text
 
 
 def test_silence_is_told_in_a_log_every_ten_seconds(config: Config):

@@ -73,7 +73,7 @@ def test_a_part_waits_for_what_it_needs_and_others_do_not(tmp_path: Path) -> Non
 def test_a_part_that_dies_each_time_ends_the_way_up_with_the_end_of_its_log(tmp_path: Path) -> None:
     supervisor = _Supervisor(dying="worker")
     (tmp_path / "worker.log").write_text("early\n" * 50 + "no such model\n")
-    with pytest.raises(PartFailed, match="worker dies each time it is started(?s:.*)no such model") as caught:
+    with pytest.raises(PartFailed, match=r"worker dies each time it is started(?s:.*)no such model") as caught:
         _ascent([_part("kafka"), _part("worker", lambda: False)], supervisor, tmp_path).run(_Silent())
     assert str(caught.value).count("early") < 20
     assert supervisor.events[-2:] == ["stop kafka", "stop worker"]

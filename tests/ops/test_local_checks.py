@@ -11,7 +11,7 @@ from forebay_ops.local.checks import check_machine
 from forebay_ops.local.effective import PROFILE, with_free_ports
 from forebay_ops.local.home import Home
 from forebay_ops.local.parts import Part, elsewhere, local_parts
-from forebay_schemas.config import Config, load_config
+from forebay_schemas.config import load_config
 from forebay_schemas.errors import ConfigError
 
 
@@ -29,13 +29,6 @@ def taken() -> Iterator[int]:
 def _part(name: str = "kafka", port: int | None = None, memory_mb: int = 1) -> Part:
     ports = {} if port is None else {"kafka.bootstrap": port}
     return Part(name, ("true",), "nowhere", lambda: True, memory_mb, ports=ports)
-
-
-def _started(parts: str) -> Config:
-    import os
-
-    os.environ["FOREBAY_LOCAL__START"] = parts
-    return with_free_ports(load_config(PROFILE))
 
 
 def test_a_machine_with_room_passes(home: Home) -> None:
@@ -71,8 +64,9 @@ def test_too_little_disk_names_the_folder(home: Home, monkeypatch: pytest.Monkey
         check_machine(home, [_part()], [])
 
 
-def test_a_server_that_is_not_started_here_must_answer(home: Home) -> None:
-    config = _started("[]")
+def test_a_server_that_is_not_started_here_must_answer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREBAY_LOCAL__START", "[]")
+    config = with_free_ports(load_config(PROFILE))
     with pytest.raises(ConfigError) as caught:
         check_machine(home, [], elsewhere(config))
     message = str(caught.value)
@@ -83,5 +77,5 @@ def test_a_server_that_is_not_started_here_must_answer(home: Home) -> None:
 
 def test_a_part_cannot_be_started_at_an_address_elsewhere(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOREBAY_KAFKA__BOOTSTRAP", "broker-7:9092,broker-8:9092")
-    with pytest.raises(ConfigError, match="kafka.bootstrap: broker-7:9092.*take the part out of local.start"):
+    with pytest.raises(ConfigError, match=r"kafka.bootstrap: broker-7:9092.*take the part out of local.start"):
         local_parts(load_config(PROFILE), home)

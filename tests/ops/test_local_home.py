@@ -50,7 +50,7 @@ def test_without_a_name_it_is_beside_the_caller(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="FOREBAY_HOME.*choose a shorter folder"):
+    with pytest.raises(ConfigError, match=r"FOREBAY_HOME.*choose a shorter folder"):
         Home.at(tmp_path / ("long" * 30))
 
 

@@ -40,7 +40,7 @@ def supervisor(home: Home) -> Iterator[Supervisor]:
     try:
         yield supervisor
     finally:
-        end(supervisor.survivors(), grace_s=2)
+        end(supervisor.survivors(), grace_s=0)
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
@@ -108,5 +108,5 @@ def test_other_processes_are_not_taken_for_survivors(supervisor: Supervisor) -> 
 
 
 def test_a_supervisor_that_cannot_start_says_why(supervisor: Supervisor) -> None:
-    with pytest.raises(ConfigError, match="supervisord does not start.*already listening"):
+    with pytest.raises(ConfigError, match=r"supervisord does not start.*already listening"):
         supervisor.launch([_part()])

@@ -55,12 +55,33 @@ def _drop_branch(fields: dict[str, Any]) -> None:
     fields["user"] = {"name": "user", "type": "string", "default": ""}
 
 
-def _add_symbol(fields: dict[str, Any]) -> None:
-    fields["lane"]["type"]["symbols"].append("overnight")
+UNKNOWN_READ_AS = {
+    "CacheStatus": "bypass",
+    "CachePolicy": "bypass",
+    "CacheScope": "user",
+    "Lane": "interactive",
+}
+"""What a reader makes of a symbol that only later writers know: the careful one."""
+
+
+def _rename_symbol(fields: dict[str, Any]) -> None:
+    del fields["lane"]["type"]["default"]
+    fields["lane"]["type"]["symbols"][0] = "overnight"
 
 
 def _change_inside(fields: dict[str, Any]) -> None:
     fields["messages"]["type"]["items"]["fields"][0]["type"] = "int"
+
+
+def _add_symbol(fields: dict[str, Any]) -> None:
+    fields["lane"]["type"]["symbols"].append("overnight")
+
+
+def test_a_new_symbol_is_compatible_because_enums_have_a_default() -> None:
+    old, new = _changed(_add_symbol)
+
+    assert not problem_reading(old, new)
+    assert not problem_reading(new, old)
 
 
 def test_a_new_field_with_a_default_is_compatible() -> None:
@@ -72,7 +93,7 @@ def test_a_new_field_with_a_default_is_compatible() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [_add_without_default, _remove_required, _rename, _change_type, _drop_branch, _add_symbol, _change_inside],
+    [_add_without_default, _remove_required, _rename, _change_type, _drop_branch, _rename_symbol, _change_inside],
 )
 def test_an_incompatible_change_is_noticed(change: Callable[[dict[str, Any]], None]) -> None:
     old, new = _changed(change)
@@ -132,7 +153,8 @@ def _avro(kind: msgspec.inspect.Type, named: set[str]) -> Any:
             return cls.__name__
         case msgspec.inspect.EnumType(cls=cls):
             named.add(cls.__name__)
-            return {"type": "enum", "name": cls.__name__, "symbols": [member.value for member in cls]}
+            symbols = [member.value for member in cls]
+            return {"type": "enum", "name": cls.__name__, "symbols": symbols, "default": UNKNOWN_READ_AS[cls.__name__]}
         case msgspec.inspect.StructType(cls=cls):
             named.add(cls.__name__)
             return {"type": "record", "name": cls.__name__, "fields": [_field(field, named) for field in kind.fields]}

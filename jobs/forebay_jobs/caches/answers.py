@@ -135,7 +135,8 @@ class AnswerStore:
 
     def _look(self, request: Request, digest: str, origin: str, read: bool) -> Lookup:
         scopes = scopes_of(request, self._models)
-        seen_key = f"{self._prefix}:seen:{request.tenant}:{request.request_id}"
+        # The tenant's length keeps its name and the id apart, whatever characters they have.
+        seen_key = f"{self._prefix}:seen:{len(request.tenant)}:{request.tenant}:{request.request_id}"
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
             pipe.get(seen_key)

@@ -1,6 +1,7 @@
 """`forebay demo`: a support desk's requests played on the local stack, from nothing to the sums."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ def demo(home: Path | None, keep: bool, plain: bool) -> None:
     """
     place = Home.at(home)
     console = Console(force_terminal=False, color_system=None) if plain else Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI's timeout stops the stack as Ctrl-C does
     try:
         with _stack(place, console, keep) as config:
             _play(console, config)
@@ -59,17 +61,16 @@ def _stack(home: Home, console: Console, keep: bool) -> Iterator[Config]:
     stack = Stack(home, load_config(running or os.environ.get("FOREBAY_CONFIG") or PROFILE))
     with ConsoleProgress(console) as progress:
         stack.up(progress)
-    if running or keep:
-        yield stack.config
-        why = "It ran before, so it is left running" if running else "It is left running"
-        console.print(f"\n{why}: `forebay down` stops it.", markup=False, highlight=False)
-        return
     try:
         yield stack.config
     finally:
         console.print()
-        with ConsoleProgress(console) as progress:
-            stack.down(progress)
+        if running or keep:
+            why = "The stack ran before, so it is left running" if running else "The stack is left running"
+            console.print(f"{why}: `forebay down` stops it.", markup=False, highlight=False)
+        else:
+            with ConsoleProgress(console) as progress:
+                stack.down(progress)
 
 
 def _play(console: Console, config: Config) -> None:

@@ -212,8 +212,9 @@ def _honesty(config: Config) -> str:
     models = {tier.model for tier in config.tiers.values()}
     shared = f"all tiers share one small model here ({models.pop()}), and " if len(models) == 1 else ""
     return (
-        f"\nMind: {shared}costs are the list prices of the models that the tiers stand for. The requests are written"
-        " to show each mechanism, right and wrong reuse included: these figures are no benchmark."
+        f"\nMind: {shared}costs are the list prices of the models that the tiers stand for. Cached answers share the"
+        " cores with the model, so their latencies say little. The requests are written to show each mechanism, right"
+        " and wrong reuse included: none of these figures is a benchmark."
     )
 
 

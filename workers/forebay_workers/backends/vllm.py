@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +72,13 @@ class VllmBackend:
         self._rendering.shutdown(wait=False, cancel_futures=True)
         if self._engine is not None:
             # On the loop, not beside it: the engine's own reader would take the end of its process for a crash.
-            self._engine.shutdown()
+            # No grace: nothing runs any more, and vLLM's workers on CPU use up whatever they are given.
+            self._engine.shutdown(timeout=0)
             self._engine = None
 
     def _load(self) -> "AsyncLLM":
+        # Set before vLLM is read: this process has threads, and a fork would copy their locks.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 

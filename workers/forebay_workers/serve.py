@@ -1,0 +1,141 @@
+"""One worker process, from configuration to exit code."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+import click
+from confluent_kafka import KafkaException
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.errors import ConfigError
+from forebay_schemas.metrics import WorkerMetrics
+from forebay_schemas.records import Lane
+from prometheus_client import start_http_server
+
+from .answer import Answerer
+from .backends import EngineDead, ModelBackend, create
+from .commit import Transactions
+from .intake import Intake
+from .lanes import Room
+from .loop import Worker
+
+_log = logging.getLogger("forebay_workers")
+
+
+@click.command()
+@click.option("--tiers", help="Comma-separated names; all tiers whose model has a backend when left out.")
+def main(tiers: str | None) -> None:
+    """Serve tiers until SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Exit codes: 0 after a signal, 1 when something died that a restart may mend, 2 when the configuration cannot work.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    code = 0
+    try:
+        config = load_config()
+        asyncio.run(serve(config, _chosen(config, tiers)))
+    except ConfigError as error:
+        _log.critical("%s", error)
+        code = 2
+    except (EngineDead, KafkaException) as error:
+        _log.critical("the worker ends and has to be started again: %s", error)
+        code = 1
+    except Exception:
+        _log.critical("the worker ends on a defect", exc_info=True)
+        code = 1
+    # Whatever is worth keeping is committed; taking torch and vLLM down in order would take seconds.
+    _leave_at_once(code)
+
+
+async def serve(config: Config, tiers: list[str]) -> None:
+    """Load the models of the tiers, once each, and serve them until a signal comes."""
+    stop = _stop_on_signals()
+    models: dict[str, ModelBackend] = {}
+    try:
+        for name in dict.fromkeys(config.tiers[tier].model for tier in tiers):
+            models[name] = create(name, config)
+            await _start(models[name], stop)
+        metrics = WorkerMetrics()
+        room = Room(config.worker.max_inflight)
+        worker = Worker(
+            config.worker,
+            {tier: models[config.tiers[tier].model] for tier in tiers},
+            [Intake(config.kafka, tier, lane, room) for tier in tiers for lane in Lane],
+            Transactions(config.kafka),
+            Answerer(config, Codec()),
+            room,
+            metrics,
+        )
+        await worker.run(stop, lambda: _announce(config, tiers))
+    finally:
+        for model in models.values():
+            await model.stop()
+    _log.info("stopped")
+
+
+def _chosen(config: Config, names: str | None) -> list[str]:
+    if names is None:
+        tiers = [name for name, tier in config.tiers.items() if config.models[tier.model].backend is not None]
+        if not tiers:
+            raise ConfigError("tiers: none has a model with a backend; set models.<name>.backend to vllm or synthetic")
+        return tiers
+    tiers = list(dict.fromkeys(names.split(",")))
+    for name in tiers:
+        if name not in config.tiers:
+            raise ConfigError(f"--tiers: {name!r} is no tier; use some of {', '.join(config.tiers)}")
+    return tiers
+
+
+async def _start(model: ModelBackend, stop: asyncio.Event) -> None:
+    """Load a model, unless a signal comes first: then there is nothing to lose, and loading cannot be cancelled."""
+    _log.info("loading %s", model.model_id)
+    began = time.monotonic()
+    loading = asyncio.create_task(model.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        _leave_at_once(0)
+    stopping.cancel()
+    await loading
+    _log.info("loaded %s in %.1f s", model.model_id, time.monotonic() - began)
+
+
+def _announce(config: Config, tiers: list[str]) -> None:
+    """The metrics port is also the sign of readiness: it answers from here on."""
+    port = config.metrics.worker_port
+    if port:
+        try:
+            start_http_server(port)
+        except OSError as error:
+            raise ConfigError(
+                f"metrics.worker_port: {port} cannot be used ({error}); give each worker its own"
+            ) from None
+    _log.info("ready: serving %s", ", ".join(tiers))
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _log.warning("second signal: leaving at once")
+            _leave_at_once(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """End without waiting for threads; a process of an engine that is left is ended too."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    logging.shutdown()
+    os._exit(code)
