@@ -15,7 +15,7 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, RecordError
 from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.records import CacheStatus, Lane, Reply, Request, Result, Task
+from forebay_schemas.records import CacheStatus, Lane, Reply, ReplyError, Request, Result, Task
 from forebay_schemas.topics import Headers
 
 from .caches.answers import Answer, AnswerStore
@@ -23,6 +23,10 @@ from .caches.semantic import Found, SemanticCache
 from .messages import Arrival, Asker, Flight, Outgoing
 from .replies import ReplyWriter
 from .router.rules import route
+
+LONGEST_NAP_MS = 60_000
+"""How far ahead a look at a flight is noted at most. A note outlives its flight, so the state would otherwise hold
+half an hour of them, and those of far deadlines for as long as somebody likes."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +85,21 @@ class Desk:
         """A request that the exact cache did not answer: it joins an equal one in flight, or leads a flight."""
         for key in _flights_to_join(arrival):
             flight = state.flight(key)
-            if flight is not None:
-                return self._join(state, key, flight, arrival, now_ms)
+            if flight is not None and flight.answer is None:
+                self._join(state, key, flight, arrival.asker, now_ms)
+                return []
+            answer = self._landed_answer(flight, arrival, now_ms) if flight else None
+            if answer is not None:
+                return [
+                    self._replies.again(arrival.asker, answer, CacheStatus.JOINED, now_ms, lookup_ms=arrival.lookup_ms)
+                ]
         key = _flight_key(arrival, arrival.asker.lane) if arrival.joinable else f"!{_task_id(arrival.asker, 0)}"
-        if state.flight(key) is not None:
-            return []  # not joinable and known: the same request again
-        self._metrics.flights.inc()
+        before = state.flight(key)
+        if before is None:
+            self._metrics.flights.inc()
+        elif _same_request(before.leader.asker, arrival.asker):
+            self._metrics.duplicates.inc()  # published again while Redis was away to notice
+            return []
         state.put_flight(key, Flight(leader=arrival))
         state.add_pending(key)
         return []
@@ -115,30 +128,48 @@ class Desk:
         if flight.answer is not None or flight.task_id != result.task_id:
             self._metrics.results.labels("repeated").inc()
             return []
+        reply = self._reply_in(result, flight.leader.asker)
+        if reply is None:
+            self._metrics.results.labels("invalid").inc()
+            return self._promote(state, result.flight_key, flight, now_ms)  # the leader got what cannot be read here
+        self._metrics.results.labels("matched").inc()
+        if reply.error is not None:
+            return self._failed(state, result.flight_key, flight, reply.error, now_ms)
+        return self._landed(state, result.flight_key, flight, reply, result.reply, now_ms)
+
+    def _reply_in(self, result: Result, leader: Asker) -> Reply | None:
+        """The reply that a result carries; None where it is no reply to the leader's request."""
         try:
             reply = self._codec.decode(result.reply, Reply)
         except RecordError as error:
-            self._metrics.results.labels("invalid").inc()
-            logger.warning("a result holds no reply (%s)", error)
-            return []
-        self._metrics.results.labels("matched").inc()
-        if reply.error is not None:
-            return self._failed(state, result.flight_key, flight, reply, now_ms)
-        return self._landed(state, result.flight_key, flight, reply, result.reply, now_ms)
+            problem = str(error)
+        else:
+            if (reply.tenant, reply.request_id) != (leader.tenant, leader.request_id):
+                problem = "it answers another request"
+            elif reply.error is None and (reply.route is None or reply.model_id is None):
+                problem = "it does not say which tier and model answered"
+            else:
+                return reply
+        logger.warning("the result of task %s holds no reply to its request (%s)", result.task_id, problem)
+        return None
 
-    def _join(self, state: DeskState, key: str, flight: Flight, arrival: Arrival, now_ms: int) -> list[Outgoing]:
-        asker = arrival.asker
-        if flight.answer is not None:
-            answer = self._answer_of(self._codec.decode(flight.answer, Reply), flight)
-            return [self._replies.again(asker, answer, CacheStatus.JOINED, now_ms, lookup_ms=arrival.lookup_ms)]
+    def _join(self, state: DeskState, key: str, flight: Flight, asker: Asker, now_ms: int) -> None:
         if _same_request(asker, flight.leader.asker):
             self._metrics.duplicates.inc()  # published again while Redis was away to notice
-            return []
+            return
         state.put_waiter(key, flight.waiters, asker)
-        state.put_flight(key, msgspec.structs.replace(flight, waiters=flight.waiters + 1))
+        flight = msgspec.structs.replace(flight, waiters=flight.waiters + 1)
         if asker.deadline_ms is not None:
-            state.wake(key, asker.deadline_ms)
-        return []
+            flight = self._look_again(state, key, flight, asker.deadline_ms, now_ms)
+        state.put_flight(key, flight)
+
+    def _landed_answer(self, flight: Flight, arrival: Arrival, now_ms: int) -> Answer | None:
+        """A landed flight's answer, where the exact cache would give it had it been filled a moment earlier."""
+        if not flight.answer or arrival.epochs is None:
+            return None
+        answer = self._answer_of(self._codec.decode(flight.answer, Reply), flight)
+        ttl_s = self._config.category(arrival.asker.category).exact_ttl_s
+        return answer if answer.holds(arrival.epochs) and answer.fresh(now_ms, ttl_s) else None
 
     def _serve(self, state: DeskState, key: str, flight: Flight, found: Found, now_ms: int) -> list[Outgoing]:
         leader = flight.leader
@@ -146,9 +177,8 @@ class Desk:
             message = "deadline_ms: passed while the request waited at the desk"
             sent = [self._replies.refuse(leader.asker, ErrorCode.DEADLINE_EXCEEDED, message, now_ms)]
             return sent + self._promote(state, key, flight, now_ms)
-        embedding_ms, lookup_ms = self._semantic.embedding_ms, self._semantic.lookup_ms + leader.lookup_ms
         if found.answer is None:
-            return [self._dispatch(state, key, flight, found, embedding_ms, lookup_ms, now_ms)]
+            return [self._dispatch(state, key, flight, found, now_ms)]
         sent = [
             self._replies.again(
                 asker,
@@ -156,26 +186,19 @@ class Desk:
                 CacheStatus.SEMANTIC,
                 now_ms,
                 similarity=found.similarity,
-                embedding_ms=embedding_ms,
-                lookup_ms=lookup_ms,
+                embedding_ms=found.embedding_ms,
+                lookup_ms=found.lookup_ms + leader.lookup_ms,
             )
             for asker in (leader.asker, *(asker for _, asker in self._waiters(state, key, flight)))
         ]
         self._forget(state, key, flight)
         return sent
 
-    def _dispatch(
-        self,
-        state: DeskState,
-        key: str,
-        flight: Flight,
-        found: Found,
-        embedding_ms: float,
-        lookup_ms: float,
-        now_ms: int,
-    ) -> Outgoing:
+    def _dispatch(self, state: DeskState, key: str, flight: Flight, found: Found, now_ms: int) -> Outgoing:
         leader, asker = flight.leader, flight.leader.asker
-        chosen = flight.route or route(self._codec.decode(leader.request, Request), self._config)
+        chosen = flight.route
+        if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
+            chosen = route(self._codec.decode(leader.request, Request), self._config)
         task = Task(
             task_id=_task_id(asker, flight.attempt),
             flight_key=key,
@@ -188,22 +211,19 @@ class Desk:
             reply_key=asker.reply_key,
             traceparent=asker.traceparent,
             similarity=found.similarity,
-            embedding_ms=embedding_ms,
-            lookup_ms=lookup_ms,
+            embedding_ms=found.embedding_ms,
+            lookup_ms=found.lookup_ms + leader.lookup_ms,
         )
         expires_ms = now_ms + round(self._config.desk.flight_ttl_s * 1000)
-        state.put_flight(
-            key,
-            msgspec.structs.replace(
-                flight,
-                attempt=flight.attempt + 1,
-                task_id=task.task_id,
-                route=chosen,
-                vector=found.vector or flight.vector,
-                expires_ms=expires_ms,
-            ),
+        flight = msgspec.structs.replace(
+            flight,
+            attempt=flight.attempt + 1,
+            task_id=task.task_id,
+            route=chosen,
+            vector=found.vector or flight.vector,
+            expires_ms=expires_ms,
         )
-        state.wake(key, expires_ms)
+        state.put_flight(key, self._look_again(state, key, flight, expires_ms, now_ms))
         self._metrics.tasks.labels(chosen.tier, asker.lane, chosen.reason).inc()
         headers = Headers(
             request_id=asker.request_id,
@@ -223,7 +243,8 @@ class Desk:
         self, state: DeskState, key: str, flight: Flight, reply: Reply, encoded: bytes, now_ms: int
     ) -> list[Outgoing]:
         answer = self._answer_of(reply, flight)
-        self._metrics.filled.labels(self._keep(flight, reply, answer, now_ms)).inc()
+        fate = self._keep(flight, reply, answer, now_ms)
+        self._metrics.filled.labels(fate).inc()
         sent = [
             self._replies.again(asker, answer, CacheStatus.JOINED, now_ms)
             for _, asker in self._waiters(state, key, flight)
@@ -231,12 +252,15 @@ class Desk:
         self._drop_waiters(state, key, flight)
         # Whoever missed the cache just before it was filled still finds the flight.
         expires_ms = now_ms + round(self._config.desk.flight_linger_s * 1000)
-        slim = msgspec.structs.replace(flight.leader, request=b"", question=None)
-        state.put_flight(
-            key,
-            msgspec.structs.replace(flight, leader=slim, vector=None, waiters=0, answer=encoded, expires_ms=expires_ms),
+        flight = msgspec.structs.replace(
+            flight,
+            leader=msgspec.structs.replace(flight.leader, request=b"", question=None),
+            vector=None,
+            waiters=0,
+            answer=encoded if fate in ("kept", "store_away") else b"",
+            expires_ms=expires_ms,
         )
-        state.wake(key, expires_ms)
+        state.put_flight(key, self._look_again(state, key, flight, expires_ms, now_ms))
         return sent
 
     def _keep(self, flight: Flight, reply: Reply, answer: Answer, now_ms: int) -> str:
@@ -254,15 +278,11 @@ class Desk:
             self._semantic.learn(leader, np.frombuffer(flight.vector, dtype=np.float32), now_ms)
         return "kept"
 
-    def _failed(self, state: DeskState, key: str, flight: Flight, reply: Reply, now_ms: int) -> list[Outgoing]:
-        assert reply.error is not None
-        code = ErrorCode(reply.error.code)
-        if code.retryable or code is ErrorCode.DEADLINE_EXCEEDED:  # the leader's own misfortune
+    def _failed(self, state: DeskState, key: str, flight: Flight, error: ReplyError, now_ms: int) -> list[Outgoing]:
+        # Not as an ErrorCode: a newer worker may use one that this job does not know.
+        if error.retryable or error.code == ErrorCode.DEADLINE_EXCEEDED:  # the leader's own misfortune
             return self._promote(state, key, flight, now_ms)
-        sent = [
-            self._replies.refuse(asker, code, reply.error.message, now_ms)
-            for _, asker in self._waiters(state, key, flight)
-        ]
+        sent = [self._replies.fail(asker, error, now_ms) for _, asker in self._waiters(state, key, flight)]
         self._forget(state, key, flight)
         return sent
 
@@ -279,23 +299,35 @@ class Desk:
                 flight.leader, asker=asker, request=self._readdress(flight.leader.request, asker)
             )
             flight = msgspec.structs.replace(flight, leader=leader)
-            return [*sent, self._dispatch(state, key, flight, Found(), 0.0, 0.0, now_ms)]
+            return [*sent, self._dispatch(state, key, flight, Found(), now_ms)]
         self._forget(state, key, flight)
         return sent
 
     def _due(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
-        if flight.answer is not None:
-            if flight.expires_ms <= now_ms:
-                self._forget(state, key, flight)
+        over = flight.task_id is not None and flight.expires_ms <= now_ms
+        if over and flight.answer is not None:
+            self._forget(state, key, flight)
             return []
-        if flight.task_id is not None and flight.expires_ms <= now_ms:
+        if over:
             return self._promote(state, key, flight, now_ms)
         sent: list[Outgoing] = []
+        next_ms = flight.expires_ms or now_ms + LONGEST_NAP_MS
         for number, asker in self._waiters(state, key, flight):
             if asker.expired(now_ms):
                 state.drop_waiter(key, number)
                 sent.append(self._late(asker, now_ms))
+            elif asker.deadline_ms is not None:
+                next_ms = min(next_ms, asker.deadline_ms)
+        state.put_flight(key, self._look_again(state, key, flight, next_ms, now_ms))
         return sent
+
+    def _look_again(self, state: DeskState, key: str, flight: Flight, at_ms: int, now_ms: int) -> Flight:
+        """The flight, with a look at it noted for a time or before, where none is noted yet."""
+        at_ms = min(at_ms, now_ms + LONGEST_NAP_MS)
+        if now_ms < flight.looked_at_ms <= at_ms:
+            return flight
+        state.wake(key, at_ms)
+        return msgspec.structs.replace(flight, looked_at_ms=at_ms)
 
     def _late(self, asker: Asker, now_ms: int) -> Outgoing:
         message = "deadline_ms: passed while an equal request was in flight"
@@ -346,8 +378,9 @@ def _flights_to_join(arrival: Arrival) -> Sequence[str]:
 
 
 def _flight_key(arrival: Arrival, lane: Lane) -> str:
-    # Tier bounds do not make requests unequal, but an answer from outside them must not be waited for.
-    return f"{arrival.digest}:{lane}:{arrival.asker.min_tier or ''}:{arrival.asker.max_tier or ''}"
+    # Tier bounds and time to live do not make requests unequal, but an answer outside them must not be waited for.
+    limits = (arrival.asker.min_tier or "", arrival.asker.max_tier or "", str(arrival.ttl_s or ""))
+    return ":".join((arrival.digest, lane, *limits))
 
 
 def _task_id(asker: Asker, attempt: int) -> str:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,11 @@ from forebay_schemas.metrics import JobMetrics
 
 PACKAGE_PREFIX = "package:"
 """Names a model that a Python package carries."""
+
+_USUAL_MOST_TOKENS = 256
+"""Where a model does not say how much it reads."""
+_MOST_CHARS_PER_TOKEN = 16
+"""Longer texts are not even counted: no prose has so long words throughout."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +41,25 @@ class Embedder:
         self._model = SentenceTransformer(_locate(settings.model), device="cpu")
         self._batch = settings.batch
         self._metrics = metrics
+        self._tokenizer = _whole_texts(self._model.tokenizer)
+        self._unknown: int | None = self._model.tokenizer.unk_token_id
+        self._most_tokens: int = self._model.max_seq_length or _USUAL_MOST_TOKENS
         self.dimensions = len(self.embed(["warm"])[0])
         self.version = hashlib.sha256(settings.model.encode()).hexdigest()[:12]
         logger.info("loaded %s in %.1f s", settings.model, time.monotonic() - started)
+
+    def grasps(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the model reads all of each text: it is short enough, and every token is in the vocabulary.
+
+        Texts that differ only in what it does not read have equal vectors, whatever they mean: for a model of
+        English that holds for two Chinese questions of equal length.
+        """
+        most_chars = self._most_tokens * _MOST_CHARS_PER_TOKEN
+        short = [text if len(text) <= most_chars else "" for text in texts]
+        return [
+            bool(text) and len(encoding.ids) <= self._most_tokens and self._unknown not in encoding.ids
+            for text, encoding in zip(short, self._tokenizer.encode_batch(short), strict=True)
+        ]
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors of the texts, shape (texts, dimensions), float32."""
@@ -52,6 +74,16 @@ class Embedder:
         self._metrics.embedding_batch.observe(len(texts))
         self._metrics.embedding_seconds.observe(time.perf_counter() - started)
         return np.asarray(vectors, dtype=np.float32)
+
+
+def _whole_texts(tokenizer: Any) -> Any:
+    """A tokenizer of its own for counting: the model's cuts texts, and changing that is not safe between threads."""
+    from tokenizers import Tokenizer
+
+    whole = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    whole.no_truncation()
+    whole.no_padding()
+    return whole
 
 
 def _locate(model: str) -> str:

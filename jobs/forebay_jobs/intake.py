@@ -3,6 +3,7 @@
 Plain Python; `operators.intake` moves records between this and Flink.
 """
 
+import logging
 import time
 
 from forebay_schemas.canonical import category_of, digests, question_of
@@ -22,6 +23,8 @@ from .replies import ReplyWriter
 from .reuse.eligibility import Reuse, reuse_of
 from .reuse.policy import tier_allowed
 
+logger = logging.getLogger(__name__)
+
 
 class Intake:
     """Answers a request from the exact cache, refuses it, or hands it to the desk. Never raises on a record."""
@@ -33,27 +36,24 @@ class Intake:
         self._metrics = metrics
         self._replies = ReplyWriter(config, codec, metrics)
         self._dead_letters = DeadLetterWriter(config, codec, self._replies, metrics)
-        self._reply_topics = {config.kafka.topics.replies, *config.kafka.reply_topics}
 
     def take(self, record: Incoming, lane: Lane, now_ms: int) -> list[Outgoing | Arrival]:
         """All that follows from one record: replies and dead letters to write, or an arrival for the desk."""
         self._metrics.requests.labels(lane).inc()
-        headers: Headers | None = None
         request: Request | None = None
-        reply_topic: str | None = None
         try:
+            request = self._decode(record)  # before the headers: its author is told what is wrong with those
             headers = Headers.from_kafka(record.headers)
             reply_topic = self._allowed_reply_topic(headers)
-            request = self._decode(record)
             self._check(request, record, lane)
+            asker = Asker.of(request, headers, category_of(request), reply_topic, now_ms)
+            return self._answer(request, asker, record, now_ms)
         except RecordError as error:
-            return [
-                *self._dead_letters.give_up(
-                    record, error, now_ms, headers=headers, request=request, reply_topic=reply_topic, lane=lane
-                )
-            ]
-        asker = Asker.of(request, headers, category_of(request), reply_topic, now_ms)
-        return self._answer(request, asker, record, now_ms)
+            problem = error
+        except Exception as error:  # the job would read the record again and die again, whatever it met in a library
+            logger.exception("the record %s cannot be handled", record.origin)
+            problem = RecordError(ErrorCode.INVALID_REQUEST, f"the job cannot handle it ({type(error).__name__})")
+        return [*self._dead_letters.give_up(record, problem, lane, now_ms, request)]
 
     def _decode(self, record: Incoming) -> Request:
         limit = self._config.kafka.max_record_bytes
@@ -88,7 +88,7 @@ class Intake:
 
     def _allowed_reply_topic(self, headers: Headers) -> str:
         wanted = headers.reply_topic or self._config.kafka.topics.replies
-        if wanted not in self._reply_topics:
+        if wanted not in self._replies.topics:
             raise InvalidRequest(
                 "forebay-reply-topic", f"{wanted!a} is not allowed", "add it to kafka.reply_topics or leave it out"
             )

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from forebay_schemas.config import Config
 
@@ -20,6 +21,8 @@ from .settings import JOB_NAME
 
 POLL_S = 1.0
 _ALIVE = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING", "SUSPENDED", "CANCELLING"}
+_NO_ANSWER = (OSError, HTTPException, ValueError)
+"""What asking a JobManager that goes down or comes up leads to: no connection, half an answer, a page of text."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class Keeper:
             try:
                 self._keep()
                 waiting_for_cluster = False
-            except OSError as error:
+            except _NO_ANSWER as error:
                 if not waiting_for_cluster:
                     logger.warning("waiting for the JobManager at %s (%s)", self._config.flink.rest_address, error)
                 waiting_for_cluster = True
@@ -47,12 +50,15 @@ class Keeper:
 
     def _keep(self) -> None:
         alive = [job for job in self._get("/jobs/overview")["jobs"] if _is_ours(job)]
-        for surplus in sorted(alive, key=lambda job: job["start-time"])[1:]:
+        staying = sorted((job for job in alive if job["state"] != "CANCELLING"), key=lambda job: job["start-time"])
+        for surplus in staying[1:]:
             logger.warning("job %s runs beside an older one; cancelling it", surplus["jid"])
             self._request("PATCH", f"/jobs/{surplus['jid']}")
+        if staying:
+            self._note_checkpoint(staying[0]["jid"])
         if alive:
-            self._note_checkpoint(alive[0]["jid"])
-        elif self._get("/overview")["slots-total"] >= self._config.flink.parallelism:
+            return  # one that is being cancelled still writes
+        if self._get("/overview")["slots-total"] >= self._config.flink.parallelism:
             self._submit()
 
     def _submit(self) -> None:
@@ -80,7 +86,7 @@ class Keeper:
         location = urlparse(self._config.flink.checkpoint_dir)
         if location.scheme not in ("", "file"):
             return self._seen_checkpoint
-        complete = Path(location.path).glob("*/chk-*/_metadata")
+        complete = Path(unquote(location.path)).glob("*/chk-*/_metadata")
         newest = max(complete, key=lambda path: path.stat().st_mtime_ns, default=None)
         return newest.parent.as_uri() if newest else None
 

@@ -119,5 +119,7 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     """The question's embedding, float32."""
     expires_ms: int = 0
     """When the flight is given up or, once landed, forgotten."""
+    looked_at_ms: int = 0
+    """When the desk looks at this flight next; in the past where no look is noted."""
     answer: bytes | None = None
-    """The encoded ``Reply`` of the leader once it landed."""
+    """The encoded ``Reply`` of the leader once it landed; empty where it may not be given again."""

@@ -7,7 +7,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.prices import baseline_cost
-from forebay_schemas.records import CacheStatus, Latency, Reply, ReplyError, Usage
+from forebay_schemas.records import CacheStatus, Latency, Reply, ReplyError
 
 from .caches.answers import Answer
 from .messages import Asker, Outgoing
@@ -20,6 +20,8 @@ class ReplyWriter:
         self._config = config
         self._codec = codec
         self._metrics = metrics
+        self.topics = frozenset((config.kafka.topics.replies, *config.kafka.reply_topics))
+        """Where replies may go."""
 
     def again(
         self,
@@ -51,11 +53,14 @@ class ReplyWriter:
 
     def refuse(self, asker: Asker, code: ErrorCode, message: str, now_ms: int) -> Outgoing:
         """An error for a request that cannot be answered."""
+        return self.fail(asker, ReplyError(code=code, message=message, retryable=code.retryable), now_ms)
+
+    def fail(self, asker: Asker, error: ReplyError, now_ms: int) -> Outgoing:
+        """An error as it is, such as the one of the generation that this request shared."""
         reply = Reply(
             **_attribution(asker, now_ms),
             cache_status=CacheStatus.BYPASS,
-            error=ReplyError(code=code, message=message, retryable=code.retryable),
-            usage=Usage(),
+            error=error,
             latency=_latency(asker, now_ms, 0.0, 0.0),
         )
         return self._send(asker, reply, now_ms)
@@ -65,7 +70,9 @@ class ReplyWriter:
         self._metrics.replies.labels(reply.cache_status, outcome).inc()
         self._metrics.reply_latency.labels(reply.cache_status).observe(max(0, now_ms - asker.created_ms) / 1000)
         return Outgoing(
-            topic=asker.reply_topic,
+            # A request restored from a checkpoint may name a topic that the configuration has lost since; the sink
+            # would fail on it for ever.
+            topic=asker.reply_topic if asker.reply_topic in self.topics else self._config.kafka.topics.replies,
             key=asker.reply_key.encode(),
             value=self._codec.encode(reply),
             headers=asker.headers(),

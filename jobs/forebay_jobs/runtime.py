@@ -6,7 +6,7 @@ restart of the job in the same process, which is why nothing here belongs to one
 
 import logging
 import threading
-from functools import cached_property
+from functools import cache, cached_property
 
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
@@ -15,14 +15,14 @@ from forebay_schemas.registry import codec_for
 from prometheus_client import REGISTRY, start_http_server
 
 from .caches.answers import AnswerStore
-from .caches.questions import open_index
+from .caches.questions import QuestionIndex, open_index
 from .caches.semantic import SemanticCache
 from .embedding import Embedder
 from .throttle import Pressure
 
 logger = logging.getLogger(__name__)
 
-_runtimes: dict[str, "Runtime"] = {}
+_current: tuple[str, "Runtime"] | None = None
 _lock = threading.Lock()
 
 
@@ -32,7 +32,8 @@ class Runtime:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._lock = threading.RLock()
-        self.metrics = JobMetrics(REGISTRY)
+        self._index: QuestionIndex | None = None
+        self.metrics = _metrics()
         self.pressure = Pressure()
         _serve_metrics(config.metrics.job_port)
 
@@ -47,26 +48,40 @@ class Runtime:
     @cached_property
     def semantic(self) -> SemanticCache:
         embedder = Embedder(self._config.embedding, self.metrics)
-        index = open_index(self._config.semantic, embedder.dimensions, embedder.version)
-        return SemanticCache(self._config, embedder, index, self.answers, self.metrics)
+        self._index = open_index(self._config.semantic, embedder.dimensions, embedder.version)
+        return SemanticCache(self._config, embedder, self._index, self.answers, self.metrics)
 
     def locked(self) -> threading.RLock:
         """Held while parts are first built: operators open at the same time, and models must load once."""
         return self._lock
 
+    def close(self) -> None:
+        """Release the index, which a successor may want to open."""
+        if self._index is not None:
+            self._index.close()
+
 
 def runtime_for(config: Config) -> Runtime:
-    """This process's runtime for a configuration."""
+    """This process's runtime for a configuration. A job that was submitted with another one takes its place."""
+    global _current
     with _lock:
         key = repr(config)
-        if key not in _runtimes:
+        if _current is not None and _current[0] != key:
+            logger.warning("the configuration changed; what was opened for the old one is closed")
+            _current[1].close()
+            _current = None
+        if _current is None:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-            if _runtimes:
-                logger.warning("the configuration changed; a TaskManager that is restarted forgets the old one")
-            _runtimes[key] = Runtime(config)
-        return _runtimes[key]
+            _current = key, Runtime(config)
+        return _current[1]
 
 
+@cache
+def _metrics() -> JobMetrics:
+    return JobMetrics(REGISTRY)  # the registry takes each name once in a process
+
+
+@cache
 def _serve_metrics(port: int) -> None:
     if port == 0:
         return

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -14,7 +14,6 @@ from forebay_schemas.records import Reply
 from .client import FEED_POLL_S, OnFailure, OnReply, call_back
 from .core import Core
 from .errors import raise_for_error
-from .feed import Start
 from .requests import Question, RequestFields
 
 T = TypeVar("T")
@@ -63,18 +62,13 @@ class AsyncClient:
         ticket = await self._off_loop(self._core.submit, question, fields, timeout_s, time.monotonic())
         return raise_for_error(await asyncio.wrap_future(ticket.future))
 
-    async def replies(self, group: str | None = None, *, start: Start = "beginning") -> AsyncIterator[Reply]:
+    def replies(self, group: str) -> AsyncGenerator[Reply, None]:
         """As ``Client.replies``. Close a loop that is left early: ``async with contextlib.aclosing(...)``."""
-        with ThreadPoolExecutor(1, thread_name_prefix="forebay-replies") as reader:
-            loop = asyncio.get_running_loop()
-            feed = await loop.run_in_executor(reader, self._core.open_feed, group, start)
-            try:
-                while not self._core.closed:
-                    reply = await loop.run_in_executor(reader, feed.poll, FEED_POLL_S)
-                    if reply is not None:
-                        yield reply
-            finally:
-                self._core.close_feed(feed)
+        return self._iterate(group, from_beginning=True)
+
+    def watch(self, *, from_beginning: bool = False) -> AsyncGenerator[Reply, None]:
+        """As ``Client.watch``. Close a loop that is left early: ``async with contextlib.aclosing(...)``."""
+        return self._iterate(None, from_beginning)
 
     async def wait(self, timeout_s: float | None = None) -> int:
         """As ``Client.wait``."""
@@ -102,6 +96,18 @@ class AsyncClient:
         except ForebayError:
             if error is None:
                 raise
+
+    async def _iterate(self, group: str | None, from_beginning: bool) -> AsyncGenerator[Reply, None]:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="forebay-replies") as reader:
+            feed = await loop.run_in_executor(reader, self._core.open_feed, group, from_beginning)
+            try:
+                while not self._core.closed:
+                    reply = await loop.run_in_executor(reader, feed.poll, FEED_POLL_S)
+                    if reply is not None:
+                        yield reply
+            finally:
+                self._core.close_feed(feed)
 
     async def _off_loop(self, function: Callable[..., T], *args: Any) -> T:
         self._core.check_usable()  # a closed executor would say something else

@@ -11,7 +11,7 @@ from forebay_schemas.records import Reply
 
 from .core import Core, Ticket
 from .errors import raise_for_error
-from .feed import ReplyFeed, Start
+from .feed import ReplyFeed
 from .requests import Question, RequestFields
 
 OnReply = Callable[[Reply], None]
@@ -99,21 +99,26 @@ class Client:
         """
         return raise_for_error(self._core.result(self._core.submit(question, fields, timeout_s)))
 
-    def replies(self, group: str | None = None, *, start: Start = "beginning") -> Iterator[Reply]:
-        """Consume the whole reply topic: every tenant's replies, repeats removed by tenant and request id.
+    def replies(self, group: str) -> Iterator[Reply]:
+        """Consume the whole reply topic as a consumer group: every tenant's replies, repeats removed.
 
-        The members of a group share the topic. A reply counts as handled when the loop asks for the next one: if the
-        process dies before that, it comes again. How far back repeats are known is said at ``ReplyFeed``. The loop
-        ends when the client is closed; a loop left with ``break`` leaves the group.
-
-        Args:
-            group: name of the consumer group; absent: all replies, for this loop alone.
-            start: where a group without progress begins, and a loop without a group.
+        The members of a group share the topic; a new group begins with the oldest reply there is. A reply counts as
+        handled when the loop asks for the next one: if the process dies before that, it comes again. Repeats are
+        known by tenant and request id; how far back, ``ReplyFeed`` says. The loop ends when the client is closed, and
+        a loop left with ``break`` leaves the group.
 
         Raises:
             BrokerUnavailable: the brokers do not answer, or the topic does not exist.
         """
-        return self._iterate(self._core.open_feed(group, start))
+        return self._iterate(self._core.open_feed(group, from_beginning=True))
+
+    def watch(self, *, from_beginning: bool = False) -> Iterator[Reply]:
+        """Look on: every reply from now on (or all there are), repeats removed, whoever else consumes them.
+
+        Raises:
+            BrokerUnavailable: the brokers do not answer, or the topic does not exist.
+        """
+        return self._iterate(self._core.open_feed(None, from_beginning))
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait for the replies of all requests published with a callback; returns how many are still missing."""

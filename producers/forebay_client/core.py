@@ -20,7 +20,7 @@ from forebay_schemas.topics import Headers
 from forebay_schemas.validation import validate
 
 from .errors import BrokerUnavailable, ClientClosed, RequestTooLarge
-from .feed import ReplyFeed, Start
+from .feed import ReplyFeed
 from .inbox import Inbox, ReplyRecord
 from .outbox import OnDelivery, Outbox
 from .outstanding import Outstanding
@@ -166,10 +166,10 @@ class Core:
                 lost,
             )
 
-    def open_feed(self, group: str | None, start: Start) -> ReplyFeed:
+    def open_feed(self, group: str | None, from_beginning: bool) -> ReplyFeed:
         """Open a feed of all replies; it ends with the client, or before."""
         self.check_usable()
-        feed = ReplyFeed(self._config, self._codec, self._reply_topic, group, start)
+        feed = ReplyFeed(self._config, self._codec, self._reply_topic, group, from_beginning)
         self._feeds.add(feed)
         return feed
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import uuid
-from typing import Any, Literal
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from forebay_schemas.codec import Codec
@@ -15,8 +15,6 @@ from forebay_schemas.topics import Headers
 from .errors import BrokerUnavailable, explain
 from .kafka_log import kafka_log
 from .seen import SeenReplies
-
-Start = Literal["beginning", "now"]
 
 READ_BACK_RECORDS = 10_000
 """Records of each partition, before the committed offset, that are read again to know repeats of them."""
@@ -34,8 +32,9 @@ class ReplyFeed:
     as the first, so a member that takes over a partition reads its last ``READ_BACK_RECORDS`` back and knows them too.
 
     Args:
-        group: the consumer group; None: all replies for this feed alone, and nothing is remembered of it.
-        start: where a group begins that has committed nothing yet.
+        group: the consumer group. It begins with the oldest reply there is, and goes on where it stopped. None: all
+            replies for this feed alone, and nothing is remembered of it.
+        from_beginning: whether a feed without a group begins with the oldest reply, or from now on.
 
     Safe to close from another thread.
 
@@ -43,7 +42,7 @@ class ReplyFeed:
         BrokerUnavailable: the brokers do not answer, or the topic does not exist.
     """
 
-    def __init__(self, config: Config, codec: Codec, topic: str, group: str | None, start: Start) -> None:
+    def __init__(self, config: Config, codec: Codec, topic: str, group: str | None, from_beginning: bool) -> None:
         self._topic = topic
         self._codec = codec
         self._group = group
@@ -60,7 +59,9 @@ class ReplyFeed:
             enable_auto_offset_store=False,  # what was handled is stored, not what was read
             partition_assignment_strategy="cooperative-sticky",
             isolation_level="read_committed",
-            auto_offset_reset="earliest" if start == "beginning" else "latest",
+            # A group may have committed nothing for a partition that one member hands to the next: "latest" would
+            # leave out what was written in between.
+            auto_offset_reset="earliest" if group or from_beginning else "latest",
             topic_metadata_refresh_interval_ms=10_000,  # how soon added partitions are read
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )

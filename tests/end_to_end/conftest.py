@@ -73,11 +73,15 @@ class RunningStack:
 class _Progress:
     """Shows what the stack is doing in pytest's captured output."""
 
+    _last = ""
+
     def doing(self, what: str) -> None:
-        logging.info(what)
+        if what != self._last:
+            logging.info("%s", what)
+            self._last = what
 
     def done(self, what: str) -> None:
-        logging.info(what)
+        logging.info("%s", what)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """`forebay demo`: what it starts it stops, in every case, and what ran before it leaves alone."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     CALLS.clear()
     monkeypatch.setattr(command, "Stack", StackDouble)
     monkeypatch.setattr(command, "KafkaSender", SenderDouble)
-    monkeypatch.setattr(command, "play", lambda *parts: play(*parts, Pace(settle_s=0.0, patience_s=0.3)))
+    monkeypatch.setattr(command, "play", partial(play, pace=Pace(settle_s=0.0, patience_s=0.3)))
 
 
 def forebay_demo(home: Path, *options: str) -> Result:

@@ -89,13 +89,21 @@ def test_errors_and_dead_letters_are_counted_apart():
 
 
 def test_what_is_answered_otherwise_than_expected_is_a_surprise():
-    joined = an_outcome(a_line(1, expect=Expect.JOINED), cache_status=CacheStatus.EXACT)
+    joined = an_outcome(a_line(1, at=1, expect=Expect.JOINED), cache_status=CacheStatus.EXACT)
     failed = an_outcome(a_line(2), error=ERROR)
 
     summary = summarise([joined, failed, an_outcome(a_line(3))], TIERS)
 
     assert summary.surprises == [joined, failed]
     assert [outcome.kind for outcome in summary.surprises] == [Expect.EXACT, Expect.ERROR]
+
+
+def test_which_of_equal_lines_of_a_moment_is_generated_is_no_surprise():
+    leader = an_outcome(a_line(1, expect=Expect.JOINED), cache_status=CacheStatus.MISS)
+    follower = an_outcome(a_line(2, expect=Expect.MISS), cache_status=CacheStatus.JOINED)
+    elsewhere = an_outcome(a_line(3, at=2, expect=Expect.JOINED), cache_status=CacheStatus.MISS)
+
+    assert summarise([leader, follower, elsewhere], TIERS).surprises == [elsewhere]
 
 
 def test_an_empty_play_has_sums_of_zero():

@@ -53,6 +53,16 @@ def test_what_was_configured_stays(profile: Config, home: Home, monkeypatch: pyt
     assert config.flink.checkpoint_dir == "s3://bucket/checkpoints"
 
 
+def test_a_folder_of_weights_is_found_from_anywhere(
+    profile: Config, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    mine = profile.models["smollm2-135m-instruct"].model_copy(update={"weights": "mine"})
+    config = profile.model_copy(update={"models": {**profile.models, "smollm2-135m-instruct": mine}})
+    assert effective(config, home).models["smollm2-135m-instruct"].weights == str(tmp_path / "mine")
+
+
 def test_a_data_type_is_chosen_only_where_none_is_given(profile: Config, home: Home) -> None:
     model = profile.models["smollm2-135m-instruct"]
     assert effective(profile, home).models["smollm2-135m-instruct"].engine["dtype"] in ("bfloat16", "float32")

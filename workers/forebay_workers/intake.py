@@ -80,7 +80,7 @@ class Intake:
                 fetch_queue_backoff_ms=_PREFETCH_PAUSE_MS,
                 logger=logging.getLogger("kafka.consumer"),
             ),
-            max_workers=2,  # a poll, and a call from inside one of its callbacks
+            max_workers=3,  # a poll, a call from inside one of its callbacks, and the close that waits for both
         )
         await self._consumer.subscribe(
             [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost

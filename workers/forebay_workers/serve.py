@@ -11,15 +11,15 @@ from typing import NoReturn
 
 import click
 from confluent_kafka import KafkaException
-from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.errors import ConfigError
+from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane
+from forebay_schemas.registry import codec_for
 from prometheus_client import start_http_server
 
 from .answer import Answerer
-from .backends import EngineDead, ModelBackend, create
+from .backends import ModelBackend, create
 from .commit import Transactions
 from .intake import Intake
 from .lanes import Room
@@ -43,7 +43,7 @@ def main(tiers: str | None) -> None:
     except ConfigError as error:
         _log.critical("%s", error)
         code = 2
-    except (EngineDead, KafkaException) as error:
+    except (ForebayError, KafkaException) as error:
         _log.critical("the worker ends and has to be started again: %s", error)
         code = 1
     except Exception:
@@ -68,7 +68,7 @@ async def serve(config: Config, tiers: list[str]) -> None:
             {tier: models[config.tiers[tier].model] for tier in tiers},
             [Intake(config.kafka, tier, lane, room) for tier in tiers for lane in Lane],
             Transactions(config.kafka),
-            Answerer(config, Codec()),
+            Answerer(config, codec_for(config)),
             room,
             metrics,
         )

@@ -9,7 +9,7 @@ never used before, which at worst forgets an answer.
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -66,6 +66,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             synthetic=reply.synthetic,
         )
 
+    def holds(self, current: Mapping[str, str]) -> bool:
+        """Whether nothing it depends on was invalidated: each of its epochs is still the current one."""
+        return all(current.get(scope) == epoch for scope, epoch in self.epochs.items())
+
     def fresh(self, now_ms: int, ttl_s: int) -> bool:
         """Whether the answer is younger than the limit, or than its own where that is shorter."""
         limit_s = ttl_s if self.ttl_s is None else min(ttl_s, self.ttl_s)
@@ -107,9 +111,7 @@ class AnswerStore:
             retry=Retry(NoBackoff(), 1),
             retry_on_error=[redis.ConnectionError],
         )
-        self._guard = StoreGuard(
-            "redis", (redis.RedisError, OSError, msgspec.MsgspecError), settings.retry_after_ms, metrics
-        )
+        self._guard = StoreGuard("redis", settings.retry_after_ms, metrics)
         self._seen_ttl_s = settings.seen_ttl_s
         self._prefix = f"{config.kafka.topic_prefix}:{_FORMAT}"
         self._models = tuple(config.models)
@@ -144,13 +146,12 @@ class AnswerStore:
                 [self._answer_key(digest), *map(self._epoch_key, scopes)] if read else map(self._epoch_key, scopes)
             )
             _, first_origin, values = pipe.execute()
-        data = values.pop(0) if read else None
+        answer = _answer_in(values.pop(0)) if read else None
         epochs = self._complete(scopes, values)
-        answer = msgspec.msgpack.decode(data, type=Answer) if data else None
         return Lookup(
-            answer=answer if answer and _holds(answer, epochs) else None,
+            answer=answer if answer and answer.holds(epochs) else None,
             epochs=epochs,
-            repeated=first_origin is not None and first_origin.decode() != origin,
+            repeated=first_origin is not None and first_origin != origin.encode(),
         )
 
     def _fetch(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
@@ -161,14 +162,14 @@ class AnswerStore:
         current = self._complete(scopes, values[len(digests) :])
         fetched: list[Fetched] = []
         for data, (_, epochs) in zip(values, wanted, strict=False):
-            answer = msgspec.msgpack.decode(data, type=Answer) if data else None
-            holds = answer is not None and _holds(answer, {scope: current[scope] for scope in epochs})
+            answer = _answer_in(data)
+            holds = answer is not None and answer.holds({scope: current[scope] for scope in epochs})
             fetched.append(Fetched(answer=answer if holds else None, gone=not holds))
         return fetched
 
     def _complete(self, scopes: Sequence[str], values: Sequence[bytes | None]) -> dict[str, str]:
         """The epochs as read, absent ones created."""
-        epochs = {scope: value.decode() for scope, value in zip(scopes, values, strict=True) if value is not None}
+        epochs = {scope: _epoch_in(value) for scope, value in zip(scopes, values, strict=True) if value is not None}
         absent = [scope for scope in scopes if scope not in epochs]
         if absent:
             with self._redis.pipeline(transaction=False) as pipe:
@@ -178,7 +179,7 @@ class AnswerStore:
                 created = pipe.execute()[-1]
             # One evicted again between the two commands gets a value that nothing else has.
             epochs |= {
-                scope: value.decode() if value else new_epoch() for scope, value in zip(absent, created, strict=True)
+                scope: _epoch_in(value) if value else new_epoch() for scope, value in zip(absent, created, strict=True)
             }
         return epochs
 
@@ -209,5 +210,15 @@ def _model_scope(model: str) -> str:
     return f"model:{model}"
 
 
-def _holds(answer: Answer, current: dict[str, str]) -> bool:
-    return all(current.get(scope) == epoch for scope, epoch in answer.epochs.items())
+def _answer_in(data: bytes | None) -> Answer | None:
+    """An entry that cannot be read, a newer version's or a damaged one, counts as none and is replaced in time."""
+    if data is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(data, type=Answer)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _epoch_in(value: bytes) -> str:
+    return value.decode("latin-1")  # epochs are only compared: different bytes must give different texts, and no error

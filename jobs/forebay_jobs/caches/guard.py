@@ -15,20 +15,19 @@ logger = logging.getLogger(__name__)
 class StoreGuard:
     """Calls a store as long as it answers; after a failure the next try is ``retry_after_ms`` later.
 
-    So a store that is away costs one timeout now and then, not one for each request. Safe to share between
-    threads: a lost race means one more try.
+    So a store that is away costs one timeout now and then, not one for each request. Every exception counts as
+    a failure: what a client's libraries raise is not in its documentation, and a request must not end the job.
+    Safe to share between threads: a lost race means one more try.
     """
 
     def __init__(
         self,
         store: str,
-        failures: tuple[type[Exception], ...],
         retry_after_ms: int,
         metrics: JobMetrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._failures = failures
         self._retry_after_s = retry_after_ms / 1000
         self._errors = metrics.store_errors.labels(store)
         self._up = metrics.store_up.labels(store)
@@ -42,7 +41,7 @@ class StoreGuard:
             return without
         try:
             value = function()
-        except self._failures as error:
+        except Exception as error:
             self._failed(error)
             return without
         if self._away_until is not None:

@@ -9,7 +9,8 @@ import logging
 import shutil
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,11 +50,6 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 class QuestionIndex(Protocol):
     """What an engine has to do. Implementations are safe to share between threads; failures raise."""
-
-    @property
-    def failures(self) -> tuple[type[Exception], ...]:
-        """What it raises when it does not answer."""
-        ...
 
     def nearest(self, vectors: Vector, contexts: Sequence[str]) -> list[Neighbour | None]:
         """The nearest question to each row of ``vectors`` (n x dimensions, unit length) in its context."""
@@ -96,8 +92,6 @@ class EdgeIndex:
     Raises:
         ConfigError: on opening, where another process holds the folder.
     """
-
-    failures: tuple[type[Exception], ...] = (Exception,)  # the engine raises bare exceptions of its own
 
     def __init__(self, folder: Path, dimensions: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,18 +144,8 @@ class ServerIndex:
     """A Qdrant server through qdrant-client (or the client's local mode)."""
 
     def __init__(self, client: Any, collection: str, dimensions: int) -> None:
-        import httpx
         from qdrant_client import models
-        from qdrant_client.common.client_exceptions import QdrantException
-        from qdrant_client.http.exceptions import ApiException
 
-        self.failures: tuple[type[Exception], ...] = (
-            ApiException,
-            QdrantException,
-            httpx.HTTPError,
-            OSError,
-            ValueError,
-        )
         self._client = client
         self._models = models
         self._collection = collection
@@ -171,7 +155,6 @@ class ServerIndex:
     def nearest(self, vectors: Vector, contexts: Sequence[str]) -> list[Neighbour | None]:
         if not len(vectors):
             return []
-        self._ensure()
         models = self._models
         requests = [
             models.QueryRequest(
@@ -183,27 +166,37 @@ class ServerIndex:
             )
             for vector, context in zip(vectors, contexts, strict=True)
         ]
-        found = self._client.query_batch_points(self._collection, requests=requests)
+        with self._collection_there():
+            found = self._client.query_batch_points(self._collection, requests=requests)
         return [_neighbour(response.points) for response in found]
 
     def add(self, question: Question, vector: Vector) -> None:
-        self._ensure()
         point = self._models.PointStruct(
             id=str(_point_id(question.digest)), vector=vector.tolist(), payload=_payload(question)
         )
-        self._client.upsert(self._collection, [point], wait=True)
+        with self._collection_there():
+            self._client.upsert(self._collection, [point], wait=True)
 
     def remove(self, digest: str) -> None:
-        self._ensure()
-        self._client.delete(self._collection, [str(_point_id(digest))], wait=True)
+        with self._collection_there():
+            self._client.delete(self._collection, [str(_point_id(digest))], wait=True)
 
     def close(self) -> None:
         self._client.close()
 
-    def _ensure(self) -> None:
-        """Create the collection on first use: at start the server may still be away."""
-        if self._ready:
-            return
+    @contextmanager
+    def _collection_there(self) -> Iterator[None]:
+        """Create the collection on first use, when the server may be up, and again where it was lost with a disk."""
+        if not self._ready:
+            self._create()
+            self._ready = True
+        try:
+            yield
+        except Exception:
+            self._ready = False
+            raise
+
+    def _create(self) -> None:
         models = self._models
         if not self._client.collection_exists(self._collection):
             self._client.create_collection(
@@ -213,7 +206,6 @@ class ServerIndex:
             )
             for field in ("context", "tenant", "category"):
                 self._client.create_payload_index(self._collection, field, models.PayloadSchemaType.KEYWORD)
-        self._ready = True
 
 
 def _open_shard(folder: Path, dimensions: int) -> Any:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 
@@ -15,6 +16,8 @@ from .answers import Answer, AnswerStore
 from .guard import StoreGuard
 from .questions import Neighbour, Question, QuestionIndex, Vector
 
+_NOTHING_EMBEDDED: tuple[list[int], Vector] = ([], np.empty((0, 0), dtype=np.float32))
+
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What the semantic cache knows about one arrival."""
@@ -25,6 +28,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """To the nearest known question of an equal context, near enough or not."""
     answer: Answer | None = None
     """Present when it may be given."""
+    embedding_ms: float = 0.0
+    """Time of the embedding, of the whole batch."""
+    lookup_ms: float = 0.0
+    """Time of the lookup, likewise."""
 
 
 class SemanticCache:
@@ -37,33 +44,30 @@ class SemanticCache:
         self._embedder = embedder
         self._index = index
         self._answers = answers
-        self._guard = StoreGuard("qdrant", index.failures, config.semantic.retry_after_ms, metrics)
-        self.embedding_ms = 0.0
-        """Time of the last call's embedding, shared by its whole batch."""
-        self.lookup_ms = 0.0
-        """Time of the last call's lookups, likewise."""
+        self._guard = StoreGuard("qdrant", config.semantic.retry_after_ms, metrics)
+        self._embedder_guard = StoreGuard("embedder", config.semantic.retry_after_ms, metrics)
 
     def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
         """Embed the arrivals that have a question and look for answers to them, in one batch each."""
-        asked = [position for position, arrival in enumerate(arrivals) if arrival.question is not None]
-        self.embedding_ms = self.lookup_ms = 0.0
         found = [Found()] * len(arrivals)
+        started = time.perf_counter()
+        questions = [arrival.question for arrival in arrivals]
+        asked, vectors = self._embedder_guard.call(lambda: self._embed(questions), _NOTHING_EMBEDDED)
         if not asked:
             return found
-        started = time.perf_counter()
-        vectors = self._embedder.embed([arrivals[position].question or "" for position in asked])
         embedded = time.perf_counter()
-        neighbours = self._nearest(vectors, [arrivals[position] for position in asked])
-        answers = self._answers_of(neighbours, [arrivals[position] for position in asked], now_ms)
-        for row, position in enumerate(asked):
-            neighbour = neighbours[row]
+        askers = [arrivals[position] for position in asked]
+        neighbours = self._nearest(vectors, askers)
+        answers = self._answers_of(neighbours, askers, now_ms)
+        embedding_ms, lookup_ms = (embedded - started) * 1000, (time.perf_counter() - embedded) * 1000
+        for position, vector, neighbour, answer in zip(asked, vectors, neighbours, answers, strict=True):
             found[position] = Found(
-                vector=vectors[row].tobytes(),
+                vector=vector.tobytes(),
                 similarity=neighbour.similarity if neighbour else None,
-                answer=answers[row],
+                answer=answer,
+                embedding_ms=embedding_ms,
+                lookup_ms=lookup_ms,
             )
-        self.embedding_ms = (embedded - started) * 1000
-        self.lookup_ms = (time.perf_counter() - embedded) * 1000
         return found
 
     def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
@@ -78,6 +82,15 @@ class SemanticCache:
             created_ms=now_ms,
         )
         self._guard.call(lambda: self._index.add(question, vector), None)
+
+    def _embed(self, questions: Sequence[str | None]) -> tuple[list[int], Vector]:
+        """The positions of those questions that the model grasps, and their vectors."""
+        asked = [position for position, question in enumerate(questions) if question is not None]
+        grasped = self._embedder.grasps([questions[position] or "" for position in asked])
+        asked = [position for position, whole in zip(asked, grasped, strict=True) if whole]
+        if not asked:
+            return _NOTHING_EMBEDDED
+        return asked, self._embedder.embed([questions[position] or "" for position in asked])
 
     def _nearest(self, vectors: Vector, arrivals: Sequence[Arrival]) -> list[Neighbour | None]:
         rows = [row for row, arrival in enumerate(arrivals) if arrival.look_by_meaning and arrival.context]

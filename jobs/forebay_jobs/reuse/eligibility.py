@@ -11,6 +11,8 @@ from forebay_schemas.canonical import category_of, question_of
 from forebay_schemas.config import Config
 from forebay_schemas.records import CachePolicy, Request
 
+from forebay_jobs.ends import ends
+
 
 class Reuse(StrEnum):
     """What may be done with a request, and why not more."""
@@ -38,46 +40,82 @@ def _phrases(*phrases: str) -> re.Pattern[str]:
     return re.compile(r"\b(?:" + "|".join(phrases) + r")\b", re.IGNORECASE)
 
 
+_UNIT = r"(?:hour|morning|afternoon|evening|night|week(?:end)?|month|quarter|year|season)"
+_DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+
+# No part of these patterns repeats without a bound: a text that is made for it must not hold the job up.
 _TIME = _phrases(
     r"today|tonight|tomorrow|yesterday",
-    r"(?:right )?now(?! that)",
-    r"current(?:ly)?|at the moment|at present|as of|so far|nowadays",
-    r"latest|newest|most recent|up[- ]to[- ]date",
-    r"(?:this|next|last|coming) (?:hour|morning|afternoon|evening|night|week(?:end)?|month|quarter|year|season)",
-    r"(?:this|next|last|on) (?:mon|tues|wednes|thurs|fri|satur|sun)day",
-    r"(?:in|within|for) the (?:next|last|past) (?:few |\d+ )?(?:minute|hour|day|week|month)s?",
-    r"\d+ (?:minute|hour|day|week)s? ago|just (?:now|happened)|recent(?:ly)?",
-    r"weather|forecast|temperature outside|news|headlines",
-    r"(?:stock|share|gold|oil|bitcoin|crypto) prices?|exchange rate|score of the|who is winning",
-    r"what (?:time|day|date) is it|what'?s the (?:time|date)",
-    r"still (?:open|available|in stock|valid|down)|in stock|(?:is|are) .{0,40}\b(?:down|offline|open)",
+    r"now(?! that)|at the moment|at present|as of|so far|nowadays|these days|lately",
+    # The noun of electricity, and what is meant by it in menus, do not change with the day.
+    r"currently|(?<!electric )(?<!alternating )(?<!direct )(?<!what )(?<!much )"
+    r"current (?!flow|draw|rating|through|in|of|password|user|directory|folder|page|line|row)\w{1,30}",
+    r"(?<!at the )latest|newest|most recent|recent(?:ly)?|trending",
+    rf"(?:this|next|last|coming) (?:{_UNIT}|{_DAY})|on {_DAY}",
+    r"next (?:train|bus|flight|delivery|release|update|sale|holiday|game|match|eclipse|full moon|collection)",
+    r"(?:in|within|for|over) the (?:next|last|past) (?:few |\d{1,4} )?(?:minute|hour|day|week|month)s?",
+    r"\d{1,4} (?:minute|hour|day|week|month)s? ago|just happened",
+    r"how many (?:hours|days|weeks|months) (?:until|till|are left)",
+    r"(?:what|how)(?:'?s| is| will| was) .{0,20}weather(?! station)|the weather (?:in|for|on|be|like)|weather forecast",
+    r"forecast for|will it (?:rain|snow)|is it (?:raining|snowing|sunny)",
+    r"how (?:cold|hot|warm) is it|temperature outside",
+    r"(?:the|any|breaking) news|news (?:about|on|from)|headlines",
+    r"(?:stock|share|gold|silver|oil|gas|bitcoin|crypto) prices?|price of (?:gold|silver|oil|gas|bitcoin)",
+    r"how much is .{0,30}\bworth|the exchange rate|exchange rate (?:between|from|of|for)",
+    r"the score|who is winning|who won (?:the |last )?(?:game|match|race|election|final)",
+    r"(?:how|what)(?:'?s| is) (?:the )?traffic",
+    r"what (?:time|day|date) is it",
+    r"what(?:'?s| is) the (?:time|date)(?! (?:format|complexity|limit|zone|difference|value|of|for|to|between))",
+    r"still (?:open|available|in stock|valid|down|on sale)|in stock|sold out",
+)
+# At the beginning of a sentence: "how can I tell that the pump is down" asks for something else.
+_STATE_NOW = re.compile(
+    r"(?:^|[.!?,] )\W{0,3}(?:is|are) (?:(?:the|your|our|my|this) [\w' -]{1,40}|[\w.-]{1,30}) "
+    r"(?:down|offline|open|closed)(?:$|[.!?,])",
+    re.IGNORECASE,
 )
 
 _OBJECT = (
     r"(?:order|parcel|package|delivery|shipment|account|invoice|bill|balance|payment|refund|subscription|plan|booking"
-    r"|reservation|ticket|case|claim|contract|appointment|application|request|device|locker|pump|data|address|password)"
+    r"|reservation|ticket|case|claim|contract|appointment|application|request|return|locker|salary|loan|membership"
+    r"|points|credit|calendar|schedule|meeting|flight|prescription|exam|grade)"
 )
-
-_MINE = rf"my (?:\w+ ){{0,2}}{_OBJECT}s?"
-_BE = r"(?:is|are|was|were|will|did|does|has|have|hasn'?t|isn'?t|wasn'?t|didn'?t)"
+_MINE = rf"(?:my|our) (?:[\w-]{{1,30}} ){{0,2}}{_OBJECT}s?"
+_BE = r"(?:is|are|was|were|will|does|did|do|has|have|had)(?:n'?t)?"
+_DO = (
+    r"(?:cancel|change|track|find|check|show|look up|update|reschedule|return|renew|pause|close|delete|resend|send"
+    r"|give|tell)"
+)
+_ASK = r"(?:please|can you|could you|would you|will you|i want to|i need to|i would like to|i'?d like to)"
 
 _PERSONAL = _phrases(
-    rf"(?:where|when|why) {_BE} {_MINE}",
-    rf"{_BE} {_MINE}",
-    rf"(?:status|state|progress|total|amount|details|whereabouts|history) of {_MINE}",
-    rf"(?:what|which|how much|how many|how long) .{{0,30}}\b(?:is|are|was|were|on|in|left (?:on|in)) {_MINE}",
-    rf"(?:cancel|change|track|find|check|show|look up|update|reschedule|return) (?:me )?{_MINE} "
-    r"(?:for me|please|to|from|with|number|no|#)",
-    rf"{_OBJECT} (?:number|no\.?|id|nr\.?|#) ?:? ?#?[a-z]{{0,4}}-?\d{{3,}}",
+    rf"{_BE} {_MINE}|wh(?:at|ere|en)'?s {_MINE}|(?:until|till) {_MINE}",
+    rf"(?:status|state|progress|total|amount|details|whereabouts|history|copy) of {_MINE}",
+    rf"(?:what|which|how much|how many|how long) .{{0,30}}\b(?:on|in|left (?:on|in)|due on) {_MINE}",
+    rf"{_ASK},? (?:please |help me )?{_DO} (?:me )?{_MINE}",
+    rf"(?:^|[.!?] ){_DO} (?:me )?{_MINE}|{_DO} (?:me )?{_MINE} (?:for me|please)",
+    r"what(?:'?s| is| are| was| were) my|(?:who|where|how \w{1,10}) am i(?! (?:supposed|allowed|to\b))",
+    rf"(?:what|which) {_OBJECT}s? (?:am i|do i have(?! to\b)|did i)|what did i (?:order|buy|pay|book)",
+    r"(?:have|did) you (?:receive|get|got|see)(?:d|n)? (?:my|our)|when (?:do|will) i (?:get|receive) (?:my|the)",
+    r"i (?:still )?(?:have(?:n't| not)|did(?:n't| not)|never) (?:yet )?(?:received?|got(?:ten)?|get)",
+    rf"{_OBJECT} (?:number|no\.?|id|nr\.?|#) ?(?:is|:)? ?#?[a-z]{{0,4}}-?\d{{3,}}",
     rf"{_OBJECT} #?\d{{3,}}",
     r"(?:was|were|am|have|had|did|do) i (?:been )?"
-    r"(?:charged|billed|owe|paid|refunded|eligible|registered|signed up)",
-    r"(?:i was|i have been|i'?ve been|i got) (?:double |over)?(?:charged|billed|refunded|locked)",
-    r"my name is|my (?:customer|account|order|tracking) (?:number|id|no)",
+    r"(?:charged|billed|owe|pay|paid|refunded|eligible|entitled|registered|signed up|ordered?|booked)(?! to\b)",
+    r"i (?:was|have been|'?ve been|got) (?:\w{1,12} )?(?:charged|billed|refunded|locked out)",
+    r"how (?:much|many) .{0,30}\b(?:do i (?:owe|have(?! to))|have i|did i)",
+    rf"(?:do|did) i have (?:any|an?) (?:\w{{1,20}} )?{_OBJECT}s?",
+    r"i (?:ordered|bought|paid|booked|returned|cancell?ed|sent) .{0,60}"
+    r"\b(?:ago|(?:has|have|is|was|did)(?:n'?t| not)|still|never|yesterday)",
+    rf"(?<!if ){_MINE} (?:still |never )?(?:{_BE} )?(?:not |still |never )?(?:yet )?(?:been )?"
+    r"(?:arrive|come|came|ship|deliver|pay|paid|late|lost|overdue|missing)(?:d|ped|ed)?",
+    r"my name is|my \w{1,20} (?:number|id|no) is|near me|near here|my (?:nearest|closest)",
+    r"in my (?:area|city|town|region|neighbou?rhood)",
 )
 _IDENTIFIER = re.compile(
-    r"[\w.+-]+@[\w-]+\.\w{2,}"  # e-mail
-    r"|(?<![\w.])\+?\d[\d /().-]{7,}\d(?!\w)"  # telephone and card numbers
+    r"[\w+-]@[\w-]{1,63}\.\w\w"  # e-mail
+    r"|(?<![\w.])(?:\+|\(?0)(?:[ /()-]{0,2}\d){8,14}(?!\w)"  # telephone: a date has fewer digits
+    r"|(?<![\w.])\d{4}(?:[ -]?\d{4}){2,3}[ -]?\d{1,4}(?!\w)"  # card
     r"|#\d{3,}"
 )
 
@@ -103,9 +141,16 @@ def reuse_of(request: Request, config: Config) -> Reuse:
 
 def is_time_sensitive(text: str) -> bool:
     """Whether the right answer changes with the hour or the day."""
-    return _TIME.search(text) is not None
+    text = _judged(text)
+    return _TIME.search(text) is not None or _STATE_NOW.search(text) is not None
 
 
 def is_user_specific(text: str) -> bool:
     """Whether the right answer depends on the asker's own data."""
+    text = _judged(text)
     return _PERSONAL.search(text) is not None or _IDENTIFIER.search(text) is not None
+
+
+def _judged(text: str) -> str:
+    """What the rules read, on one line."""
+    return " ".join(ends(text).replace("\u2019", "'").split())  # phones write the other apostrophe

@@ -6,6 +6,8 @@ from typing import Final
 from forebay_schemas.canonical import all_messages
 from forebay_schemas.records import Request
 
+from forebay_jobs.ends import ends
+
 FEATURES: Final = (
     "length",
     "analytical",
@@ -45,18 +47,18 @@ _REFERENCE = re.compile(
     re.IGNORECASE,
 )
 _STEP = re.compile(
-    r"(?:^|\n)\s*(?:\d+[.)]|[-*•])\s|\b(?:first(?:ly)?|second(?:ly)?|third(?:ly)?|then|next|finally|after that|"
+    r"^[ \t]{0,20}(?:\d{1,3}[.)]|[-*•])\s|\b(?:first(?:ly)?|second(?:ly)?|third(?:ly)?|then|next|finally|after that|"
     r"step by step|and also|as well as|in addition)\b|;",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 _CODE = re.compile(
     r"```|\b(?:def|class|function|import|SELECT|INSERT|return|public static|async|await|const|regex|stack ?trace|"
     r"traceback|exception|compile|refactor|unit tests?|API endpoint|algorithm|python|javascript|typescript|rust|golang|"
-    r"kubernetes|docker(?:file)?|bash script|sql query|yaml)\b|[{};]\s*\n|\w+\(\)",
+    r"kubernetes|docker(?:file)?|bash script|sql query|yaml)\b|[{};]\s*\n|\w\(\)",
 )
 _MATHS = re.compile(
     r"\\(?:frac|sum|int)|\b(?:calculate|comput\w+|equation|integral|derivative|probability|percent(?:age)?|average|"
-    r"matrix|theorem|solve|how many .{0,60} if|interest rate|compound)\b|\d\s*[-+*/^=%]\s*\d|\d+%",
+    r"matrix|theorem|solve|how many .{0,60} if|interest rate|compound)\b|\d\s*[-+*/^=%]\s*\d|\d%",
     re.IGNORECASE,
 )
 _FORMAT = re.compile(
@@ -69,7 +71,7 @@ _FORMAT = re.compile(
 def features_of(request: Request) -> dict[str, float]:
     """The features of a request, by name: of its last turn, and of how much stands before it."""
     messages = all_messages(request)
-    last = messages[-1].content or ""
+    last = ends(messages[-1].content or "")
     turns = sum(1 for message in messages[:-1] if message.role in ("user", "assistant", "tool"))
     chars = sum(len(message.content or "") for message in messages if message.role not in ("system", "developer"))
     steps = len(_STEP.findall(last)) + max(0, last.count("?") - 1)

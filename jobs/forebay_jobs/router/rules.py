@@ -47,9 +47,10 @@ def route(request: Request, config: Config) -> Route:
         position, reason = tiers.index(fixed), "category"
     elif confidence < config.router.min_confidence and position < len(tiers) - 1:
         position, reason = position + 1, "low_confidence"
-    if request.min_tier and position < tiers.index(request.min_tier):
+    # A request restored from a checkpoint may name a tier that the configuration has lost since.
+    if request.min_tier in tiers and position < tiers.index(request.min_tier):
         position, reason = tiers.index(request.min_tier), "min_tier"
-    if request.max_tier and position > tiers.index(request.max_tier):
+    if request.max_tier in tiers and position > tiers.index(request.max_tier):
         position, reason = tiers.index(request.max_tier), "max_tier"
     return Route(tier=tiers[position], complexity=complexity, confidence=confidence, reason=reason, features=features)
 

@@ -13,6 +13,7 @@ import click
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ConfigError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..local.ascent import Progress
@@ -26,36 +27,35 @@ _COLOURS = {PartState.UP: "green", PartState.STARTING: "yellow", PartState.RESTA
 class ConsoleProgress(Progress):
     """Prints each finished step with the seconds since the start, and what is being waited for.
 
-    On a terminal that is a line which turns; elsewhere it is printed once each time it changes.
+    On a terminal that is a line which turns and counts; elsewhere it is printed once each time it changes.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._began = time.monotonic()
-        self._last = ""
-        self._status = console.status("") if console.is_terminal else None
+        self._doing = ""
+        self._line = console.status(self) if console.is_terminal else None
 
     def __enter__(self) -> "ConsoleProgress":
-        if self._status is not None:
-            self._status.start()
+        if self._line is not None:
+            self._line.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._line is not None:
+            self._line.stop()
+
+    def __rich__(self) -> str:
+        return escape(f"{self._elapsed_s():4.0f} s  {self._doing}")
 
     def doing(self, what: str) -> None:
-        if self._status is not None:
-            self._status.update(f"{self._elapsed_s():5.0f} s  {what}")
-        elif what != self._last:
-            self._print(f"... {what}")
-        self._last = what
+        if self._line is None and what != self._doing:
+            self.done(f"... {what}")
+        self._doing = what
 
     def done(self, what: str) -> None:
-        self._print(what)
-
-    def _print(self, text: str) -> None:
-        self._console.print(f"{self._elapsed_s():6.1f} s  {text}", highlight=False, markup=False, soft_wrap=True)
+        text = f"{self._elapsed_s():6.1f} s  {what}"
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began

@@ -19,7 +19,7 @@ from .player import OnAnswer
 from .script import Line
 
 _POLL_S = 0.1
-_METADATA_TIMEOUT_S = 10
+_BROKER_TIMEOUT_S = 10
 
 
 class KafkaSender:
@@ -76,20 +76,21 @@ class _RawChannel:
         self._closing.set()
         self._reader.join()
         self._consumer.close()
+        self._producer.close()  # else it goes on calling brokers that have been stopped
 
     def send(self, value: bytes, headers: Headers, on_answer: OnAnswer) -> None:
         # A dead letter without a request id is known by the digest of what was sent.
         for key in filter(None, (headers.request_id, hashlib.sha256(value).hexdigest())):
             self._awaited[key] = on_answer
         self._producer.produce(self._topics.requests, value, headers=list(headers.to_kafka().items()))
-        self._producer.flush()
+        self._producer.flush(_BROKER_TIMEOUT_S)
 
     def _ends(self, topic: str) -> list[TopicPartition]:
         """Where the topic ends now, so that nothing sent from here on is missed, nor anything older read."""
-        metadata: Any = self._consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
+        metadata: Any = self._consumer.list_topics(topic, timeout=_BROKER_TIMEOUT_S).topics[topic]
         ends = []
         for partition in metadata.partitions:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _METADATA_TIMEOUT_S)
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _BROKER_TIMEOUT_S)
             ends.append(TopicPartition(topic, partition, end))
         return ends
 

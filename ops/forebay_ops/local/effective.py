@@ -24,11 +24,13 @@ def effective(config: Config, home: Home) -> Config:
     """The configuration with this home's absolute paths in it. What is effective already stays as it is."""
     semantic, flink = config.semantic, config.flink
     path = semantic.path.resolve() if "path" in semantic.model_fields_set else home.qdrant
+    embedding = config.embedding.model_copy(update={"model": _absolute(config.embedding.model)})
     checkpoints = flink.checkpoint_dir if "checkpoint_dir" in flink.model_fields_set else home.checkpoints.as_uri()
     return config.model_copy(
         update={
             "semantic": semantic.model_copy(update={"path": path}),
             "flink": flink.model_copy(update={"checkpoint_dir": checkpoints}),
+            "embedding": embedding,
             "models": {name: _effective_model(model, home) for name, model in config.models.items()},
         }
     )
@@ -62,10 +64,17 @@ def with_free_ports(config: Config) -> Config:
 
 
 def _effective_model(model: ModelConfig, home: Home) -> ModelConfig:
-    if model.weights != CHAT_MODEL:
+    if model.weights is None:
         return model
+    if model.weights != CHAT_MODEL:
+        return model.model_copy(update={"weights": _absolute(model.weights)})
     engine = {"dtype": "bfloat16" if _computes_in_bfloat16() else "float32"} | model.engine
     return model.model_copy(update={"weights": str(chat_model_folder(home)), "engine": engine})
+
+
+def _absolute(model: str) -> str:
+    """A folder by its full path, because the parts run elsewhere; any other name as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def _computes_in_bfloat16() -> bool:

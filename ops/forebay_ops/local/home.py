@@ -94,15 +94,17 @@ class Home:
         )  # fmt: skip
 
 
-def running_config(home: Home) -> Path | None:
-    """The configuration of the stack that runs in a home, or None where none runs.
-
-    Asks the supervisor's socket, which a dead stack leaves behind but does not answer on.
-    """
+def is_supervised(home: Home) -> bool:
+    """Whether a supervisor answers on the home's socket; a dead one leaves the socket behind."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1.0)
         try:
             client.connect(str(home.socket))
         except OSError:
-            return None
-    return home.config if home.config.is_file() else None
+            return False
+    return True
+
+
+def running_config(home: Home) -> Path | None:
+    """The configuration of the stack that runs in a home, or None where none runs."""
+    return home.config if is_supervised(home) and home.config.is_file() else None

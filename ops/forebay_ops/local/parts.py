@@ -29,7 +29,7 @@ class Part:
         command: what is executed; a shell script must exec, so that signals and kills reach the server.
         address: where it answers, for people.
         ready: whether it does its work now.
-        memory_mb: what it takes on two cores under the load of a demo, measured.
+        memory_mb: what it takes when the demo has run, measured and rounded up.
         environment: variables besides those of all parts.
         ports: what it listens on, by the setting that says so.
         after: the parts that must be ready before it is started, where this stack runs them.
@@ -111,7 +111,7 @@ def common_environment(home: Home) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": _python_path(),
         "PYTHONUNBUFFERED": "1",  # a log that ends where the process was killed, not a block earlier
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # 0 is for those who configure models of the hub
         "TOKENIZERS_PARALLELISM": "false",  # its threads do not survive a fork, and take the cores of others
     }
 
@@ -140,7 +140,7 @@ def _kafka(config: Config, home: Home) -> Part:
         command=command,
         address=config.kafka.bootstrap,
         ready=partial(probes.kafka_answers, config),
-        memory_mb=700,
+        memory_mb=600,
         ports={"kafka.bootstrap": port, "kafka.bootstrap, for its controller one port up": port + 1},
     )
 
@@ -164,7 +164,7 @@ def _jobmanager(config: Config, home: Home) -> Part:
         command=(str(package_folder("pyflink") / "bin" / "jobmanager.sh"), "start-foreground"),
         address=f"http://{config.flink.rest_address}",
         ready=partial(probes.jobmanager_answers, config),
-        memory_mb=800,
+        memory_mb=500,
         environment=flink_environment(home),
         ports={"flink.rest_address": port, "flink.rest_address, for the JobManager one port up": port + 1},
     )
@@ -182,7 +182,7 @@ def _taskmanagers(config: Config, home: Home) -> list[Part]:
             command=(script, "start-foreground", "-D", f"taskmanager.resource-id={name}"),
             address=f"http://localhost:{port}/metrics",
             ready=partial(probes.taskmanager_registered, config, name),
-            memory_mb=2500,
+            memory_mb=1800,
             environment=flink_environment(home),
             ports={"metrics.job_port": port} if name == names[0] else {},
         )

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from forebay_jobs.settings import JOB_NAME
 from forebay_schemas.config import Config
 
 _TIMEOUT_S = 2.0
@@ -58,11 +59,10 @@ def taskmanager_registered(config: Config, name: str) -> bool:
 
 
 def job_runs(config: Config) -> bool:
-    """Whether a job runs with every one of its tasks."""
+    """Whether our job runs with every one of its tasks."""
     found = _json(config.flink.rest_address, "/jobs/overview") or {}
-    return any(
-        job["state"] == "RUNNING" and job["tasks"]["running"] == job["tasks"]["total"] for job in found.get("jobs", ())
-    )
+    ours = [job for job in found.get("jobs", ()) if job["name"] == JOB_NAME and job["state"] == "RUNNING"]
+    return any(job["tasks"]["running"] == job["tasks"]["total"] for job in ours)
 
 
 def http_answers(url: str) -> bool:

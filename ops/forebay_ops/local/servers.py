@@ -154,15 +154,29 @@ def write_redis(config: Config, home: Home) -> Path:
 def write_flink(config: Config, home: Home) -> None:
     """Write Flink's settings, and the folder of links that adds Python and the Kafka connector to its libraries."""
     shipped = package_folder("pyflink")
-    rest_host, _, rest_port = config.flink.rest_address.rpartition(":")
     java_options = yaml.safe_load((shipped / "conf" / "config.yaml").read_text())["env"]["java"]["opts"]["all"]
-    settings: dict[str, Any] = {
-        "env.java.opts.all": java_options,
-        "rest.address": rest_host,
+    settings = {"env.java.opts.all": java_options, **_flink_settings(config, home)}
+    conf, tmp = home.flink / "conf", home.flink / "tmp"
+    for folder in (conf, tmp):
+        folder.mkdir(parents=True, exist_ok=True)
+    (conf / "config.yaml").write_text(yaml.safe_dump(settings, width=10_000))
+    for name in ("log4j-console.properties", "log4j-cli.properties"):
+        (conf / name).write_text(_FLINK_LOGGING)
+    # With Flink's Python in the libraries it is loaded once in a process; in a job's own jars it would be once a job,
+    # and its native part can be loaded only once.
+    python = (shipped / "opt").glob("flink-python-*.jar")
+    connector = jar_folder(CONNECTOR, home).glob("*.jar")
+    _link_jars(home.flink / "lib", [*(shipped / "lib").glob("*.jar"), *python, *connector])
+
+
+def _flink_settings(config: Config, home: Home) -> dict[str, Any]:
+    host, _, port = config.flink.rest_address.rpartition(":")
+    return {
+        "rest.address": host,
         "rest.bind-address": "localhost",
-        "rest.port": int(rest_port),
+        "rest.port": int(port),
         "jobmanager.rpc.address": "localhost",
-        "jobmanager.rpc.port": int(rest_port) + 1,
+        "jobmanager.rpc.port": int(port) + 1,
         "jobmanager.bind-host": "localhost",
         "jobmanager.memory.process.size": "900m",
         "taskmanager.host": "localhost",
@@ -187,17 +201,6 @@ def write_flink(config: Config, home: Home) -> None:
         "python.client.executable": sys.executable,
         "io.tmp.dirs": str(home.flink / "tmp"),
     }
-    conf, tmp = home.flink / "conf", home.flink / "tmp"
-    for folder in (conf, tmp):
-        folder.mkdir(parents=True, exist_ok=True)
-    (conf / "config.yaml").write_text(yaml.safe_dump(settings, width=10_000))
-    for name in ("log4j-console.properties", "log4j-cli.properties"):
-        (conf / name).write_text(_FLINK_LOGGING)
-    # With Flink's Python in the libraries it is loaded once in a process; in a job's own jars it would be once a job,
-    # and its native part can be loaded only once.
-    python = (shipped / "opt").glob("flink-python-*.jar")
-    connector = jar_folder(CONNECTOR, home).glob("*.jar")
-    _link_jars(home.flink / "lib", [*(shipped / "lib").glob("*.jar"), *python, *connector])
 
 
 def _link_jars(folder: Path, jars: list[Path]) -> None:

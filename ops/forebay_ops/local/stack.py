@@ -82,7 +82,7 @@ class Stack:
                 return
             self._sweep(progress)
             check_machine(self.home, self._parts, self._elsewhere)
-            progress.done("ports, memory and disk are free")
+            progress.done("ports are free, and there is enough memory and disk space")
             self._prepare(progress)
             try:
                 self._supervisor.launch(self._parts)

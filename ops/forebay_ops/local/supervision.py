@@ -18,7 +18,7 @@ import psutil
 from forebay_schemas.errors import ConfigError
 from supervisor.xmlrpc import SupervisorTransport
 
-from .home import Home, running_config
+from .home import Home, is_supervised
 from .parts import Part, common_environment
 
 _LOG_BYTES = "20MB"
@@ -62,7 +62,7 @@ class Supervisor:
         return self._home.logs / "supervisor.log"
 
     def alive(self) -> bool:
-        return running_config(self._home) is not None
+        return is_supervised(self._home)
 
     def launch(self, parts: list[Part]) -> None:
         """Start supervisord in the background, with none of the parts started yet.
@@ -132,12 +132,13 @@ class Supervisor:
         if written_s < psutil.boot_time():
             return None
         try:
-            ours = str(self._settings) in psutil.Process(pid).cmdline()
+            command = psutil.Process(pid).cmdline()
         except psutil.NoSuchProcess:
             return pid
         except psutil.AccessDenied:
             return None
-        return pid if ours else None  # else the number was given to another process
+        # One that is just ending has none; another one means that the number was given to another process.
+        return pid if not command or str(self._settings) in command else None
 
     def _owns(self, process: psutil.Process, session: int | None) -> bool:
         # Both signs are needed: vLLM's engine overwrites its environment, and the pid file can be gone.

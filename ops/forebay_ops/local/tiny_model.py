@@ -1,9 +1,13 @@
 """Makes a chat model of random weights, small enough to load in no time: for tests of everything but the text."""
 
 from pathlib import Path
+from typing import Any
 
 _END = "<|end|>"
 _START = "<|start|>"
+_SCALE = 10.0
+_END_HEAD_START = 6.0
+"""Found by trial: of 34 questions 30 were answered in under 60 tokens, 29 answers differed."""
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
@@ -41,5 +45,25 @@ def make_tiny_model(folder: Path, seed: int = 0) -> Path:
         eos_token_id=vocabulary[_END],
         pad_token_id=vocabulary[_END],
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    _make_answers_end(model, vocabulary[_END])
+    model.save_pretrained(folder)
     return folder
+
+
+def _make_answers_end(model: Any, end: int) -> None:
+    """Make answers differ with the prompt and mostly end by themselves, after some 30 tokens.
+
+    Fresh weights are so small that every prompt leads to the same endless text. Larger ones make the attention
+    matter; a constant in the first dimension of the residual stream, which no layer writes to, gives the end token
+    a head start that the others' noise overcomes now and then.
+    """
+    for name, weights in model.named_parameters():
+        if "proj" in name or "embed" in name or "lm_head" in name:
+            weights.data *= _SCALE
+    model.model.embed_tokens.weight.data[:, 0] = 2.0
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data[0] = 0
+        layer.mlp.down_proj.weight.data[0] = 0
+    model.lm_head.weight.data[:, 0] = 0
+    model.lm_head.weight.data[end, 0] = _END_HEAD_START

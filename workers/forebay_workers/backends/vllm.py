@@ -10,6 +10,7 @@ from forebay_schemas.config import ModelConfig
 from forebay_schemas.errors import ConfigError, ErrorCode
 from forebay_schemas.records import Usage
 
+from ..parent import mark_worker
 from . import EngineDead, Generation, GenerationError, GenerationRequest
 from .prompt import PromptRenderer
 
@@ -77,6 +78,7 @@ class VllmBackend:
             self._engine = None
 
     def _load(self) -> "AsyncLLM":
+        mark_worker()
         # Set before vLLM is read: this process has threads, and a fork would copy their locks.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from vllm import AsyncEngineArgs

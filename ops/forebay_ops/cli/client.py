@@ -1,0 +1,140 @@
+"""`forebay ask`, `send` and `tail`: the client from a shell."""
+
+import sys
+from typing import BinaryIO
+
+import click
+import msgspec
+from forebay_client import Client, Reply, RequestFailed
+from forebay_schemas.records import Lane
+from rich.console import Console
+from rich.text import Text
+
+from .options import cli_config
+from .reply_lines import attribution, reply_line
+from .sending import Sending
+
+_LANES = click.Choice([lane.value for lane in Lane])
+
+
+@click.command()
+@click.argument("question")
+@click.option("--tenant", default="default", show_default=True, help="Whose question it is; answers are kept apart.")
+@click.option("--category", help="Names the settings for reuse and routing.")
+@click.option("--system", help="System prompt.")
+@click.option("--lane", type=_LANES, help="interactive (default), or batch: cheaper, and answered when there is room.")
+@click.option("--min-tier", help="The smallest tier that may answer.")
+@click.option("--max-tier", help="The largest tier that may answer.")
+@click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait; also the deadline.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole reply as JSON.")
+def ask(
+    question: str,
+    tenant: str,
+    category: str | None,
+    system: str | None,
+    lane: str | None,
+    min_tier: str | None,
+    max_tier: str | None,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Ask one QUESTION and wait for its answer.
+
+    The answer goes to standard output. Where it came from, how fast and for how much goes to standard error. The exit
+    code is 1 where there is no answer.
+
+    \b
+      forebay ask "How do I reset my password?" --tenant acme --category support
+      forebay ask "How can I reset my password?" --tenant acme --category support   # a rewording: from the cache
+      forebay ask "Prove that the square root of 2 is irrational." --min-tier medium
+      forebay ask "How long is delivery?" --json | jq .route
+    """
+    with Client(tenant, config=cli_config()) as client:
+        try:
+            reply = client.ask(
+                question,
+                timeout_s=timeout_s,
+                category=category,
+                system=system,
+                lane=lane,
+                min_tier=min_tier,
+                max_tier=max_tier,
+            )
+        except RequestFailed as error:
+            if as_json:
+                click.echo(_json(error.reply))
+            raise
+    if as_json:
+        click.echo(_json(reply))
+    else:
+        click.echo(reply.text)
+        click.secho(attribution(reply), dim=True, err=True)
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--tenant", help="Whose requests they are, where a line does not say.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Most requests a second; absent: no limit.")
+@click.option("--wait", is_flag=True, help="Print each reply as it comes, and their sums at the end.")
+@click.option(
+    "--timeout",
+    "patience_s",
+    default=300.0,
+    show_default=True,
+    help="With --wait: give up when all is sent and no reply has come for so many seconds.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --wait: print each reply as JSON, a line each.")
+def send(file: BinaryIO, tenant: str | None, rate: float | None, wait: bool, patience_s: float, as_json: bool) -> None:
+    """Publish the requests in FILE, one JSON object a line; - is standard input.
+
+    A line holds the fields of a request, or just a question. Ids and times are added where they are absent; a line
+    that has a request_id may be sent again, and is answered once.
+
+    \b
+      {"question": "How long is delivery?"}
+      {"question": "Summarise: ...", "tenant": "acme", "lane": "batch", "category": "extraction", "max_tokens": 60}
+      {"request_id": "row-17", "system": "Answer in French.", "messages": [{"role": "user", "content": "Hello"}]}
+
+    A line that cannot be sent is reported with its number, the field and how to mend it. The others are sent, and the
+    exit code is 1.
+
+    \b
+      forebay send requests.jsonl --tenant acme --wait
+      forebay send nightly.jsonl --tenant acme --rate 200
+      generate-questions | forebay send - --wait --json > replies.jsonl
+    """
+    with Client(tenant, config=cli_config()) as client:
+        sending = Sending(client, wait=wait, as_json=as_json)
+        sending.run(file, rate, patience_s)
+    if sending.failed:
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--tenant", help="Only this tenant's replies.")
+@click.option("--from-beginning", is_flag=True, help="All replies that Kafka still has, not only those from now on.")
+@click.option("--json", "as_json", is_flag=True, help="Print each reply as JSON, a line each.")
+def tail(tenant: str | None, from_beginning: bool, as_json: bool) -> None:
+    """Follow the reply topic: every reply as it comes, until Ctrl-C.
+
+    Looking on changes nothing for those who wait for the replies.
+
+    \b
+      forebay tail --tenant acme
+      forebay tail --json | jq 'select(.error)'
+      forebay tail --from-beginning --json > all-replies.jsonl
+    """
+    config = cli_config()
+    out = Console()
+    width = out.width if out.is_terminal else None
+    with Client(config=config) as client:
+        replies = client.watch(from_beginning=from_beginning)
+        click.secho(f"following {config.kafka.topics.replies} at {config.kafka.bootstrap}", dim=True, err=True)
+        for reply in replies:
+            if tenant in (None, reply.tenant):
+                line = Text(_json(reply)) if as_json else reply_line(reply, reply.tenant, width)
+                out.print(line, soft_wrap=True)
+
+
+def _json(reply: Reply) -> str:
+    return msgspec.json.encode(reply).decode()

@@ -1,0 +1,28 @@
+"""Which installation a command talks to."""
+
+import os
+from pathlib import Path
+
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.errors import ConfigError
+
+from ..local.home import Home, running_config
+
+
+def cli_config() -> Config:
+    """The configuration that ``FOREBAY_CONFIG`` names, else that of the stack running in ``FOREBAY_HOME`` or
+    ``./.forebay``, else the defaults; the environment's single settings go over each.
+
+    Raises:
+        ConfigError: naming each setting that cannot work.
+    """
+    if os.environ.get("FOREBAY_CONFIG"):
+        return load_config()
+    return load_config(_running_here())
+
+
+def _running_here() -> Path | None:
+    try:
+        return running_config(Home.at())
+    except ConfigError:  # the path of this folder is too long for a stack, so none runs in it
+        return None

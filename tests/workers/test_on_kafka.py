@@ -1,0 +1,244 @@
+"""Workers as processes on a real broker: whoever comes, goes or dies, each task is answered, and read once."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer
+from confluent_kafka.admin import AdminClient
+from forebay_ops.local import servers
+from forebay_ops.local.effective import with_free_ports, write_settings
+from forebay_ops.local.home import Home
+from forebay_ops.local.parts import local_parts
+from forebay_ops.local.provision import provision
+from forebay_ops.topics import create_topics
+from forebay_schemas.config import Config
+from forebay_schemas.records import DeadLetter, Lane, Reply, Result
+
+from ..builders import make_request, make_task
+from .doubles import CODEC, configured
+
+pytestmark = pytest.mark.stack
+
+SETTINGS = """
+[local]
+start = ["kafka"]
+[models.fake]
+backend = "synthetic"
+price = { input_per_1k = 0.001, output_per_1k = 0.002 }
+[models.fake.synthetic]
+latency_ms = 100
+tokens = 8
+concurrency = 16
+[tiers.small]
+complexity_up_to = 0.5
+model = "fake"
+max_tokens = 100
+[tiers.large]
+complexity_up_to = 1.0
+model = "fake"
+max_tokens = 100
+[worker]
+max_inflight = 24
+"""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+    """A broker of this module's own, and the configuration that finds it."""
+    folder = tmp_path_factory.mktemp("broker")
+    home = Home(folder, installed=Path(__file__).parents[2] / ".forebay")
+    config = with_free_ports(configured(SETTINGS, folder))
+    provision(config, home, logging.info)
+    servers.write_kafka(config, home)
+    (kafka,) = local_parts(config, home)
+    with (folder / "kafka.log").open("wb") as log:
+        process = subprocess.Popen(kafka.command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        while not kafka.ready():
+            assert process.poll() is None, (folder / "kafka.log").read_text()
+            threading.Event().wait(0.1)
+        yield config
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Installation:
+    """Topics of one test, the workers on them, and what they published."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self.topics = config.kafka.topics
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.log = folder / "workers.log"
+        self._file = folder / "forebay.toml"
+        write_settings(config, self._file)
+        create_topics(config)
+        self._producer = Producer(config.kafka.client())
+        self._admin = AdminClient(config.kafka.client())
+
+    def worker(self, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "forebay_workers", *options]
+        environment = os.environ | {"FOREBAY_CONFIG": str(self._file)}
+        with self.log.open("ab") as log:
+            self.workers.append(subprocess.Popen(command, env=environment, stderr=log))
+        return self.workers[-1]
+
+    def send(self, number: int, tier: str = "small", lane: Lane = Lane.INTERACTIVE) -> None:
+        request_id = f"r{number}"
+        request = make_request(f"question {number}", request_id=request_id, lane=lane)
+        task = make_task(request, task_id=f"t{number}", reply_topic=self.topics.replies, reply_key=request_id)
+        self.produce(CODEC.encode(task), tier, lane)
+
+    def produce(self, value: bytes, tier: str = "small", lane: Lane = Lane.INTERACTIVE) -> None:
+        self._producer.produce(self.topics.tier(tier, lane), value)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        self._producer.flush()
+
+    def read(self, topic: str, until: Callable[[list[bytes]], bool], timeout_s: float = 120) -> list[bytes]:
+        """What a read_committed reader sees from the topic's beginning, until that is enough, and a while longer."""
+        settings = {"group_id": uuid.uuid4().hex, "isolation_level": "read_committed", "auto_offset_reset": "earliest"}
+        consumer = Consumer(self.config.kafka.client(**settings))
+        consumer.subscribe([topic])
+        values: list[bytes] = []
+        end = time.monotonic() + timeout_s
+        enough = False
+        while time.monotonic() < end:
+            message = consumer.poll(0.5)
+            if message is not None and not message.error():
+                values.append(message.value() or b"")
+                enough = enough or until(values)
+            elif enough:
+                break
+        consumer.close()
+        assert enough, (
+            f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
+        )
+        return values
+
+    def replies(self, count: int) -> list[Reply]:
+        """All replies, once there are replies to that many requests."""
+
+        def all_answered(values: list[bytes]) -> bool:
+            return len(values) >= count and len({CODEC.decode(value, Reply).request_id for value in values}) == count
+
+        return [CODEC.decode(value, Reply) for value in self.read(self.topics.replies, all_answered)]
+
+    def dead_letters(self, count: int) -> list[DeadLetter]:
+        values = self.read(self.topics.dead, lambda values: len(values) == count)
+        return [CODEC.decode(value, DeadLetter) for value in values]
+
+    def committed(self, tier: str = "small") -> int:
+        """How many records of a tier's interactive topic its group has behind it."""
+        group = ConsumerGroupTopicPartitions(f"{self.config.kafka.topic_prefix}-workers-{tier}")
+        (future,) = self._admin.list_consumer_group_offsets([group]).values()
+        return sum(partition.offset for partition in future.result().topic_partitions)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                worker.kill()
+            worker.wait()
+
+
+@pytest.fixture
+def installed(broker: Config, tmp_path: Path) -> Iterator[Installation]:
+    kafka = broker.kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
+    metrics = broker.metrics.model_copy(update={"worker_port": 0})
+    installation = Installation(broker.model_copy(update={"kafka": kafka, "metrics": metrics}), tmp_path)
+    yield installation
+    installation.close()
+
+
+def traffic(installed: Installation, count: int) -> threading.Thread:
+    """A steady load over both tiers and both lanes."""
+
+    def send() -> None:
+        for number in range(count):
+            installed.send(number, "large" if number % 2 else "small", Lane.BATCH if number % 3 else Lane.INTERACTIVE)
+            threading.Event().wait(0.005)
+        installed.flush()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+def test_while_workers_come_and_go_each_task_is_answered_exactly_once(installed: Installation) -> None:
+    installed.worker()
+    load = traffic(installed, 1500)
+    installed.replies(300)
+    installed.worker("--tiers", "small")
+    installed.worker()
+    installed.replies(700)
+    installed.workers[0].terminate()
+    assert installed.workers[0].wait(30) == 0
+    load.join()
+    replies = installed.replies(1500)
+    assert Counter(reply.request_id for reply in replies).most_common(1)[0][1] == 1
+    assert all(reply.error is None and reply.synthetic for reply in replies)
+    results = installed.read(installed.topics.results, lambda values: len(values) == 1500)
+    assert {CODEC.decode(value, Result).task_id for value in results} == {f"t{number}" for number in range(1500)}
+
+
+def test_the_tasks_of_killed_workers_are_answered_by_others(installed: Installation) -> None:
+    installed.worker()
+    installed.worker()
+    load = traffic(installed, 1500)
+    for count, victim in ((300, 0), (700, 1)):
+        installed.replies(count)
+        installed.workers[victim].send_signal(signal.SIGKILL)
+        installed.worker()
+    load.join()
+    replies = installed.replies(1500)
+    # What had no committed progress is generated again: at most what two workers held.
+    assert len(replies) <= 1500 + 2 * installed.config.worker.max_inflight
+
+
+def test_records_that_cannot_be_read_are_passed_over_and_progress_goes_on(installed: Installation) -> None:
+    worker = installed.worker()
+    for value in (b"garbage", b"", CODEC.encode(make_task())[:-4], b"x" * 200_000):
+        installed.produce(value)
+    installed.send(1)
+    installed.flush()
+    letters = installed.dead_letters(4)
+    assert Counter(letter.code for letter in letters) == {"not_avro": 3, "malformed": 1}
+    assert max(len(letter.value) for letter in letters) < 100_000
+    assert [reply.request_id for reply in installed.replies(1)] == ["r1"]
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert installed.committed() == 5
+
+
+def test_told_to_stop_a_worker_commits_what_it_has_begun(installed: Installation) -> None:
+    worker = installed.worker()
+    for number in range(200):
+        installed.send(number)
+    installed.flush()
+    installed.replies(20)
+    worker.terminate()
+    assert worker.wait(30) == 0
+    answered = {CODEC.decode(value, Reply).request_id for value in installed.read(installed.topics.replies, bool)}
+    installed.worker()
+    replies = installed.replies(200)
+    assert len(replies) == 200, "nothing that was answered is answered again"
+    assert answered < {reply.request_id for reply in replies}
+
+
+def test_a_tier_without_a_backend_is_a_mistake_that_says_what_to_do(installed: Installation) -> None:
+    worker = installed.worker("--tiers", "huge")
+    assert worker.wait(30) == 2
+    assert "--tiers: 'huge' is no tier; use some of small, large" in installed.log.read_text()
