@@ -100,7 +100,7 @@ class Desk:
         elif _same_request(before.leader.asker, arrival.asker):
             self._metrics.duplicates.inc()  # published again while Redis was away to notice
             return []
-        state.put_flight(key, Flight(leader=arrival))
+        state.put_flight(key, Flight(leader=arrival, lane=arrival.asker.lane))
         state.add_pending(key)
         return []
 
@@ -207,7 +207,7 @@ class Desk:
             route=chosen,
             cache_status=CacheStatus.BYPASS if leader.bypass else CacheStatus.MISS,
             accepted_ms=asker.accepted_ms,
-            reply_topic=asker.reply_topic,
+            reply_topic=self._replies.topic_for(asker),
             reply_key=asker.reply_key,
             traceparent=asker.traceparent,
             similarity=found.similarity,
@@ -224,7 +224,7 @@ class Desk:
             expires_ms=expires_ms,
         )
         state.put_flight(key, self._look_again(state, key, flight, expires_ms, now_ms))
-        self._metrics.tasks.labels(chosen.tier, asker.lane, chosen.reason).inc()
+        self._metrics.tasks.labels(chosen.tier, flight.lane, chosen.reason).inc()
         headers = Headers(
             request_id=asker.request_id,
             tenant=asker.tenant,
@@ -233,7 +233,8 @@ class Desk:
             traceparent=asker.traceparent,
         )
         return Outgoing(
-            topic=self._config.kafka.topics.tier(chosen.tier, asker.lane),
+            # A batch request that follows an interactive leader takes its lane too: others may join it there.
+            topic=self._config.kafka.topics.tier(chosen.tier, flight.lane),
             key=task.task_id.encode(),
             value=self._codec.encode(task),
             headers=headers.to_kafka(),

@@ -108,6 +108,8 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, from the arrival of its leader until a few seconds after its result."""
 
     leader: Arrival
+    lane: Lane = Lane.INTERACTIVE
+    """The lane of its tasks, that of the first leader."""
     attempt: int = 0
     """How many tasks this flight has dispatched."""
     task_id: str | None = None

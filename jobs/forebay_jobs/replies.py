@@ -65,14 +65,16 @@ class ReplyWriter:
         )
         return self._send(asker, reply, now_ms)
 
+    def topic_for(self, asker: Asker) -> str:
+        """Where the asker's reply goes: to the default topic if its own is not, or no longer, allowed."""
+        return asker.reply_topic if asker.reply_topic in self.topics else self._config.kafka.topics.replies
+
     def _send(self, asker: Asker, reply: Reply, now_ms: int) -> Outgoing:
         outcome = reply.error.code if reply.error else "ok"
         self._metrics.replies.labels(reply.cache_status, outcome).inc()
         self._metrics.reply_latency.labels(reply.cache_status).observe(max(0, now_ms - asker.created_ms) / 1000)
         return Outgoing(
-            # A request restored from a checkpoint may name a topic that the configuration has lost since; the sink
-            # would fail on it for ever.
-            topic=asker.reply_topic if asker.reply_topic in self.topics else self._config.kafka.topics.replies,
+            topic=self.topic_for(asker),
             key=asker.reply_key.encode(),
             value=self._codec.encode(reply),
             headers=asker.headers(),

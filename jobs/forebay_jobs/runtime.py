@@ -22,7 +22,7 @@ from .throttle import Pressure
 
 logger = logging.getLogger(__name__)
 
-_current: tuple[str, "Runtime"] | None = None
+_current: "Runtime | None" = None
 _lock = threading.Lock()
 
 
@@ -30,7 +30,7 @@ class Runtime:
     """The shared parts, for one configuration."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self.config = config
         self._lock = threading.RLock()
         self._index: QuestionIndex | None = None
         self.metrics = _metrics()
@@ -39,17 +39,17 @@ class Runtime:
 
     @cached_property
     def codec(self) -> Codec:
-        return codec_for(self._config)
+        return codec_for(self.config)
 
     @cached_property
     def answers(self) -> AnswerStore:
-        return AnswerStore(self._config, self.metrics)
+        return AnswerStore(self.config, self.metrics)
 
     @cached_property
     def semantic(self) -> SemanticCache:
-        embedder = Embedder(self._config.embedding, self.metrics)
-        self._index = open_index(self._config.semantic, embedder.dimensions, embedder.version)
-        return SemanticCache(self._config, embedder, self._index, self.answers, self.metrics)
+        embedder = Embedder(self.config.embedding, self.metrics)
+        self._index = open_index(self.config.semantic, embedder.dimensions, embedder.version)
+        return SemanticCache(self.config, embedder, self._index, self.answers, self.metrics)
 
     def locked(self) -> threading.RLock:
         """Held while parts are first built: operators open at the same time, and models must load once."""
@@ -65,15 +65,14 @@ def runtime_for(config: Config) -> Runtime:
     """This process's runtime for a configuration. A job that was submitted with another one takes its place."""
     global _current
     with _lock:
-        key = repr(config)
-        if _current is not None and _current[0] != key:
+        if _current is not None and _current.config != config:  # compared, as printing it masks its secrets
             logger.warning("the configuration changed; what was opened for the old one is closed")
-            _current[1].close()
+            _current.close()
             _current = None
         if _current is None:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-            _current = key, Runtime(config)
-        return _current[1]
+            _current = Runtime(config)
+        return _current
 
 
 @cache

@@ -91,6 +91,13 @@ def test_stopping_leaves_no_process(supervisor: Supervisor, home: Home) -> None:
     _eventually(lambda: supervisor.survivors() == [])
 
 
+def test_what_a_killed_part_leaves_is_found_after_all_is_stopped(supervisor: Supervisor, home: Home) -> None:
+    os.kill(_start(supervisor, home), signal.SIGKILL)
+    _eventually(lambda: _log(home).count("ready") == 2)
+    supervisor.stop_all(["sleeper"], lambda _: None)
+    _eventually(lambda: [process.name() for process in supervisor.survivors()] == ["sleep"])
+
+
 def test_what_a_killed_supervisor_leaves_is_found(supervisor: Supervisor, home: Home) -> None:
     pid = _start(supervisor, home)
     os.kill(int((home.run / "supervisord.pid").read_text()), signal.SIGKILL)

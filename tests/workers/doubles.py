@@ -128,12 +128,16 @@ class Publications:
     refuse: set[str] = field(default_factory=set)
     """Topics whose share is left out."""
     broken: Exception | None = None
+    opened: asyncio.Event | None = None
+    """It is not open before this is set."""
     gate: asyncio.Event | None = None
     """A transaction waits until it is set."""
     committed: list[Share] = field(default_factory=list)
     begun: int = 0
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        if self.opened is not None:
+            await self.opened.wait()
 
     async def commit(self, shares: Sequence[Share]) -> set[str]:
         self.begun += 1

@@ -42,7 +42,9 @@ drain_timeout_s = 30
 class Running:
     """A worker that runs, with everything around it in the test's hands."""
 
-    def __init__(self, path: Path, concurrency: int, settings: str = SETTINGS) -> None:
+    def __init__(
+        self, path: Path, concurrency: int, settings: str = SETTINGS, opened: asyncio.Event | None = None
+    ) -> None:
         config = configured(settings, path)
         self.registry = CollectorRegistry()
         self.room = Room(64)
@@ -50,7 +52,7 @@ class Running:
         self.small = Log("small", take=self.room.take)
         self.batch = Log("small", Lane.BATCH, take=self.room.take)
         self.large = Log("large", take=self.room.take)
-        self.published = Publications()
+        self.published = Publications(opened=opened)
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.worker = Worker(
@@ -320,6 +322,14 @@ async def test_told_to_stop_it_does_not_wait_for_ever(start: Start) -> None:
     await run.task
     assert run.published.replies() == []
     assert run.model.cancelled == ["endless"]
+
+
+async def test_told_to_stop_while_the_brokers_are_away_it_leaves(tmp_path: Path) -> None:
+    run = Running(tmp_path, concurrency=1, opened=asyncio.Event())
+    await asyncio.sleep(0)
+    run.stop.set()
+    await run.task
+    assert not run.ready.is_set()
 
 
 async def test_with_a_dead_engine_it_ends_and_commits_nothing(start: Start) -> None:

@@ -85,29 +85,33 @@ class Transactions:
             try:
                 self._transact(shares)
                 return {share.topic for share in shares}
-            except _Refused as refusal:
-                _log.warning("%s waits for the next transaction: %s", refusal.share.topic, refusal.__cause__)
-                shares.remove(refusal.share)
+            except _Aborted as aborted:
+                refused = aborted.shares
+                waiting = ", ".join(share.topic for share in refused)
+                _log.warning("%s: replies wait for the next transaction (%s)", waiting, aborted.__cause__)
+                shares = [share for share in shares if share not in refused]
         return set()
 
     def _transact(self, shares: Sequence[Share]) -> None:
         producer = self._producer
+        refused = shares
         producer.begin_transaction()
-        share = shares[0]
         try:
             for share in shares:
                 for record in share.records:
                     producer.produce(record.topic, record.value, record.key, headers=dict(record.headers))
             for share in shares:
                 if share.offsets:
+                    refused = [share]
                     positions = [TopicPartition(*partition, offset) for partition, offset in share.offsets.items()]
                     producer.send_offsets_to_transaction(positions, share.group)
+            refused = shares
             self._until_done(producer.commit_transaction)
         except KafkaException as error:
             if error.args[0].fatal():
                 raise
             self._until_done(producer.abort_transaction)
-            raise _Refused(share) from error
+            raise _Aborted(refused) from error
 
     def _until_done(self, call: Callable[[], None]) -> None:
         """Repeat a call whose outcome is not known yet: in that state librdkafka allows no other."""
@@ -120,9 +124,9 @@ class Transactions:
                 _log.warning("the brokers are slow to answer, asking again: %s", error.args[0])
 
 
-class _Refused(Exception):
-    """A transaction was aborted at this share; nothing of it will be seen."""
+class _Aborted(Exception):
+    """A transaction was aborted for the sake of these shares; nothing of it will be seen."""
 
-    def __init__(self, share: Share) -> None:
-        super().__init__(share.topic)
-        self.share = share
+    def __init__(self, shares: Sequence[Share]) -> None:
+        super().__init__()
+        self.shares = shares

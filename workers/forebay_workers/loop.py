@@ -106,14 +106,18 @@ class Worker:
             EngineDead: a model's engine died.
             KafkaException: a consumer or the producer is of no use any more.
         """
-        await self._publisher.open()
+        stopping = asyncio.create_task(stop.wait())
+        opening = asyncio.create_task(self._publisher.open())
+        await asyncio.wait([stopping, opening], return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            return
+        await opening
         for source in self._sources:
             await source.open(self)
-        ready()
         serving = [asyncio.create_task(source.run()) for source in self._sources]
         serving.append(asyncio.create_task(self._commit_what_finishes()))
-        stopping = asyncio.create_task(stop.wait())
         try:
+            ready()
             await asyncio.wait([stopping, self._failure, *serving], return_when=asyncio.FIRST_COMPLETED)
             for task in (self._failure, *serving):
                 if task.done():

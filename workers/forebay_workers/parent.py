@@ -18,17 +18,17 @@ def mark_worker() -> None:
 
 
 def end_with_worker() -> None:
-    """In a process that a worker started: kill it, with the memory it holds, when the worker has ended.
+    """In a process that a worker started, or that such a one started: kill it when its parent has ended.
 
-    Does nothing in any other process.
+    The memory it holds is free a second later. Does nothing in any other process.
     """
-    worker = os.getppid()
-    if os.environ.get(_WORKER_PID) != str(worker):
+    if os.environ.get(_WORKER_PID) in (None, str(os.getpid())):
         return
+    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == worker:
+        while os.getppid() == parent:
             time.sleep(_CHECK_S)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, name="worker-watch", daemon=True).start()
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

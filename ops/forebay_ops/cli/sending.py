@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import msgspec
-from forebay_client import Client, ClientClosed, ForebayError, InvalidRequest, RecordError, Reply
+from forebay_client import Client, ClientClosed, ErrorCode, ForebayError, InvalidRequest, RecordError, Reply
 from forebay_client.requests import build_request
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -155,9 +155,9 @@ def _parse(line: bytes) -> tuple[Any, dict[str, Any]]:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("line", f"is no JSON ({error})", "give one object a line") from None
+        raise RecordError(ErrorCode.INVALID_REQUEST, f"is no JSON ({error}); give one object a line") from None
     if not isinstance(fields, dict):
-        raise InvalidRequest("line", "is no JSON object", 'give one object a line, such as {"question": "..."}')
+        raise RecordError(ErrorCode.INVALID_REQUEST, 'is no object; give one, such as {"question": "..."}')
     question = fields.pop("question", None)
     if question is not None and not isinstance(question, str | list):
         raise InvalidRequest("question", "is neither text nor a list of turns", "give the user's question")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-Table = BaseModel | Mapping[str, Any]
+Table = BaseModel | dict[str, Any]
 
 
 def settings_text(config: Config) -> str:
@@ -21,7 +21,7 @@ def settings_text(config: Config) -> str:
 
 
 def _lines(path: tuple[str, ...], table: Table) -> Iterator[str]:
-    tables = {name: value for name, value in dict(table).items() if value and isinstance(value, Table)}
+    tables = {name: value for name, value in dict(table).items() if value and isinstance(value, BaseModel | dict)}
     for name, value in dict(table).items():
         if name not in tables:
             if meaning := _meaning(table, name):
@@ -31,7 +31,7 @@ def _lines(path: tuple[str, ...], table: Table) -> Iterator[str]:
         yield ""
         if meaning := _meaning(table, name):
             yield f"# {meaning}"
-        if isinstance(value, BaseModel) or not all(isinstance(item, Table) for item in value.values()):
+        if isinstance(value, BaseModel) or not all(isinstance(item, BaseModel | dict) for item in value.values()):
             yield f"[{'.'.join(map(_key, (*path, name)))}]"
         yield from _lines((*path, name), value)
 
@@ -60,6 +60,6 @@ def _key(name: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + "}"
     return json.dumps(str(value) if isinstance(value, Path) else value)  # JSON and TOML write these alike

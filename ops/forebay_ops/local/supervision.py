@@ -51,7 +51,7 @@ class Supervisor:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._settings = home.run / "supervisord.conf"
-        self._pid_file = home.run / "supervisord.pid"
+        self._session_file = home.run / "session"
         self._url = f"unix://{home.socket}"
         transport = SupervisorTransport(None, None, serverurl=self._url)
         self._rpc: Any = xmlrpc.client.ServerProxy("http://localhost", transport=transport).supervisor
@@ -86,6 +86,8 @@ class Supervisor:
         )
         if done.returncode:
             raise ConfigError(f"supervisord does not start ({(done.stdout + done.stderr).strip()})")
+        # Its own pid file goes with it, while a process that it lost can outlive it.
+        self._session_file.write_text(str(self._rpc.getPID()))
 
     def start(self, name: str) -> None:
         self._rpc.startProcess(name, False)
@@ -126,7 +128,7 @@ class Supervisor:
     def _session(self) -> int | None:
         """The session of supervisord, which all its children are in also when it is gone."""
         try:
-            pid, written_s = int(self._pid_file.read_text()), self._pid_file.stat().st_mtime
+            pid, written_s = int(self._session_file.read_text()), self._session_file.stat().st_mtime
         except (FileNotFoundError, ValueError):
             return None
         if written_s < psutil.boot_time():
@@ -141,7 +143,7 @@ class Supervisor:
         return pid if not command or str(self._settings) in command else None
 
     def _owns(self, process: psutil.Process, session: int | None) -> bool:
-        # Both signs are needed: vLLM's engine overwrites its environment, and the pid file can be gone.
+        # Both signs are needed: vLLM's engine overwrites its environment, and the file of the session can be gone.
         try:
             if process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
                 return False

@@ -81,16 +81,21 @@ class VllmBackend:
         mark_worker()
         # Set before vLLM is read: this process has threads, and a fork would copy their locks.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-        from vllm import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
         own: dict[str, Any] = {
             "model": self._config.weights,
             # A signal to the whole process group reaches the engine's process too; it must go on while we drain.
             "shutdown_timeout": math.ceil(self._drain_timeout_s),
         }
         try:
+            from vllm import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**own | self._config.engine))
+        except ImportError as error:
+            raise ConfigError(
+                f"models.{self.model_id}.backend: vLLM cannot be imported ({error});"
+                " install forebay[workers-gpu] or forebay[workers-cpu]"
+            ) from error
         except (TypeError, ValueError, OSError, RuntimeError) as error:
             raise ConfigError(f"models.{self.model_id}: vLLM cannot load {self._config.weights} ({error})") from error
 
