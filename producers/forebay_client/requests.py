@@ -108,7 +108,8 @@ def _deadline_ms(deadline_s: Any, now_ms: int) -> int:
 
 def _convert(values: dict[str, Any]) -> Request:
     if unknown := values.keys() - _NAMES:
-        raise InvalidRequest(min(unknown), "is no field of a request", f"use one of {', '.join(sorted(_NAMES))}")
+        known = ", ".join(sorted({"messages", *RequestFields.__annotations__}))
+        raise InvalidRequest(min(unknown), "is no field of a request", f"use one of {known}")
     if values["tenant"] is None:
         raise InvalidRequest("tenant", "is absent", "name it for the client or for the request")
     for name in ("tools", "response_format"):

@@ -37,12 +37,16 @@ def test_every_request_gets_one_reply_and_all_counts_agree(running: RunningStack
     # Only complete answers are kept; a model of random weights now and then does not find an end.
     incomplete = {(sent.tenant, sent.question) for sent in planned if reply_of[sent.request_id].finish_reason != "stop"}
     assert len(incomplete) < 30
-    for sent in planned:
-        reply = reply_of[sent.request_id]
-        if sent.repeats and (sent.tenant, sent.question) not in incomplete:
-            assert reply.cache_status in ("exact", "joined", "semantic"), sent
+    # Of equal requests one at most is generated; which one comes first is up to the partitions they lie on.
+    generated = Counter(
+        (sent.tenant, sent.question)
+        for sent in planned
+        if reply_of[sent.request_id].cache_status not in ("exact", "joined", "semantic")
+    )
+    assert {asked for asked, times in generated.items() if times > 1} <= incomplete
+    for reply in reply_of.values():
         if reply.matched_request_id is not None:
-            assert reply.matched_request_id.split("-")[1] == sent.tenant, "an answer crossed tenants"
+            assert reply.matched_request_id.split("-")[1] == reply.tenant, "an answer crossed tenants"
             assert reply.text == reply_of[reply.matched_request_id].text
             assert reply.cost == 0.0
 

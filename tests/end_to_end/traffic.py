@@ -30,9 +30,6 @@ class Sent:
     request_id: str
     tenant: str
     question: str
-    repeats: bool
-    """Whether the same tenant asked the very same before."""
-    rewords: bool
 
 
 @dataclass
@@ -54,18 +51,13 @@ class Inbox:
 def plan(count: int, name: str, seed: int) -> list[Sent]:
     """``count`` requests in the order of sending; ``name`` sets their words apart from other plans'."""
     chance = random.Random(seed)
-    asked: set[tuple[str, str]] = set()
     planned = []
     for number in range(count):
         tenant = chance.choice(TENANTS)
         original = chance.choice(list(QUESTIONS))
-        topic = chance.randrange(6)
-        reworded = chance.random() < 0.2
-        words = f"{QUESTIONS[original] if reworded else original} It is about the {name} model {'ABCDEF'[topic]}."
-        planned.append(
-            Sent(f"{name}-{tenant}-{number}", tenant, words, repeats=(tenant, words) in asked, rewords=reworded)
-        )
-        asked.add((tenant, words))
+        words = QUESTIONS[original] if chance.random() < 0.2 else original
+        words = f"{words} It is about the {name} model {chance.choice('ABCDEF')}."
+        planned.append(Sent(f"{name}-{tenant}-{number}", tenant, words))
     return planned
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from forebay_ops.local.home import Home, running_config
 from forebay_ops.local.parts import Part
-from forebay_ops.local.supervision import Supervisor, end
+from forebay_ops.local.supervision import Supervisor
 from forebay_schemas.errors import ConfigError
 
 # Says what it was given, leaves a child as vLLM's engine is one, and waits for the end.
@@ -40,7 +40,7 @@ def supervisor(home: Home) -> Iterator[Supervisor]:
     try:
         yield supervisor
     finally:
-        end(supervisor.survivors(), grace_s=0)
+        supervisor.sweep(grace_s=0)
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
@@ -105,7 +105,7 @@ def test_what_a_killed_supervisor_leaves_is_found(supervisor: Supervisor, home: 
     left = supervisor.survivors()
     assert pid in [process.pid for process in left]
     assert len(left) == 2  # the child too, whose environment says nothing
-    end(left)
+    assert supervisor.sweep() == 2
     assert supervisor.survivors() == []
 
 

@@ -51,10 +51,18 @@ _STEP = re.compile(
     r"step by step|and also|as well as|in addition)\b|;",
     re.IGNORECASE | re.MULTILINE,
 )
+# Words of code that are words of English too (return, class, import) count only in the shape of code.
+_CODE_SHAPE = re.compile(
+    r"```|[{};]\s*\n|\w\(\)|\b(?:def|class|function|func|fn) \w{1,40} ?[({:]|\breturn [^\n.?!]{1,60};"
+    r"|^\s{0,8}(?:import|from) [\w.]{1,60}(?:;| import |$)|\bSELECT\b.{1,200}\bFROM\b|\bINSERT INTO\b"
+    r"|\b(?:const|let|var) \w{1,40} ?=|\b(?:public static|async def|await \w)|\b\w{1,40}(?:Exception|Error)\b",
+    re.MULTILINE,
+)
 _CODE = re.compile(
-    r"```|\b(?:def|class|function|import|SELECT|INSERT|return|public static|async|await|const|regex|stack ?trace|"
-    r"traceback|exception|compile|refactor|unit tests?|API endpoint|algorithm|python|javascript|typescript|rust|golang|"
-    r"kubernetes|docker(?:file)?|bash script|sql query|yaml)\b|[{};]\s*\n|\w\(\)",
+    r"\b(?:regex|regular expression|stack ?trace|traceback|compiler|refactor\w*|unit tests?|API endpoint|algorithm"
+    r"|python|javascript|typescript|rust (?:code|function|crate)|golang|kubernetes|docker(?:file)?|bash script|shell script"
+    r"|sql quer(?:y|ies)|yaml|source code|code review|(?:write|implement|debug|call)\w* (?:a|an|this|the) function)\b",
+    re.IGNORECASE,
 )
 _MATHS = re.compile(
     r"\\(?:frac|sum|int)|\b(?:calculate|comput\w+|equation|integral|derivative|probability|percent(?:age)?|average|"
@@ -83,7 +91,7 @@ def features_of(request: Request) -> dict[str, float]:
         "creative": float(creative),
         "context": min(1.0, 0.5 * bool(_REFERENCE.search(last)) + 0.15 * turns),
         "steps": _saturate(steps, 4),
-        "code": float(bool(_CODE.search(last))),
+        "code": float(bool(_CODE.search(last) or _CODE_SHAPE.search(last))),
         "maths": float(bool(_MATHS.search(last))),
         "format": max(
             float(request.response_format is not None or request.tools is not None), 0.5 * bool(_FORMAT.search(last))

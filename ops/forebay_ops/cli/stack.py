@@ -34,7 +34,7 @@ class ConsoleProgress(Progress):
         self._console = console
         self._began = time.monotonic()
         self._doing = ""
-        self._line = console.status(self) if console.is_terminal else None
+        self._line = console.status(self, refresh_per_second=4) if console.is_terminal else None
 
     def __enter__(self) -> "ConsoleProgress":
         if self._line is not None:

@@ -81,7 +81,7 @@ class Ascent:
 
     def _start_what_can(self, processes: Mapping[str, Process]) -> None:
         for part in self._startable():
-            if processes[part.name].state in ("STOPPED", "EXITED", "FATAL"):
+            if processes[part.name].state == "STOPPED":  # in any other state supervisord is at it already
                 self._supervisor.start(part.name)
                 self._started.append(part.name)
 

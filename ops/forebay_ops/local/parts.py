@@ -171,8 +171,7 @@ def _jobmanager(config: Config, home: Home) -> Part:
 
 
 def _taskmanagers(config: Config, home: Home) -> list[Part]:
-    count = config.flink.task_managers
-    names = ["taskmanager"] if count == 1 else [f"taskmanager-{number + 1}" for number in range(count)]
+    names = _taskmanager_names(config)
     script = str(package_folder("pyflink") / "bin" / "taskmanager.sh")
     port = config.metrics.job_port
     return [
@@ -190,8 +189,12 @@ def _taskmanagers(config: Config, home: Home) -> list[Part]:
     ]
 
 
+def _taskmanager_names(config: Config) -> list[str]:
+    count = config.flink.task_managers
+    return ["taskmanager"] if count == 1 else [f"taskmanager-{number + 1}" for number in range(count)]
+
+
 def _job(config: Config, home: Home) -> Part:
-    managers = [part.name for part in _taskmanagers(config, home)]
     return Part(
         name="job",
         command=(sys.executable, "-m", "forebay_jobs", "run"),
@@ -199,7 +202,7 @@ def _job(config: Config, home: Home) -> Part:
         ready=partial(probes.job_runs, config),
         memory_mb=500,
         environment=flink_environment(home),
-        after=("kafka", "jobmanager", *managers),
+        after=("kafka", "jobmanager", *_taskmanager_names(config)),
         waiting="submitting it, then loading the embedding model",
         stop_timeout_s=30.0,
     )
@@ -221,7 +224,7 @@ def _worker(config: Config) -> Part:
         environment={
             # vLLM's own choice leaves one of two cores idle: 16 answers took 16.6 s instead of 5.1 s.
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in sorted(os.sched_getaffinity(0))),
-            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; more than 16 sequences of 2,048 tokens of a small model need
+            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; some 23,000 tokens of the small model in float32
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
         },

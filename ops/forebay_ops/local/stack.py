@@ -21,7 +21,7 @@ from .effective import effective, settings_of, write_settings
 from .home import Home
 from .parts import Part, elsewhere, local_parts
 from .provision import provision
-from .supervision import Process, Supervisor, end
+from .supervision import Process, Supervisor
 
 _POLL_S = 0.25
 
@@ -150,11 +150,9 @@ class Stack:
             )
 
     def _sweep(self, progress: Progress) -> None:
-        left = self._supervisor.survivors()
-        if left:
-            progress.doing("stopping what a killed supervisor left behind")
-            end(left)
-            progress.done(f"stopped {len(left)} processes that a killed supervisor had left behind")
+        swept = self._supervisor.sweep()
+        if swept:
+            progress.done(f"stopped {swept} processes that a killed supervisor had left behind")
 
     def _prepare(self, progress: Progress) -> None:
         provision(self.config, self.home, progress.doing)
@@ -186,11 +184,10 @@ class Stack:
         supervised = self._supervisor.alive()
         if supervised:
             self._supervisor.stop_all((part.name for part in reversed(self._parts)), progress.doing)
-        left = self._supervisor.survivors()
-        end(left)
-        if supervised or left:
+        swept = self._supervisor.sweep()
+        if supervised or swept:
             progress.done("everything is stopped")
-        return supervised or bool(left)
+        return supervised or swept > 0
 
     def _status(self, part: Part, process: Process | None) -> PartStatus:
         if process is None:

@@ -125,6 +125,18 @@ class Supervisor:
         session = self._session()
         return [process for process in psutil.process_iter() if self._owns(process, session)]
 
+    def sweep(self, grace_s: float = 10.0) -> int:
+        """End every survivor, kill those that do not end within the grace, and return how many there were."""
+        left = self.survivors()
+        for process in left:
+            _signal(process.terminate)
+        _, alive = psutil.wait_procs(left, timeout=grace_s)
+        for process in alive:
+            _signal(process.kill)
+        psutil.wait_procs(alive, timeout=grace_s)
+        self._session_file.unlink(missing_ok=True)
+        return len(left)
+
     def _session(self) -> int | None:
         """The session of supervisord, which all its children are in also when it is gone."""
         try:
@@ -187,16 +199,6 @@ def supervisor_settings(home: Home, parts: list[Part]) -> configparser.RawConfig
             "stdout_logfile_backups": str(_KEPT_LOGS),
         }
     return settings
-
-
-def end(processes: list[psutil.Process], grace_s: float = 10.0) -> None:
-    """Ask processes to end, and kill those that do not within the grace."""
-    for process in processes:
-        _signal(process.terminate)
-    _, alive = psutil.wait_procs(processes, timeout=grace_s)
-    for process in alive:
-        _signal(process.kill)
-    psutil.wait_procs(alive, timeout=grace_s)
 
 
 def _signal(send: Callable[[], None]) -> None:

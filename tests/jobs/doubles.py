@@ -1,0 +1,295 @@
+"""Doubles for the job's tests: a desk's state, the answers and the embedder in memory, and a desk with a clock."""
+
+import copy
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Lookup, scopes_of
+from forebay_jobs.caches.semantic import Found, SemanticCache
+from forebay_jobs.desk import Desk
+from forebay_jobs.embedding import Embedder
+from forebay_jobs.messages import Arrival, Asker, Flight, Outgoing
+from forebay_schemas.canonical import category_of, digests, question_of
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.records import CacheStatus, Reply, Request, Result, Task
+from forebay_schemas.topics import Headers
+from prometheus_client import CollectorRegistry
+
+from tests.builders import NOW_MS, make_reply, make_request
+
+CODEC = Codec()
+
+
+def metrics() -> JobMetrics:
+    """Metrics in a registry of their own."""
+    return JobMetrics(CollectorRegistry())
+
+
+def configured(**sections: dict[str, Any]) -> Config:
+    """The default configuration with some settings of some sections changed."""
+    config = load_config()
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
+    )
+
+
+class MemoryState:
+    """A `DeskState` in dictionaries, encoded as Flink holds it; wakes up by whole seconds, like the operator."""
+
+    def __init__(self) -> None:
+        self.flights: dict[str, bytes] = {}
+        self.waiters: dict[tuple[str, int], bytes] = {}
+        self.due: dict[int, list[str]] = {}
+        self.pending: list[str] = []
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left of what happened."""
+        return not (self.flights or self.waiters or self.due or self.pending)
+
+    def copy(self) -> "MemoryState":
+        return copy.deepcopy(self)
+
+    def flight(self, key: str) -> Flight | None:
+        data = self.flights.get(key)
+        return msgspec.msgpack.decode(data, type=Flight) if data else None
+
+    def put_flight(self, key: str, flight: Flight) -> None:
+        self.flights[key] = msgspec.msgpack.encode(flight)
+
+    def drop_flight(self, key: str) -> None:
+        self.flights.pop(key, None)
+
+    def waiter(self, key: str, number: int) -> Asker | None:
+        data = self.waiters.get((key, number))
+        return msgspec.msgpack.decode(data, type=Asker) if data else None
+
+    def put_waiter(self, key: str, number: int, asker: Asker) -> None:
+        self.waiters[key, number] = msgspec.msgpack.encode(asker)
+
+    def drop_waiter(self, key: str, number: int) -> None:
+        self.waiters.pop((key, number), None)
+
+    def add_pending(self, key: str) -> None:
+        self.pending.append(key)
+
+    def take_pending(self) -> list[str]:
+        pending, self.pending = self.pending, []
+        return pending
+
+    def wake(self, key: str, at_ms: int) -> None:
+        self.due.setdefault(at_ms // 1000 + 1, []).append(key)
+
+    def take_due(self, now_ms: int) -> list[str]:
+        seconds = sorted(second for second in self.due if second * 1000 <= now_ms)
+        return [key for second in seconds for key in self.due.pop(second)]
+
+
+class MemoryAnswers(AnswerStore):
+    """The exact cache in dictionaries; ``away`` makes it fail as Redis does when it is down."""
+
+    def __init__(self, config: Config) -> None:
+        self.away = False
+        self.answers: dict[str, Answer] = {}
+        self.epochs: dict[str, str] = {}
+        self.seen: dict[tuple[str, str], str] = {}
+        self._models = tuple(config.models)
+        self._numbers = itertools.count()
+
+    def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
+        if self.away:
+            return Lookup()
+        first = self.seen.setdefault((request.tenant, request.request_id), origin)
+        epochs = self.current(request)
+        answer = self.answers.get(digest) if read else None
+        return Lookup(
+            answer=answer if answer and answer.holds(epochs) else None, epochs=epochs, repeated=first != origin
+        )
+
+    def fetch(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
+        if self.away:
+            return [Fetched()] * len(wanted)
+        found = [self.answers.get(digest) for digest, _ in wanted]
+        held = [answer if answer and answer.holds(self.epochs) else None for answer in found]
+        return [Fetched(answer=answer, gone=answer is None) for answer in held]
+
+    def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
+        if not self.away:
+            self.answers[digest] = answer
+        return not self.away
+
+    def current(self, request: Request) -> dict[str, str]:
+        """The epochs of a request's scopes, created where absent."""
+        return {
+            scope: self.epochs.setdefault(scope, f"epoch-{next(self._numbers)}")
+            for scope in scopes_of(request, self._models)
+        }
+
+    def invalidate(self, scope: str) -> None:
+        self.epochs[scope] = f"epoch-{next(self._numbers)}"
+
+
+class ScriptedMeaning(SemanticCache):
+    """A semantic cache that finds what a test tells it, by question, and notes what it is asked to learn."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Answer] = {}
+        self.learned: list[str] = []
+        self.batches: list[int] = []
+
+    def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
+        self.batches.append(len(arrivals))
+        return [self._find(arrival) for arrival in arrivals]
+
+    def learn(self, arrival: Arrival, vector: npt.NDArray[np.float32], now_ms: int) -> None:
+        self.learned.append(arrival.digest)
+
+    def _find(self, arrival: Arrival) -> Found:
+        if arrival.question is None:
+            return Found()
+        answer = self.known.get(arrival.question) if arrival.look_by_meaning else None
+        vector = np.ones(2, dtype=np.float32).tobytes()
+        return Found(vector=vector, similarity=0.99 if answer else 0.5, answer=answer, embedding_ms=2, lookup_ms=1)
+
+
+class LetterEmbedder(Embedder):
+    """Embeds a text as the unit vector of its counts of letters; fails on demand; grasps no text with ``\u2603``."""
+
+    def __init__(self) -> None:
+        self.dimensions = 26
+        self.version = "letters"
+        self.broken = False
+
+    def grasps(self, texts: Sequence[str]) -> list[bool]:
+        return ["\u2603" not in text for text in texts]
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        if self.broken:
+            raise RuntimeError("the model is broken")
+        counts = np.array(
+            [[text.lower().count(chr(97 + letter)) for letter in range(26)] for text in texts], np.float32
+        )
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def an_asker(request: Request, **fields: Any) -> Asker:
+    """Who asks a request, with a reply key of its own."""
+    asker = Asker.of(
+        request, Headers(reply_key=f"key-{request.request_id}"), category_of(request), "llm.replies", NOW_MS
+    )
+    return msgspec.structs.replace(asker, **fields)
+
+
+def an_arrival(request: Request, **fields: Any) -> Arrival:
+    """A request as intake hands it to the desk: cacheable, and to be looked up by meaning."""
+    keys = digests(request)
+    values = {
+        "asker": an_asker(request),
+        "request": CODEC.encode(request),
+        "digest": keys.exact,
+        "bucket": "0.0",
+        "joinable": True,
+        "question": question_of(request),
+        "context": keys.context,
+        "look_by_meaning": True,
+        "keep": True,
+        "ttl_s": request.cache.ttl_s,
+        "epochs": {"tenant:acme": "1", "model:llama-3.1-8b": "1", "model:llama-3.1-70b": "1"},
+    }
+    return Arrival(**values | fields)
+
+
+def reply_to(task: Task, **fields: Any) -> Reply:
+    """A worker's answer to a task; its text names who asked what first."""
+    request = CODEC.decode(task.request, Request)
+    values = {
+        "request_id": request.request_id,
+        "tenant": request.tenant,
+        "text": f"for {request.tenant}: {question_of(request)}",
+        "route": task.route,
+    }
+    return make_reply(**values | fields)
+
+
+class DeskRig:
+    """A desk over state in memory, with a clock that a test moves, and a worker's part played by the test."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or load_config()
+        self.state = MemoryState()
+        self.answers = MemoryAnswers(self.config)
+        self.meaning = ScriptedMeaning()
+        self.metrics = metrics()
+        self.desk = Desk(self.config, CODEC, self.answers, self.meaning, self.metrics)
+        self.now_ms = NOW_MS
+
+    def arrive(self, request: Request, **fields: Any) -> list[Outgoing]:
+        """A request arrives; what the desk writes at once."""
+        return self.desk.arrive(self.state, an_arrival(request, **fields), self.now_ms)
+
+    def ask(self, request_id: str, /, **fields: Any) -> list[Outgoing]:
+        """The usual request arrives under an id."""
+        return self.arrive(make_request(request_id=request_id, **fields))
+
+    def tick(self, *, after_ms: int = 0) -> list[Outgoing]:
+        """Time passes, then a timer fires."""
+        self.now_ms += after_ms
+        return self.desk.tick(self.state, self.now_ms)
+
+    def settle(self, task: Task, reply: Reply | bytes | None = None, *, task_id: str | None = None) -> list[Outgoing]:
+        """A worker's result for a task arrives, with the usual answer where no other is given."""
+        if not isinstance(reply, bytes):
+            reply = CODEC.encode(reply or reply_to(task))
+        result = Result(task_id=task_id or task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=reply)
+        return self.desk.settle(self.state, result, self.now_ms)
+
+    def lead(self, request_id: str = "leader", /, **fields: Any) -> Task:
+        """A request arrives and is dispatched; its task."""
+        assert self.ask(request_id, **fields) == []
+        return only_task(self.tick())
+
+    def forget_all(self) -> None:
+        """Let every flight that landed and every note of a look at one come to its end."""
+        for _ in range(3):
+            assert self.tick(after_ms=120_000) == []
+
+
+def is_task(sent: Outgoing) -> bool:
+    return ".tier." in sent.topic
+
+
+def task_of(sent: Outgoing) -> Task:
+    assert is_task(sent)
+    return CODEC.decode(sent.value, Task)
+
+
+def reply_of(sent: Outgoing) -> Reply:
+    assert not is_task(sent)
+    return CODEC.decode(sent.value, Reply)
+
+
+def only_task(sent: Sequence[Outgoing]) -> Task:
+    (one,) = sent
+    return task_of(one)
+
+
+def replies(sent: Sequence[Outgoing]) -> dict[str, Reply]:
+    """The replies among records, by request id, each of which has at most one."""
+    found = [reply_of(one) for one in sent if not is_task(one)]
+    by_id = {reply.request_id: reply for reply in found}
+    assert len(by_id) == len(found)
+    return by_id
+
+
+def statuses(sent: Sequence[Outgoing]) -> dict[str, CacheStatus | str]:
+    """How each request was answered: the cache status, or the code of its error."""
+    return {
+        request_id: reply.error.code if reply.error else reply.cache_status
+        for request_id, reply in replies(sent).items()
+    }

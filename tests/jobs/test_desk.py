@@ -1,0 +1,488 @@
+"""The desk through its public methods: who leads, who joins, who is answered with what, and that nothing is left."""
+
+import time
+
+import msgspec
+import pytest
+from forebay_jobs.caches.answers import Answer
+from forebay_jobs.desk import LONGEST_NAP_MS
+from forebay_schemas.config import load_config
+from forebay_schemas.records import CacheOptions, CacheScope, Lane, ReplyError, Request
+from forebay_schemas.topics import Headers
+
+from tests.builders import NOW_MS, make_reply, make_request, make_result
+from tests.jobs.doubles import (
+    CODEC,
+    DeskRig,
+    an_arrival,
+    an_asker,
+    configured,
+    only_task,
+    replies,
+    reply_of,
+    reply_to,
+    statuses,
+    task_of,
+)
+
+LINGER_MS = 5_000
+ENGINE_FAILED = ReplyError(code="engine_failed", message="the engine broke", retryable=True)
+REFUSED = ReplyError(code="engine_refused", message="no such schema", retryable=False)
+LATE = ReplyError(code="deadline_exceeded", message="too late", retryable=False)
+
+
+@pytest.fixture
+def rig() -> DeskRig:
+    return DeskRig()
+
+
+# Leading and joining
+
+
+def test_a_request_is_dispatched_to_its_tier_with_all_that_a_worker_needs(rig: DeskRig) -> None:
+    request = make_request(request_id="leader", user="ada", deadline_ms=NOW_MS + 60_000)
+    assert rig.arrive(request, asker=an_asker(request, traceparent="00-trace"), lookup_ms=3.0) == []
+    (sent,) = rig.tick()
+    task = task_of(sent)
+    assert sent.topic == "llm.tier.small"
+    assert sent.key == task.task_id.encode()
+    assert Headers.from_kafka({**sent.headers}) == Headers(
+        request_id="leader", tenant="acme", deadline_ms=NOW_MS + 60_000, bucket="0.0", traceparent="00-trace"
+    )
+    assert CODEC.decode(task.request, Request) == request
+    assert (task.reply_topic, task.reply_key, task.traceparent) == ("llm.replies", "key-leader", "00-trace")
+    assert (task.route.tier, task.cache_status, task.similarity) == ("small", "miss", 0.5)
+    assert (task.embedding_ms, task.lookup_ms) == (2, 4)
+
+
+def test_batch_requests_go_to_the_batch_lane_of_the_tier(rig: DeskRig) -> None:
+    rig.ask("night", lane=Lane.BATCH)
+    assert [sent.topic for sent in rig.tick()] == ["llm.tier.small.batch"]
+
+
+def test_equal_requests_share_one_generation(rig: DeskRig) -> None:
+    rig.ask("leader")
+    rig.ask("early")  # before the leader is dispatched
+    task = only_task(rig.tick())
+    rig.ask("late", endpoint=None, user="somebody")
+    sent = rig.settle(task)
+    assert statuses(sent) == {"early": "joined", "late": "joined"}
+    assert {reply.text for reply in replies(sent).values()} == {"for acme: How do I return a parcel?"}
+    assert {reply.matched_request_id for reply in replies(sent).values()} == {"leader"}
+    assert {(one.topic, one.key) for one in sent} == {("llm.replies", b"key-early"), ("llm.replies", b"key-late")}
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_different_requests_lead_flights_of_their_own_in_one_batch_interactive_first(rig: DeskRig) -> None:
+    rig.ask("night", lane=Lane.BATCH)
+    rig.ask("one")
+    rig.arrive(make_request("What is a sluice?", request_id="two"))
+    sent = rig.tick()
+    assert [Headers.from_kafka({**one.headers}).request_id for one in sent] == ["one", "two", "night"]
+    assert rig.meaning.batches == [3]
+
+
+def test_a_landed_flight_answers_within_its_linger_and_not_after(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.settle(task)
+    rig.tick(after_ms=LINGER_MS - 1)
+    assert statuses(rig.ask("within")) == {"within": "joined"}
+    rig.tick(after_ms=2_000)
+    assert rig.ask("after") == []
+    assert only_task(rig.tick()).reply_key == "key-after"
+
+
+def test_a_landed_flight_does_not_answer_when_its_scope_was_invalidated(rig: DeskRig) -> None:
+    rig.settle(rig.lead())
+    epochs = {**(an_arrival(make_request()).epochs or {}), "tenant:acme": "2"}
+    assert rig.arrive(make_request(request_id="after"), epochs=epochs) == []
+    assert only_task(rig.tick()).reply_key == "key-after"
+
+
+def test_a_landed_flight_does_not_answer_while_redis_cannot_say_whether_it_holds(rig: DeskRig) -> None:
+    rig.settle(rig.lead())
+    assert rig.arrive(make_request(request_id="after"), epochs=None, keep=False) == []
+    assert only_task(rig.tick()).reply_key == "key-after"
+
+
+@pytest.mark.parametrize("changes", [{"finish_reason": "length"}, {"text": " "}])
+def test_a_truncated_or_empty_answer_is_for_those_who_waited_only(rig: DeskRig, changes: dict[str, str]) -> None:
+    task = rig.lead()
+    rig.ask("waiting")
+    assert statuses(rig.settle(task, reply_to(task, **changes))) == {"waiting": "joined"}
+    assert rig.ask("after") == []
+    assert only_task(rig.tick()).reply_key == "key-after"
+
+
+def test_a_flight_that_takes_the_place_of_a_landed_one_outlives_its_linger(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.settle(task, reply_to(task, finish_reason="length"))
+    second = rig.lead("second")
+    rig.tick(after_ms=LINGER_MS + 2_000)
+    rig.ask("third")
+    assert rig.settle(task) == []  # repeated, and of the flight before
+    assert statuses(rig.settle(second)) == {"third": "joined"}
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_an_interactive_request_never_waits_on_a_batch_leader(rig: DeskRig) -> None:
+    rig.lead("night", lane=Lane.BATCH)
+    rig.ask("day")
+    (sent,) = rig.tick()
+    assert sent.topic == "llm.tier.small"
+    assert task_of(sent).reply_key == "key-day"
+
+
+def test_a_batch_request_joins_an_interactive_leader(rig: DeskRig) -> None:
+    task = rig.lead("day")
+    rig.ask("night", lane=Lane.BATCH)
+    assert rig.tick() == []
+    assert statuses(rig.settle(task)) == {"night": "joined"}
+
+
+def test_a_batch_request_that_takes_an_interactive_leaders_place_keeps_its_lane(rig: DeskRig) -> None:
+    task = rig.lead("day")
+    rig.ask("night", lane=Lane.BATCH)
+    (sent,) = rig.settle(task, reply_to(task, error=ENGINE_FAILED))
+    assert sent.topic == "llm.tier.small"  # for an interactive request may join it now
+    rig.ask("next day")
+    assert statuses(rig.settle(task_of(sent))) == {"next day": "joined"}
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"min_tier": "medium"}, {"max_tier": "small"}, {"cache": CacheOptions(ttl_s=60)}], ids=str
+)
+def test_requests_that_limit_their_answer_differently_do_not_join(rig: DeskRig, bounds: dict[str, object]) -> None:
+    rig.lead()
+    rig.ask("bounded", **bounds)
+    rig.ask("same bounds", **bounds)
+    task = only_task(rig.tick())
+    assert task.reply_key == "key-bounded"
+    assert statuses(rig.settle(task)) == {"same bounds": "joined"}
+
+
+def test_requests_that_may_not_share_are_generated_one_by_one(rig: DeskRig) -> None:
+    rig.lead()
+    for request_id in ("refresh", "bypass"):
+        rig.arrive(make_request(request_id=request_id), joinable=False, bypass=True, question=None)
+    sent = rig.tick()
+    assert [task_of(one).reply_key for one in sent] == ["key-refresh", "key-bypass"]
+    assert {task_of(one).cache_status for one in sent} == {"bypass"}
+    assert [rig.settle(task_of(one)) for one in sent] == [[], []]
+    assert rig.ask("later") == []  # the leader of the shared flight is still out
+
+
+@pytest.mark.parametrize("joinable", [True, False])
+@pytest.mark.parametrize("landed", [True, False])
+def test_the_same_request_again_is_dropped_while_its_flight_is_known(
+    rig: DeskRig, joinable: bool, landed: bool
+) -> None:
+    request = make_request(request_id="leader")
+    away = {"joinable": joinable, "epochs": None, "keep": False}  # with Redis it would not have come so far
+    rig.arrive(request, **away)
+    task = only_task(rig.tick())
+    if landed:
+        rig.settle(task)
+    assert rig.arrive(request, **away) == []
+    assert rig.tick() == []
+    assert rig.metrics.duplicates._value.get() == 1
+
+
+def test_the_task_of_a_dispatch_has_the_same_id_when_it_is_made_again() -> None:
+    assert DeskRig().lead().task_id == DeskRig().lead().task_id
+    assert DeskRig().lead().task_id != DeskRig().lead("other").task_id
+
+
+# What a result does
+
+
+def test_a_complete_answer_fills_both_caches(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.settle(task)
+    (digest,) = rig.answers.answers
+    kept = rig.answers.answers[digest]
+    assert rig.meaning.learned == [digest]
+    assert (kept.text, kept.request_id, kept.model_id) == (reply_to(task).text, "leader", "llama-3.1-8b")
+    # Of the models' epochs only that of the one that answered: another model's invalidation is none of its business.
+    assert kept.epochs == {"tenant:acme": "1", "model:llama-3.1-8b": "1"}
+
+
+def test_a_request_that_is_not_looked_up_by_meaning_is_not_indexed(rig: DeskRig) -> None:
+    rig.arrive(make_request(), question=None)
+    rig.settle(only_task(rig.tick()))
+    assert len(rig.answers.answers) == 1
+    assert rig.meaning.learned == []
+
+
+@pytest.mark.parametrize("changes", [{"finish_reason": "length"}, {"finish_reason": None}, {"text": "\n "}])
+def test_an_incomplete_answer_is_not_kept(rig: DeskRig, changes: dict[str, str | None]) -> None:
+    task = rig.lead()
+    rig.settle(task, reply_to(task, **changes))
+    assert rig.answers.answers == {}
+    assert rig.meaning.learned == []
+
+
+def test_nothing_is_kept_of_a_request_that_may_not_be_reused_or_without_redis(rig: DeskRig) -> None:
+    rig.arrive(make_request(request_id="personal"), keep=False, joinable=False)
+    rig.settle(only_task(rig.tick()))
+    assert rig.answers.answers == {}
+    rig.answers.away = True
+    rig.settle(rig.lead("cacheable"))
+    assert rig.answers.answers == {}
+    assert rig.meaning.learned == []
+
+
+def test_results_of_unknown_repeated_and_foreign_tasks_change_nothing(rig: DeskRig) -> None:
+    assert rig.desk.settle(rig.state, make_result(flight_key="none"), NOW_MS) == []
+    task = rig.lead()
+    rig.ask("waiting")
+    assert rig.settle(task, task_id="another") == []
+    assert list(statuses(rig.settle(task))) == ["waiting"]
+    assert rig.settle(task) == []
+    outcomes = {name: rig.metrics.results.labels(name)._value.get() for name in ("unknown", "repeated", "matched")}
+    assert outcomes == {"unknown": 1, "repeated": 2, "matched": 1}
+
+
+def test_a_result_for_a_leader_that_is_not_dispatched_yet_is_unknown(rig: DeskRig) -> None:
+    rig.ask("leader")
+    key = next(iter(rig.state.flights))
+    assert rig.desk.settle(rig.state, make_result(flight_key=key), NOW_MS) == []
+    assert only_task(rig.tick()).reply_key == "key-leader"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc3\x01garbage",
+        CODEC.encode(make_reply(request_id="leader", route=None)),
+        CODEC.encode(make_reply(request_id="leader", model_id=None)),
+        CODEC.encode(make_reply(request_id="leader", tenant="rival")),
+        CODEC.encode(make_reply(request_id="another")),
+    ],
+    ids=["empty", "garbage", "no route", "no model", "another tenant's", "another request's"],
+)
+def test_a_result_without_a_reply_to_the_leader_is_given_to_nobody_and_a_follower_leads(
+    rig: DeskRig, payload: bytes
+) -> None:
+    task = rig.lead()
+    rig.ask("follower")
+    promoted = only_task(rig.settle(task, payload))
+    assert promoted.reply_key == "key-follower"
+    assert rig.answers.answers == {}
+    assert rig.settle(promoted, payload) == []
+    rig.forget_all()
+    assert rig.state.empty
+
+
+# Failures and deadlines
+
+
+def test_after_a_retryable_failure_the_first_follower_leads_under_its_own_name(rig: DeskRig) -> None:
+    task = rig.lead(cache=CacheOptions(scope=CacheScope.SHARED), metadata={"secret": "of the leader"})
+    follower = make_request(
+        request_id="heir",
+        tenant="other",
+        user="bob",
+        category="default",
+        deadline_ms=NOW_MS + 9_000,
+        created_ms=NOW_MS - 5,
+        cache=CacheOptions(scope=CacheScope.SHARED),
+    )
+    asker = an_asker(follower, traceparent="00-heir", accepted_ms=NOW_MS + 1)
+    rig.arrive(follower, asker=asker)
+    rig.ask("second heir", cache=CacheOptions(scope=CacheScope.SHARED))
+    (sent,) = rig.settle(task, reply_to(task, error=ENGINE_FAILED))
+    promoted = task_of(sent)
+    assert promoted.task_id != task.task_id
+    assert (promoted.reply_key, promoted.traceparent, promoted.accepted_ms) == ("key-heir", "00-heir", NOW_MS + 1)
+    assert CODEC.decode(promoted.request, Request) == msgspec.structs.replace(follower, metadata={})
+    assert Headers.from_kafka({**sent.headers}).tenant == "other"
+    assert promoted.route == task.route
+    sent_again = rig.settle(promoted)
+    assert statuses(sent_again) == {"second heir": "joined"}
+    assert replies(sent_again)["second heir"].matched_request_id == "heir"
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_the_workers_own_deadline_error_lets_a_follower_lead_too(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("heir")
+    assert only_task(rig.settle(task, reply_to(task, error=LATE))).reply_key == "key-heir"
+
+
+def test_followers_whose_time_has_passed_do_not_lead_but_are_told(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("hasty", deadline_ms=NOW_MS + 100)
+    rig.ask("patient")
+    rig.now_ms += 500  # before the second in which its deadline is looked at
+    late, promoted = rig.settle(task, reply_to(task, error=ENGINE_FAILED))
+    assert statuses([late]) == {"hasty": "deadline_exceeded"}
+    assert task_of(promoted).reply_key == "key-patient"
+
+
+def test_a_failure_that_would_repeat_itself_is_told_to_all_who_joined(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("one")
+    rig.ask("two")
+    sent = replies(rig.settle(task, reply_to(task, error=REFUSED)))
+    assert {request_id: reply.error for request_id, reply in sent.items()} == {"one": REFUSED, "two": REFUSED}
+    rig.forget_all()
+    assert rig.state.empty
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_an_error_code_of_a_newer_worker_is_passed_on_as_it_is(rig: DeskRig, retryable: bool) -> None:
+    unknown = ReplyError(code="out_of_coffee", message="come back tomorrow", retryable=retryable)
+    task = rig.lead()
+    rig.ask("follower")
+    (sent,) = rig.settle(task, reply_to(task, error=unknown))
+    if retryable:
+        assert task_of(sent).reply_key == "key-follower"
+    else:
+        assert reply_of(sent).error == unknown
+
+
+def test_a_failed_leader_without_followers_leaves_nothing(rig: DeskRig) -> None:
+    task = rig.lead()
+    assert rig.settle(task, reply_to(task, error=ENGINE_FAILED)) == []
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_a_followers_deadline_detaches_it_and_nobody_else(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("hasty", deadline_ms=NOW_MS + 3_000)
+    rig.ask("patient", deadline_ms=NOW_MS + 30_000)
+    rig.ask("calm")
+    assert rig.tick(after_ms=2_900) == []
+    assert statuses(rig.tick(after_ms=1_100)) == {"hasty": "deadline_exceeded"}
+    assert statuses(rig.settle(task)) == {"patient": "joined", "calm": "joined"}
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_each_of_many_deadlines_is_kept_within_a_second(rig: DeskRig) -> None:
+    rig.lead()
+    for second in (9, 2, 5, 90, 61):
+        rig.ask(f"{second} s", deadline_ms=NOW_MS + second * 1_000)
+    for now_s in range(1, 100):
+        for request_id in replies(rig.tick(after_ms=1_000)):
+            assert now_s - 1 <= int(request_id.removesuffix(" s")) <= now_s
+    assert rig.state.waiters == {}
+
+
+def test_a_leader_whose_deadline_passes_before_its_dispatch_is_told_and_a_follower_leads(rig: DeskRig) -> None:
+    rig.ask("hasty", deadline_ms=NOW_MS + 3)
+    rig.ask("patient")
+    late, promoted = rig.tick(after_ms=5)
+    assert statuses([late]) == {"hasty": "deadline_exceeded"}
+    assert task_of(promoted).reply_key == "key-patient"
+
+
+def test_a_leader_alone_whose_deadline_passes_before_its_dispatch_leaves_nothing(rig: DeskRig) -> None:
+    rig.ask("hasty", deadline_ms=NOW_MS + 3)
+    assert statuses(rig.tick(after_ms=5)) == {"hasty": "deadline_exceeded"}
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_a_flight_without_a_result_is_given_up_in_the_end_and_a_follower_leads(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("heir")
+    sent = [one for _ in range(31) for one in rig.tick(after_ms=60_000)]
+    promoted = only_task(sent)
+    assert promoted.reply_key == "key-heir"
+    assert rig.settle(task) == []  # far too late
+    rig.settle(promoted)
+    rig.forget_all()
+    assert rig.state.empty
+
+
+# By meaning
+
+
+def test_a_similar_questions_answer_serves_the_leader_and_all_who_joined_meanwhile(rig: DeskRig) -> None:
+    known = Answer.of(make_reply(request_id="known", text="By post."), {}, None)
+    rig.meaning.known["How do I return a parcel?"] = known
+    rig.ask("leader")
+    rig.ask("follower")
+    sent = rig.tick()
+    assert statuses(sent) == {"leader": "semantic", "follower": "semantic"}
+    assert {(reply.text, reply.matched_request_id, reply.similarity) for reply in replies(sent).values()} == {
+        ("By post.", "known", 0.99)
+    }
+    assert rig.state.empty
+
+
+# State
+
+
+def test_a_thousand_followers_are_held_and_released_in_little_time(rig: DeskRig) -> None:
+    task = rig.lead()
+    started = time.process_time()
+    for number in range(1_000):
+        rig.ask(f"follower-{number}", deadline_ms=NOW_MS + 30_000 + number)
+    assert sum(map(len, rig.state.due.values())) <= 2  # looks at the flight, not one for each follower
+    assert len(replies(rig.settle(task))) == 1_000
+    assert time.process_time() - started < 5  # about 0.2 s
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_no_look_at_a_flight_is_noted_further_ahead_than_a_minute(rig: DeskRig) -> None:
+    rig.lead()
+    rig.ask("follower", deadline_ms=253_402_300_799_999)  # the end of the year 9999
+    for _ in range(40):
+        assert len(rig.state.due) <= 2
+        assert max(rig.state.due) * 1_000 <= rig.now_ms + LONGEST_NAP_MS + 1_000
+        rig.tick(after_ms=30_000)
+
+
+def test_keys_are_not_confused_by_odd_characters_in_names(rig: DeskRig) -> None:
+    odd = ["a:b", "a", "b", ":", "!", "/0", "\u2603", "x" * 200]
+    for tenant in odd:
+        for request_id in odd:
+            rig.arrive(make_request(request_id=request_id, tenant=tenant), joinable=False)
+    assert len(rig.tick()) == len(odd) ** 2
+
+
+def test_a_request_restored_under_another_configuration_is_still_answered() -> None:
+    before = DeskRig()
+    before.config.kafka.reply_topics.append("old.replies")
+    request = make_request(request_id="leader", min_tier="medium", max_tier="medium")
+    before.arrive(request, asker=an_asker(request, reply_topic="old.replies"))
+    before.ask("follower", min_tier="medium", max_tier="medium")
+    tiers = load_config().tiers
+    after = DeskRig(load_config().model_copy(update={"tiers": {"cheap": tiers["small"], "dear": tiers["large"]}}))
+    after.state = before.state.copy()
+    (sent,) = after.tick()
+    assert sent.topic in ("llm.tier.cheap", "llm.tier.dear")
+    assert task_of(sent).reply_topic == "llm.replies"
+    # And one that was dispatched before the tiers changed:
+    dispatched = before.tick()
+    after.state = before.state.copy()
+    promoted = after.settle(task_of(dispatched[0]), reply_to(task_of(dispatched[0]), error=ENGINE_FAILED))
+    assert [one.topic in ("llm.tier.cheap", "llm.tier.dear") for one in promoted] == [True]
+
+
+def test_flights_of_an_older_version_of_the_job_can_be_read() -> None:
+    rig = DeskRig()
+    rig.lead()
+    (key,) = rig.state.flights
+    fields = msgspec.msgpack.decode(rig.state.flights[key])
+    for younger in ("lane", "looked_at_ms"):
+        del fields[younger]
+    rig.state.flights[key] = msgspec.msgpack.encode(fields)
+    rig.ask("follower", deadline_ms=NOW_MS + 1_000)
+    assert statuses(rig.tick(after_ms=2_500)) == {"follower": "deadline_exceeded"}
+
+
+def test_a_desk_without_linger_forgets_at_once() -> None:
+    rig = DeskRig(configured(desk={"flight_linger_s": 0.0}))
+    rig.settle(rig.lead())
+    rig.tick(after_ms=1_000)
+    assert rig.state.flights == {}

@@ -1,0 +1,125 @@
+"""A broker in memory that a test steers: it delivers or not, answers or not, and repeats itself when told to."""
+
+import queue
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from forebay_client.errors import BrokerUnavailable
+from forebay_client.inbox import ReplyRecord
+from forebay_client.outbox import OnDelivery
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.records import Reply, Request
+from forebay_schemas.topics import Headers
+
+from tests.builders import make_reply
+
+CODEC = Codec()
+
+
+def echo(request: Request) -> list[Reply]:
+    """Answers with the question."""
+    text = request.messages[-1].content or ""
+    return [make_reply(request_id=request.request_id, tenant=request.tenant, text=text)]
+
+
+def silence(_: Request) -> list[Reply]:
+    """Answers nothing."""
+    return []
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A record as it was published."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+
+    @property
+    def request(self) -> Request:
+        return CODEC.decode(self.value, Request)
+
+
+@dataclass
+class MemoryKafka:
+    """The broker. Replies reach every inbox, as if all reply keys hashed to one partition.
+
+    Attributes:
+        answer: what job and workers reply to a request.
+        delivery: the outcome of every publication, None for success; ``no_delivery`` leaves it open for ever.
+        reachable: whether an inbox can find its partition.
+    """
+
+    answer: Callable[[Request], list[Reply]] = echo
+    delivery: str | None = None
+    no_delivery: bool = False
+    reachable: bool = True
+    sent: list[Sent] = field(default_factory=list)
+    inboxes: list["MemoryInbox"] = field(default_factory=list)
+
+    def outbox(self, config: Config) -> "MemoryOutbox":
+        return MemoryOutbox(self)
+
+    def inbox(self, config: Config, topic: str, reply_key: str, timeout_s: float) -> "MemoryInbox":
+        if not self.reachable:
+            raise BrokerUnavailable("no broker answers")
+        inbox = MemoryInbox(topic, reply_key)
+        self.inboxes.append(inbox)
+        return inbox
+
+    def reply(self, reply: Reply, value: bytes | None = None) -> None:
+        """Write one reply; ``value`` in place of its encoded form."""
+        headers = Headers(request_id=reply.request_id, tenant=reply.tenant).to_kafka()
+        for inbox in self.inboxes:
+            inbox.records.put(ReplyRecord(list(headers.items()), value or CODEC.encode(reply)))
+
+
+class MemoryOutbox:
+    """In place of ``outbox.Outbox``."""
+
+    def __init__(self, kafka: MemoryKafka) -> None:
+        self._kafka = kafka
+        self._reports: queue.SimpleQueue[tuple[OnDelivery, str | None]] = queue.SimpleQueue()
+
+    def send(self, topic: str, key: bytes, value: bytes, headers: Mapping[str, bytes], on_delivery: OnDelivery) -> None:
+        sent = Sent(topic, key, value, Headers.from_kafka(dict(headers)))
+        self._kafka.sent.append(sent)
+        if self._kafka.no_delivery:
+            return
+        self._reports.put((on_delivery, self._kafka.delivery))
+        if self._kafka.delivery is None:
+            for reply in self._kafka.answer(sent.request):
+                self._kafka.reply(reply)
+
+    def serve(self) -> None:
+        while not self._reports.empty():
+            on_delivery, outcome = self._reports.get()
+            on_delivery(outcome)
+
+    def flush(self, timeout_s: float) -> int:
+        self.serve()
+        return len(self._kafka.sent) if self._kafka.no_delivery else 0
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryInbox:
+    """In place of ``inbox.Inbox``."""
+
+    def __init__(self, topic: str, reply_key: str) -> None:
+        self.topic = topic
+        self.reply_key = reply_key
+        self.records: queue.SimpleQueue[ReplyRecord] = queue.SimpleQueue()
+        self.closed = False
+
+    def poll(self, timeout_s: float) -> ReplyRecord | None:
+        try:
+            return self.records.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        self.closed = True
