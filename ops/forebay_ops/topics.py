@@ -1,6 +1,5 @@
 """Makes the topics of an installation, and checks those that exist already."""
 
-import logging
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException
@@ -9,8 +8,6 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Lane
 from forebay_schemas.topics import TopicSpec
-
-_log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30
 
@@ -59,9 +56,7 @@ def create_topics(config: Config) -> TopicsReport:
     Raises:
         ConfigError: the brokers cannot be reached or refuse, or a topic that exists would lose records.
     """
-    admin = AdminClient(
-        config.kafka.client() | {"log_level": 0}
-    )  # what fails is raised; librdkafka need not print it too
+    admin = AdminClient(config.kafka.client() | {"log_level": 0})  # what fails is raised, not printed as well
     specs = topic_specs(config)
     try:
         existing = admin.list_topics(timeout=_TIMEOUT_S).topics
@@ -75,14 +70,13 @@ def create_topics(config: Config) -> TopicsReport:
             " check that the brokers run and that this user may create topics"
         ) from None
     if problems:
-        raise ConfigError("topics that exist would lose records:\n  " + "\n  ".join(problems))
+        mend = "change them with kafka-configs; on a local stack, `forebay down --purge` starts afresh"
+        raise ConfigError("topics that exist would lose records:\n  " + "\n  ".join(problems) + f"\n{mend}")
     warnings = [
         f"{spec.name} has {count} partitions where kafka.partitions is {spec.partitions}; it works as it is"
         for spec in kept
         if (count := len(existing[spec.name].partitions)) != spec.partitions
     ]
-    for warning in warnings:
-        _log.warning("%s", warning)
     return TopicsReport(tuple(spec.name for spec in missing), tuple(spec.name for spec in kept), tuple(warnings))
 
 
@@ -105,11 +99,8 @@ def _wrong_settings(admin: AdminClient, specs: list[TopicSpec]) -> list[str]:
     for spec in specs:
         limit, wanted = found[spec.name]["max.message.bytes"].value, spec.settings["max.message.bytes"]
         if int(limit) < int(wanted):
-            problems.append(
-                f"{spec.name}: max.message.bytes is {limit}, and kafka.max_record_bytes needs {wanted};"
-                " raise it with kafka-configs, or lower kafka.max_record_bytes"
-            )
+            problems.append(f"{spec.name}: max.message.bytes is {limit}, and kafka.max_record_bytes needs {wanted}")
         policy = found[spec.name]["cleanup.policy"].value
         if "compact" in spec.settings.get("cleanup.policy", "") and "compact" not in policy:
-            problems.append(f"{spec.name}: cleanup.policy is {policy}; set it to compact with kafka-configs")
+            problems.append(f"{spec.name}: cleanup.policy is {policy}, and must be compact")
     return problems

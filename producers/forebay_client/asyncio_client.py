@@ -114,8 +114,8 @@ class AsyncClient:
         return await asyncio.get_running_loop().run_in_executor(self._sender, function, *args)
 
 
-def _in_loop(callback: Callable[..., None] | None) -> Callable[..., None] | None:
+def _in_loop(callback: Callable[..., object] | None) -> Callable[..., object] | None:
     if callback is None:
         return None
     loop = asyncio.get_running_loop()
-    return lambda *args: loop.call_soon_threadsafe(callback, *args)  # pyright: ignore[reportReturnType]: a handle
+    return lambda *args: loop.call_soon_threadsafe(callback, *args)

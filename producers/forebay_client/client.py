@@ -14,8 +14,8 @@ from .errors import raise_for_error
 from .feed import ReplyFeed
 from .requests import Question, RequestFields
 
-OnReply = Callable[[Reply], None]
-OnFailure = Callable[[str, ForebayError], None]
+OnReply = Callable[[Reply], object]
+OnFailure = Callable[[str, ForebayError], object]
 FEED_POLL_S = 0.2
 """How late a closed client or Ctrl-C ends the iteration of replies."""
 
@@ -103,9 +103,9 @@ class Client:
         """Consume the whole reply topic as a consumer group: every tenant's replies, repeats removed.
 
         The members of a group share the topic; a new group begins with the oldest reply there is. A reply counts as
-        handled when the loop asks for the next one: if the process dies before that, it comes again. Repeats are
-        known by tenant and request id; how far back, ``ReplyFeed`` says. The loop ends when the client is closed, and
-        a loop left with ``break`` leaves the group.
+        handled when the loop asks for the next one. Progress is committed every second, so after a crash the replies
+        of the last second come again. Repeats are known by tenant and request id; how far back, ``ReplyFeed`` says.
+        The loop ends when the client is closed, and a loop left with ``break`` leaves the group.
 
         Raises:
             BrokerUnavailable: the brokers do not answer, or the topic does not exist.
@@ -163,7 +163,7 @@ class Client:
 def call_back(ticket: Ticket, on_reply: OnReply | None, on_failure: OnFailure | None) -> None:
     """Have the one that fits called when the ticket's reply has come or cannot come any more."""
 
-    def settled(future: "Future[Reply]") -> None:
+    def settled(future: Future[Reply]) -> None:
         error = future.exception()
         if error is None:
             if on_reply:

@@ -44,7 +44,7 @@ class Ticket:
     """A published request whose reply is awaited."""
 
     request_id: str
-    future: "Future[Reply]"
+    future: Future[Reply]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,11 @@ _log = logging.getLogger(__name__)
 class ReplyFeed:
     """Reads replies one after another; a reply counts as handled when the next one is asked for.
 
-    The group's progress is committed behind what was handled, so a member that dies is followed by one that gets the
-    reply which was in work again, and nothing is left out. Repeats written by a restored job are removed by tenant
-    and request id, within the last ``seen.LIMIT`` replies that this member has read. They lie on the same partition
-    as the first, so a member that takes over a partition reads its last ``READ_BACK_RECORDS`` back and knows them too.
+    The group's progress is committed behind what was handled, once a second and on leaving: nothing is left out, and
+    after a member that was killed, the next one gets what it handled in its last second again. Repeats written by a
+    restored job are removed by tenant and request id, within the last ``seen.LIMIT`` replies that this member has
+    read. They lie on the same partition as the first, so a member that takes a partition over reads the last
+    ``READ_BACK_RECORDS`` of it back and knows them too.
 
     Args:
         group: the consumer group. It begins with the oldest reply there is, and goes on where it stopped. None: all

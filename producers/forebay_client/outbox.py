@@ -28,7 +28,7 @@ class Outbox:
             client_id="forebay-client",
             enable_idempotence=True,
             acks="all",
-            linger_ms=1,  # a batch costs an interactive request this much at most
+            linger_ms=0.5,  # a batch costs an interactive request this much at most
             compression_type="lz4",  # as the job does: prompts are text, and it costs next to nothing
             partitioner="murmur2_random",
             message_max_bytes=config.kafka.max_wire_bytes,

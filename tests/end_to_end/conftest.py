@@ -21,6 +21,7 @@ from forebay_schemas.config import Config, load_config
 from prometheus_client.parser import text_string_to_metric_families
 
 _ROOT = Path(__file__).parents[2]
+_LOGS = _ROOT / ".forebay" / "end-to-end-logs"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,7 +87,7 @@ class _Progress:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The stack, up; on the way out it is taken down, and its logs are kept only where a test failed."""
+    """The stack, up; on the way out it is taken down, and its logs are kept for whoever looks into a failure."""
     root = Path(tempfile.mkdtemp(prefix="forebay-"))  # short: a socket's path has a limit
     home = Home.at(root, installed=_ROOT / ".forebay")
     model = make_tiny_model(root / "tiny-model")
@@ -100,4 +101,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         yield RunningStack(stack, stack.config)
     finally:
         stack.down(progress)
+        shutil.rmtree(_LOGS, ignore_errors=True)
+        shutil.copytree(home.logs, _LOGS)
         shutil.rmtree(root, ignore_errors=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Lookup, scopes_of
+from forebay_jobs.caches.questions import Neighbour, Question, Vector
 from forebay_jobs.caches.semantic import Found, SemanticCache
 from forebay_jobs.desk import Desk
 from forebay_jobs.embedding import Embedder
@@ -147,7 +147,7 @@ class ScriptedMeaning(SemanticCache):
         self.batches.append(len(arrivals))
         return [self._find(arrival) for arrival in arrivals]
 
-    def learn(self, arrival: Arrival, vector: npt.NDArray[np.float32], now_ms: int) -> None:
+    def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
         self.learned.append(arrival.digest)
 
     def _find(self, arrival: Arrival) -> Found:
@@ -169,13 +169,48 @@ class LetterEmbedder(Embedder):
     def grasps(self, texts: Sequence[str]) -> list[bool]:
         return ["\u2603" not in text for text in texts]
 
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def embed(self, texts: Sequence[str]) -> Vector:
         if self.broken:
             raise RuntimeError("the model is broken")
         counts = np.array(
             [[text.lower().count(chr(97 + letter)) for letter in range(26)] for text in texts], np.float32
         )
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+class MemoryIndex:
+    """A `QuestionIndex` in a dictionary; ``broken`` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.points: dict[str, tuple[str, Vector]] = {}
+
+    def nearest(self, vectors: Vector, contexts: Sequence[str]) -> list[Neighbour | None]:
+        self._check()
+        return [self._nearest(vector, context) for vector, context in zip(vectors, contexts, strict=True)]
+
+    def add(self, question: Question, vector: Vector) -> None:
+        self._check()
+        self.points[question.digest] = question.context, vector
+
+    def remove(self, digest: str) -> None:
+        self._check()
+        self.points.pop(digest, None)
+
+    def close(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        if self.broken:
+            raise ConnectionError("the index is away")
+
+    def _nearest(self, vector: Vector, context: str) -> Neighbour | None:
+        found = [
+            Neighbour(digest=digest, similarity=float(known @ vector))
+            for digest, (where, known) in self.points.items()
+            if where == context
+        ]
+        return max(found, key=lambda neighbour: neighbour.similarity, default=None)
 
 
 def an_asker(request: Request, **fields: Any) -> Asker:

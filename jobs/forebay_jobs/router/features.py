@@ -60,8 +60,9 @@ _CODE_SHAPE = re.compile(
 )
 _CODE = re.compile(
     r"\b(?:regex|regular expression|stack ?trace|traceback|compiler|refactor\w*|unit tests?|API endpoint|algorithm"
-    r"|python|javascript|typescript|rust (?:code|function|crate)|golang|kubernetes|docker(?:file)?|bash script|shell script"
-    r"|sql quer(?:y|ies)|yaml|source code|code review|(?:write|implement|debug|call)\w* (?:a|an|this|the) function)\b",
+    r"|python|javascript|typescript|rust (?:code|function|crate)|golang|kubernetes|docker(?:file)?"
+    r"|(?:bash|shell) script|sql quer(?:y|ies)|yaml|source code|code review"
+    r"|(?:write|implement|debug|call)\w* (?:a|an|this|the) function)\b",
     re.IGNORECASE,
 )
 _MATHS = re.compile(
