@@ -5,6 +5,7 @@ restart of the job in the same process, which is why nothing here belongs to one
 """
 
 import logging
+import sys
 import threading
 from functools import cache, cached_property
 
@@ -70,9 +71,20 @@ def runtime_for(config: Config) -> Runtime:
             _current.close()
             _current = None
         if _current is None:
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            _log_to_stderr()
             _current = Runtime(config)
         return _current
+
+
+@cache
+def _log_to_stderr() -> None:
+    """Write our own log lines to the TaskManager's output; PyFlink has taken the root logger for itself."""
+    handler = logging.StreamHandler(sys.__stderr__)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    ours = logging.getLogger("forebay_jobs")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
 
 
 @cache

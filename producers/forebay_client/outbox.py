@@ -28,7 +28,9 @@ class Outbox:
             client_id="forebay-client",
             enable_idempotence=True,
             acks="all",
-            linger_ms=0.5,  # a batch costs an interactive request this much at most
+            # Waiting 1 ms for more makes an ask take 2.1 instead of 1.0 ms, and publishing 17,000/s instead of 8,000/s
+            # (two shared cores, a broker beside): one client sends less than that, and somebody waits for an ask.
+            linger_ms=0,
             compression_type="lz4",  # as the job does: prompts are text, and it costs next to nothing
             partitioner="murmur2_random",
             message_max_bytes=config.kafka.max_wire_bytes,

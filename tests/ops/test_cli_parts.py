@@ -1,6 +1,7 @@
 """`forebay config` and the choice of the installation that a command talks to."""
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from forebay_ops.cli.options import cli_config
 from forebay_ops.cli.parts import config
 from forebay_ops.local.effective import PROFILE
 from forebay_schemas.config import Config, load_config
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FOREBAY_")]:
+        monkeypatch.delenv(name)
 
 
 def printed(*arguments: str) -> str:
