@@ -17,10 +17,10 @@ demo: $(READY) ## Start the whole stack here, play a support desk's day through 
 test: $(READY) check ## All checks and all tests, with the real stack
 	$(BIN)/pytest
 
-quick: $(READY) ## The fast subset: lint and the tests that need no server, under 30 s
+quick: $(READY) ## The fast subset: lint and the tests that need no server and no model, under 30 s
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pytest -q -m "not stack"
+	$(BIN)/pytest -q -m "not stack and not model"
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -29,7 +30,8 @@ class Wire:
 
     def send(self, value: bytes, request_id: str, topic: str | None = None) -> None:
         headers = Headers(request_id=request_id, tenant="acme").to_kafka()
-        self.producer.produce(topic or self.running.config.kafka.topics.requests, value=value, headers=headers)
+        topic = topic or self.running.config.kafka.topics.requests
+        self.producer.produce(topic, value=value, headers=dict(headers))
         self.producer.flush()
 
     def reply(self, request_id: str) -> Reply:
@@ -74,14 +76,14 @@ def wire(running: RunningStack) -> Iterator[Wire]:
     consumer.close()
 
 
-def request(text: str = "How do I bleed a garden pump?", **fields: object) -> Request:
+def request(text: str = "How do I bleed a garden pump?", **fields: Any) -> Request:
     given = {
         "request_id": uuid.uuid4().hex,
         "tenant": "acme",
         "created_ms": time.time_ns() // 1_000_000,
         "messages": [Message(role="user", content=text)],
     }
-    return Request(**{**given, **fields})  # pyright: ignore[reportArgumentType]
+    return Request(**{**given, **fields})
 
 
 def of_size(size: int) -> Request:
@@ -142,7 +144,7 @@ def test_a_record_that_does_not_decode_is_a_dead_letter_and_an_error(
         ({"min_tier": "huge"}, "min_tier"),
     ],
 )
-def test_a_field_that_cannot_be_answered_is_named(wire: Wire, fields: dict[str, object], field_name: str) -> None:
+def test_a_field_that_cannot_be_answered_is_named(wire: Wire, fields: dict[str, Any], field_name: str) -> None:
     bad = request(**fields)
     wire.send(CODEC.encode(bad), bad.request_id)
     error = wire.reply(bad.request_id).error
@@ -212,7 +214,7 @@ def test_results_for_unknown_tasks_and_of_garbage_are_ignored(wire: Wire, runnin
         (CODEC.encode(unknown), {}),
         (b"garbage", {BUCKET: b"\xff\xfe"}),
     ):
-        wire.producer.produce(topics.results, value=value, headers=headers)
+        wire.producer.produce(topics.results, value=value, headers=dict(headers))
     wire.producer.flush()
     eventually(
         lambda: running.total("job", "forebay_results_total", outcome="unknown") == before + 2, "ignored results"

