@@ -96,7 +96,7 @@ class Desk:
         key = _flight_key(arrival, arrival.asker.lane) if arrival.joinable else f"!{_task_id(arrival.asker, 0)}"
         before = state.flight(key)
         if before is None:
-            self._metrics.flights.inc()
+            self._metrics.flights_opened.inc()
         elif _same_request(before.leader.asker, arrival.asker):
             self._metrics.duplicates.inc()  # published again while Redis was away to notice
             return []
@@ -214,7 +214,9 @@ class Desk:
             embedding_ms=found.embedding_ms,
             lookup_ms=found.lookup_ms + leader.lookup_ms,
         )
-        expires_ms = now_ms + round(self._config.desk.flight_ttl_s * 1000)
+        desk = self._config.desk
+        ttl_s = desk.batch_flight_ttl_s if asker.lane is Lane.BATCH else desk.flight_ttl_s
+        expires_ms = now_ms + round(ttl_s * 1000)
         flight = msgspec.structs.replace(
             flight,
             attempt=flight.attempt + 1,
@@ -367,7 +369,7 @@ class Desk:
     def _forget(self, state: DeskState, key: str, flight: Flight) -> None:
         self._drop_waiters(state, key, flight)
         state.drop_flight(key)
-        self._metrics.flights.dec()
+        self._metrics.flights_closed.inc()
 
 
 def _flights_to_join(arrival: Arrival) -> Sequence[str]:

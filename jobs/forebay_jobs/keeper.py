@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlparse
 
 from forebay_schemas.config import Config
 
-from .settings import JOB_NAME
+from .settings import job_name
 
 POLL_S = 1.0
 _ALIVE = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING", "SUSPENDED", "CANCELLING"}
@@ -49,7 +49,7 @@ class Keeper:
             self._stop.wait(POLL_S)
 
     def _keep(self) -> None:
-        alive = [job for job in self._get("/jobs/overview")["jobs"] if _is_ours(job)]
+        alive = [job for job in self._get("/jobs/overview")["jobs"] if self._is_ours(job)]
         staying = sorted((job for job in alive if job["state"] != "CANCELLING"), key=lambda job: job["start-time"])
         for surplus in staying[1:]:
             logger.warning("job %s runs beside an older one; cancelling it", surplus["jid"])
@@ -98,6 +98,5 @@ class Keeper:
         with urllib.request.urlopen(request, timeout=5) as response:
             return json.loads(response.read() or b"{}")
 
-
-def _is_ours(job: dict[str, Any]) -> bool:
-    return job["name"] == JOB_NAME and job["state"] in _ALIVE
+    def _is_ours(self, job: dict[str, Any]) -> bool:
+        return job["name"] == job_name(self._config) and job["state"] in _ALIVE

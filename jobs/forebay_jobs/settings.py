@@ -6,7 +6,10 @@ from forebay_schemas.config import Config
 
 from .buckets import MAX_PARALLELISM
 
-JOB_NAME = "forebay"
+
+def job_name(config: Config) -> str:
+    """The job's name on the cluster, which installations with topics of their own may share."""
+    return f"forebay {config.kafka.topic_prefix}"
 
 
 def flink_settings(config: Config, checkpoint: str | None) -> dict[str, str]:

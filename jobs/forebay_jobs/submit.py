@@ -4,7 +4,7 @@ from forebay_schemas.config import Config
 
 from .environment import remote_environment
 from .pipeline import build
-from .settings import JOB_NAME
+from .settings import job_name
 
 
 def submit(config: Config, checkpoint: str | None) -> str:
@@ -16,4 +16,4 @@ def submit(config: Config, checkpoint: str | None) -> str:
     """
     environment, tables = remote_environment(config, checkpoint)
     build(environment, tables, config)
-    return str(environment.execute_async(JOB_NAME).get_job_id())
+    return str(environment.execute_async(job_name(config)).get_job_id())

@@ -170,6 +170,9 @@ class DeskConfig(Section):
         gt=0,
         description="After this a flight without a result is given up and its followers try again.",
     )
+    batch_flight_ttl_s: float = Field(
+        default=86_400.0, gt=0, description="The same on the batch lane, where a task may wait for a day."
+    )
 
     @model_validator(mode="after")
     def _power_of_two(self) -> "DeskConfig":
@@ -182,9 +185,13 @@ class BatchConfig(Section):
     """How batch requests are taken in beside interactive ones."""
 
     busy_rate_per_s: float = Field(
-        default=20.0, gt=0, description="Batch requests a second while interactive ones wait."
+        default=20.0,
+        gt=0,
+        description="Batch requests a second of each parallel intake while interactive ones come to the desk.",
     )
-    idle_rate_per_s: float = Field(default=2000.0, gt=0, description="Batch requests a second otherwise.")
+    idle_rate_per_s: float = Field(
+        default=2000.0, gt=0, description="Batch requests a second of each parallel intake otherwise."
+    )
 
 
 class CategoryConfig(Section):

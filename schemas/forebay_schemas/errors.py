@@ -29,7 +29,7 @@ class ErrorCode(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may succeed when it is sent again."""
+        """Whether the same request may succeed when it is sent again, under a new id: this one is answered."""
         return self is ErrorCode.ENGINE_FAILED
 
 

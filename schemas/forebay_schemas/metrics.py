@@ -67,8 +67,13 @@ class JobMetrics:
         self.embedding_seconds = Histogram(
             "forebay_embedding_seconds", "Time of one embedding call.", buckets=LATENCY_BUCKETS_S, registry=registry
         )
-        self.flights = Gauge(
-            "forebay_flights", "Generations in flight or just landed, known to the desk.", registry=registry
+        self.flights_opened = Counter(
+            "forebay_flights_opened_total", "Requests that began to lead a flight at the desk.", registry=registry
+        )
+        self.flights_closed = Counter(
+            "forebay_flights_closed_total",
+            "Flights that the desk has forgotten, a few seconds after they landed.",
+            registry=registry,
         )
         self.promotions = Counter(
             "forebay_promotions_total", "Followers that took a failed leader's place.", registry=registry

@@ -18,7 +18,8 @@ def _generating(running: RunningStack) -> bool:
 
 
 def _flights_open(running: RunningStack) -> bool:
-    return running.total("job", "forebay_flights") > 0
+    sent, landed = running.total("job", "forebay_tasks_total"), running.total("job", "forebay_results_total")
+    return sent > landed
 
 
 def _checkpoint_half_done(running: RunningStack) -> bool:

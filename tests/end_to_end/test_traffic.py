@@ -39,7 +39,7 @@ def test_every_request_gets_one_reply_and_all_counts_agree(running: RunningStack
     # Only complete answers are kept; a model of random weights now and then finds no end,
     # or ends at once.
     incomplete = {(sent.tenant, sent.question) for sent in planned if not _complete(reply_of[sent.request_id])}
-    assert len(incomplete) < 30
+    assert len(incomplete) < len({(sent.tenant, sent.question) for sent in planned}) / 2
     # A request that a store did not answer for may be generated once more: not here.
     assert running.total("job", "forebay_store_errors_total") == before["store errors"]
     # Of equal requests one at most is generated; which one comes first is up to the partitions they lie on.

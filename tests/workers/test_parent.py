@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 
 import pytest
+from forebay_workers.parent import end_with_worker
 
 ENGINE = "import time, forebay_workers.parent as p; p.end_with_worker(); print('up', flush=True); time.sleep(60)"
 WORKER = """
@@ -48,3 +50,8 @@ def test_a_process_that_no_worker_started_is_left_alone() -> None:
         assert other.stdout.readline() == "up\n"
         other.send_signal(signal.SIGTERM)
         assert other.wait() == -signal.SIGTERM
+
+
+def test_vllm_is_told_to_call_it_in_its_processes() -> None:
+    plugins = entry_points(group="vllm.general_plugins")
+    assert end_with_worker in [plugin.load() for plugin in plugins if plugin.name == "forebay"]

@@ -20,6 +20,10 @@ DEAD_LETTER_BYTES = 64 * 1024
 """How much of a record that cannot be read is kept: enough to see what it is, never a burden to the topic."""
 
 
+ERROR_CHARS = 500
+"""The most that an error reply says."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutgoingRecord:
     """One record to publish."""
@@ -73,7 +77,8 @@ class Outcomes:
         return outcome
 
     def failed(self, work: Work, code: ErrorCode, message: str, timing: Timing) -> Outcome:
-        """There is no answer, and the asker is told why."""
+        """There is no answer, and the asker is told why, in bounded length: libraries may quote whole prompts."""
+        message = message if len(message) <= ERROR_CHARS else f"{message[:ERROR_CHARS]}..."
         return self._replied(work, timing, error=ReplyError(code=code, message=message, retryable=code.retryable))
 
     def dead(self, delivery: Delivery, error: RecordError, now_ms: float) -> Outcome:

@@ -12,6 +12,11 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+def is_failure(error: BaseException) -> bool:
+    """Whether a library failed. A panic in one that is written in Rust looks to Python like a wish to end."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 class StoreGuard:
     """Calls a store as long as it answers; after a failure the next try is ``retry_after_ms`` later.
 
@@ -41,7 +46,9 @@ class StoreGuard:
             return without
         try:
             value = function()
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             self._failed(error)
             return without
         if self._away_until is not None:
@@ -50,7 +57,7 @@ class StoreGuard:
             logger.warning("%s answers again", self._store)
         return value
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self._errors.inc()
         self._up.set(0)
         if self._away_until is None:

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from forebay_schemas.config import SemanticConfig
 from forebay_schemas.errors import ConfigError
 
+from .guard import is_failure
+
 Vector = npt.NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
@@ -214,7 +216,9 @@ def _open_shard(folder: Path, dimensions: int) -> Any:
     if folder.exists():
         try:
             return edge.EdgeShard.load(str(folder))
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             # A cache may be lost, but the job must start: keep the remains for whoever wants to look.
             broken = folder.with_name("shard.broken")
             logger.warning("the index in %s cannot be opened, starting an empty one (%s)", folder, error)

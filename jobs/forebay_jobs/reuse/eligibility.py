@@ -89,6 +89,9 @@ _DO = (
 _ASK = r"(?:please|can you|could you|would you|will you|i want to|i need to|i would like to|i'?d like to)"
 
 _PERSONAL = _phrases(
+    rf"{_OBJECT} (?:number |no\.? |id )?#?[a-z]{{0,4}}-?\d{{3,}}|serial (?:number )?\w{{0,4}}\d{{3,}}",
+    r"(?:am|was|were) i(?! (?:supposed|allowed|to\b|right|correct))|(?:do|did) i (?:qualify|owe|have to pay)",
+    r"i (?:live|am staying|work) (?:in|at|near)|will (?:it|they|mine) arrive|has (?:it|mine) (?:shipped|arrived)",
     rf"{_BE} {_MINE}|wh(?:at|ere|en)'?s {_MINE}|(?:until|till) {_MINE}",
     rf"(?:status|state|progress|total|amount|details|whereabouts|history|copy) of {_MINE}",
     rf"(?:what|which|how much|how many|how long) .{{0,30}}\b(?:on|in|left (?:on|in)|due on) {_MINE}",

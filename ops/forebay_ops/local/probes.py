@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from forebay_jobs.settings import JOB_NAME
+from forebay_jobs.settings import job_name
 from forebay_schemas.config import Config
 
 _TIMEOUT_S = 2.0
@@ -61,7 +61,7 @@ def taskmanager_registered(config: Config, name: str) -> bool:
 def job_runs(config: Config) -> bool:
     """Whether our job runs with every one of its tasks."""
     found = _json(config.flink.rest_address, "/jobs/overview") or {}
-    ours = [job for job in found.get("jobs", ()) if job["name"] == JOB_NAME and job["state"] == "RUNNING"]
+    ours = [job for job in found.get("jobs", ()) if job["name"] == job_name(config) and job["state"] == "RUNNING"]
     return any(job["tasks"]["running"] == job["tasks"]["total"] for job in ours)
 
 

@@ -1,0 +1,331 @@
+"""The exact cache on a real Redis: what is found again, what an invalidation does, and that it fails open."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from forebay_jobs.caches.answers import Answer, AnswerStore, Lookup, new_epoch
+from forebay_schemas.canonical import digests
+from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.records import CacheOptions, CacheScope, Request, Usage
+
+from tests.builders import NOW_MS, make_reply, make_request, make_route
+from tests.jobs.doubles import metrics
+from tests.jobs.redis_server import RedisServer
+
+PREFIX = "llm:1"
+
+
+class Store:
+    """An answer store with what a test wants to do to it."""
+
+    def __init__(self, server: RedisServer, **settings: Any) -> None:
+        self.metrics: JobMetrics = metrics()
+        self.store = AnswerStore(server.config(retry_after_ms=10, **settings), self.metrics)
+        self.redis = server.client()
+        self.offset = 0
+
+    def look(self, request: Request, *, read: bool = True, origin: str | None = None) -> Lookup:
+        self.offset += 1
+        return self.store.look(request, digests(request).exact, origin or f"requests/0/{self.offset}", read=read)
+
+    def fill(self, request: Request, epochs: dict[str, str] | None = None, **fields: Any) -> Answer:
+        """Keep an answer as the desk does, under the epochs of a lookup."""
+        epochs = epochs or self.epochs(request)
+        answer = Answer.of(make_reply(**fields), epochs, request.cache.ttl_s)
+        assert self.store.keep(digests(request).exact, answer, 60)
+        return answer
+
+    def epochs(self, request: Request) -> dict[str, str]:
+        """The epochs, read without noting an id that a test uses."""
+        found = self.look(make_request_like(request)).epochs
+        assert found is not None
+        return found
+
+    def found(self, request: Request) -> Answer | None:
+        return self.look(make_request_like(request)).answer
+
+    def invalidate(self, scope: str) -> None:
+        assert self.redis.set(f"{PREFIX}:epoch:{scope}", new_epoch())
+
+    def answer_key(self, request: Request) -> str:
+        return f"{PREFIX}:answer:{digests(request).exact}"
+
+    def errors(self) -> float:
+        return self.metrics.store_errors.labels("redis")._value.get()
+
+    def up(self) -> float:
+        return self.metrics.store_up.labels("redis")._value.get()
+
+
+def make_request_like(request: Request) -> Request:
+    """An equal request under an id that nobody used."""
+    return make_request(
+        request_id=new_epoch(),
+        tenant=request.tenant,
+        messages=request.messages,
+        cache=request.cache,
+        category=request.category,
+        prompt_version=request.prompt_version,
+    )
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, f"still not: {what}"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Store:
+    return Store(redis_server)
+
+
+REQUEST = make_request(cache=CacheOptions(sources=["prices", "stock"]), category="shop", prompt_version="v7")
+
+
+def test_an_answer_is_found_as_it_was_kept(store: Store) -> None:
+    kept = store.fill(
+        REQUEST,
+        text="Snow \u2603, and\nlines",
+        usage=Usage(prompt_tokens=11, completion_tokens=7, cached_prompt_tokens=3),
+        route=make_route(features={"length": 0.25}),
+        synthetic=True,
+    )
+    found = store.found(REQUEST)
+    assert found == kept
+    assert found is not None
+    assert (found.created_ms, found.request_id, found.finish_reason) == (NOW_MS + 250, "request-1", "stop")
+
+
+def test_nothing_is_found_of_what_was_never_kept_or_is_not_to_be_read(store: Store) -> None:
+    assert store.look(REQUEST).answer is None
+    store.fill(REQUEST)
+    assert store.look(make_request_like(REQUEST), read=False).answer is None
+    assert store.look(make_request_like(REQUEST), read=False).epochs == store.epochs(REQUEST)
+
+
+def test_an_answer_leaves_redis_after_its_time_to_live(store: Store) -> None:
+    store.fill(REQUEST)
+    assert 50 < store.redis.ttl(store.answer_key(REQUEST)) <= 60
+
+
+def test_epochs_are_created_once_for_each_scope_and_stay(store: Store) -> None:
+    epochs = store.epochs(REQUEST)
+    assert set(epochs) == {
+        "tenant:acme", "category:shop", "source:prices", "source:stock", "prompt:v7",
+        "model:llama-3.1-8b", "model:llama-3.1-70b", "model:llama-3.1-405b",
+    }  # fmt: skip
+    assert len(set(epochs.values())) == len(epochs)
+    assert store.epochs(REQUEST) == epochs
+    assert Store.epochs(store, make_request()).items() & epochs.items()  # the tenant's and the models' are shared
+
+
+@pytest.mark.parametrize(
+    "scope", ["tenant:acme", "category:shop", "source:prices", "source:stock", "prompt:v7", "model:llama-3.1-8b"]
+)
+def test_invalidating_any_scope_of_an_answer_makes_it_unreachable_at_once(store: Store, scope: str) -> None:
+    store.fill(REQUEST)
+    store.invalidate(scope)
+    assert store.found(REQUEST) is None
+    store.fill(REQUEST, text="anew")
+    found = store.found(REQUEST)
+    assert found is not None
+    assert found.text == "anew"
+
+
+@pytest.mark.parametrize("scope", ["tenant:rival", "category:other", "source:weather", "model:llama-3.1-405b"])
+def test_invalidating_another_scope_leaves_it(store: Store, scope: str) -> None:
+    store.fill(REQUEST)
+    store.invalidate(scope)
+    assert store.found(REQUEST) is not None
+
+
+def test_an_answer_generated_across_an_invalidation_is_never_served(store: Store) -> None:
+    epochs = store.epochs(REQUEST)  # before the generation
+    store.invalidate("source:prices")
+    store.fill(REQUEST, epochs)  # after it
+    assert store.found(REQUEST) is None
+
+
+@pytest.mark.parametrize("scope", ["tenant:acme", "source:prices", "model:llama-3.1-8b"])
+def test_an_epoch_that_is_evicted_revives_nothing(store: Store, scope: str) -> None:
+    store.fill(REQUEST)
+    store.invalidate(scope)
+    store.redis.delete(f"{PREFIX}:epoch:{scope}")
+    assert store.found(REQUEST) is None
+    assert store.found(REQUEST) is None  # also not with the epoch that was created now
+    store.redis.delete(f"{PREFIX}:epoch:{scope}")
+    assert store.found(REQUEST) is None
+
+
+def test_an_answer_of_a_model_that_is_configured_no_more_is_not_served(store: Store) -> None:
+    store.fill(REQUEST, {**store.epochs(REQUEST), "model:retired": "1"}, model_id="retired")
+    assert store.found(REQUEST) is None
+
+
+def test_a_flushed_redis_is_an_empty_one(store: Store) -> None:
+    store.fill(REQUEST)
+    before = store.epochs(REQUEST)
+    store.redis.flushall()
+    assert store.found(REQUEST) is None
+    assert not store.epochs(REQUEST).items() & before.items()
+    assert store.errors() == 0
+
+
+def test_tenants_share_answers_only_where_both_say_so(store: Store) -> None:
+    shared = CacheOptions(scope=CacheScope.SHARED)
+    store.fill(make_request(cache=shared))
+    assert store.found(make_request(tenant="rival", cache=shared)) is not None
+    assert store.found(make_request(tenant="rival")) is None
+    assert store.found(make_request()) is None
+    store.invalidate("tenant:acme")  # whoever asked first has no say
+    assert store.found(make_request(tenant="rival", cache=shared)) is not None
+    store.invalidate("shared")
+    assert store.found(make_request(tenant="rival", cache=shared)) is None
+
+
+# Ids seen before
+
+
+def test_an_id_is_a_repeat_from_another_record_and_none_from_its_own(store: Store) -> None:
+    assert not store.look(REQUEST, origin="requests/0/5").repeated
+    assert not store.look(REQUEST, origin="requests/0/5").repeated
+    assert store.look(REQUEST, origin="requests/0/6").repeated
+    assert store.look(REQUEST, origin="requests/1/5").repeated
+    assert not store.look(REQUEST, origin="requests/0/5").repeated
+
+
+def test_an_id_is_forgotten_after_its_window(redis_server: RedisServer) -> None:
+    store = Store(redis_server, seen_ttl_s=77)
+    store.look(REQUEST)
+    (key,) = store.redis.keys(f"{PREFIX}:seen:*")
+    assert 70 < store.redis.ttl(key) <= 77
+
+
+def test_no_tenant_can_take_an_id_of_another(store: Store) -> None:
+    store.look(make_request(tenant="a", request_id="b:c"))
+    assert not store.look(make_request(tenant="a:b", request_id="c")).repeated
+    assert not store.look(make_request(tenant="1:a", request_id="b:c")).repeated
+
+
+# Several at once, for the semantic cache
+
+
+def test_answers_are_fetched_together_each_only_while_it_holds(store: Store) -> None:
+    held, invalid, absent = (make_request(question) for question in ("One?", "Two?", "Three?"))
+    store.fill(held, text="one")
+    epochs = store.epochs(held)
+    store.fill(invalid, {**epochs, "tenant:acme": "old"}, text="two")
+    wanted = [(digests(request).exact, epochs) for request in (held, invalid, absent)]
+    one, two, three = store.store.fetch(wanted)
+    assert one.answer is not None
+    assert one.answer.text == "one"
+    assert (one.gone, two.gone, three.gone) == (False, True, True)
+    assert (two.answer, three.answer) == (None, None)
+    assert store.store.fetch([]) == []
+
+
+def test_a_fetch_reads_the_epochs_of_now(store: Store) -> None:
+    store.fill(REQUEST)
+    epochs = store.epochs(REQUEST)
+    store.invalidate("tenant:acme")
+    (fetched,) = store.store.fetch([(digests(REQUEST).exact, epochs)])
+    assert fetched.answer is None
+
+
+# Damage
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff", b"{}", b"\xc1", b"\x80", b"\x81\xa4text\xa1x"])
+def test_a_damaged_entry_counts_as_none_harms_no_other_and_is_replaced(store: Store, value: bytes) -> None:
+    store.redis.set(store.answer_key(REQUEST), value)
+    lookup = store.look(REQUEST)
+    assert lookup.answer is None
+    assert lookup.epochs is not None  # the answer to come is kept
+    assert store.errors() == 0
+    (fetched,) = store.store.fetch([(digests(REQUEST).exact, store.epochs(REQUEST))])
+    assert fetched.gone
+    store.fill(REQUEST)
+    assert store.found(REQUEST) is not None
+
+
+def test_an_entry_of_the_wrong_type_counts_as_none(store: Store) -> None:
+    store.redis.rpush(store.answer_key(REQUEST), "a list")
+    lookup = store.look(REQUEST)
+    assert lookup.answer is None
+    assert lookup.epochs is not None
+
+
+def test_an_epoch_of_the_wrong_type_serves_nothing_and_raises_nothing(store: Store) -> None:
+    store.redis.rpush(f"{PREFIX}:epoch:tenant:acme", "a list")
+    store.fill(REQUEST)
+    assert store.found(REQUEST) is None
+
+
+def test_an_epoch_that_is_no_text_holds_like_any_other(store: Store) -> None:
+    store.redis.set(f"{PREFIX}:epoch:tenant:acme", b"\xff\xfe")
+    store.fill(REQUEST)
+    assert store.found(REQUEST) is not None
+    store.redis.set(f"{PREFIX}:epoch:tenant:acme", b"\xff\xfd")
+    assert store.found(REQUEST) is None
+
+
+# Without Redis
+
+
+def test_without_a_server_everything_fails_open_and_comes_back_by_itself(redis_server: RedisServer) -> None:
+    store = Store(redis_server)
+    kept = store.fill(REQUEST)
+    redis_server.kill()
+    try:
+        assert store.look(REQUEST) == Lookup()
+        assert not store.store.keep("0" * 32, kept, 60)
+        assert [fetched.gone for fetched in store.store.fetch([("0" * 32, {})])] == [False]
+        assert (store.up(), store.errors() >= 1) == (0, True)
+    finally:
+        redis_server.start()
+    until(lambda: store.look(REQUEST).epochs, "Redis is used again")
+    assert store.up() == 1
+
+
+def test_a_restart_between_two_calls_costs_no_failure(redis_server: RedisServer) -> None:
+    store = Store(redis_server)
+    store.look(REQUEST)
+    redis_server.kill()
+    redis_server.start()
+    assert store.look(REQUEST).epochs is not None  # the pooled connection was dead
+    assert store.errors() == 0
+
+
+def test_a_server_that_hangs_costs_one_timeout_and_is_then_left_alone(redis_server: RedisServer) -> None:
+    server = Store(redis_server)
+    hanging = AnswerStore(redis_server.config(timeout_ms=50, retry_after_ms=600_000), server.metrics)
+    redis_server.freeze()
+    started = time.monotonic()
+    for _ in range(200):
+        assert hanging.look(REQUEST, "0" * 32, "requests/0/1", read=True) == Lookup()
+    redis_server.thaw()
+    assert server.errors() == 1
+    assert time.monotonic() - started < 5
+
+
+def test_a_slow_server_is_used_again_when_it_is_fast(redis_server: RedisServer) -> None:
+    store = Store(redis_server, timeout_ms=50)
+    store.fill(REQUEST)
+    redis_server.freeze()
+    assert store.look(REQUEST) == Lookup()
+    redis_server.thaw()
+    until(lambda: store.found(REQUEST), "the answer is found again")
+
+
+def test_a_server_that_refuses_writes_is_away(store: Store) -> None:
+    store.redis.config_set("maxmemory", "1")
+    store.redis.config_set("maxmemory-policy", "noeviction")
+    try:
+        assert store.look(REQUEST) == Lookup()
+    finally:
+        store.redis.config_set("maxmemory", "0")
+    until(lambda: store.look(REQUEST).epochs, "Redis is used again")

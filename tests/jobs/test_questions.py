@@ -1,0 +1,235 @@
+"""One contract for every engine of the question index, and what is particular to the embedded one."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from forebay_jobs.caches.questions import EdgeIndex, Question, QuestionIndex, ServerIndex, Vector, open_index
+from forebay_schemas.config import SemanticConfig
+from forebay_schemas.errors import ConfigError
+
+from tests.builders import NOW_MS
+
+pytest.importorskip("qdrant_edge", reason="qdrant-edge-py is not installed")
+
+SERVER = os.environ.get("FOREBAY_TEST_QDRANT_URL")
+OpenIndex = Callable[[str], QuestionIndex]
+
+
+def _edge(folder: Path) -> OpenIndex:
+    return lambda version: open_index(SemanticConfig(path=folder), 3, version)
+
+
+def _local(folder: Path) -> OpenIndex:
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    return lambda version: ServerIndex(client, f"test-{version}", 3)
+
+
+def _server(folder: Path) -> OpenIndex:
+    collection = f"test-{folder.name}-{os.getpid()}"
+    return lambda version: open_index(SemanticConfig(url=SERVER, collection=collection), 3, version)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(_edge, id="edge"),
+        pytest.param(_local, id="client's local mode"),
+        pytest.param(
+            _server,
+            id="server",
+            marks=pytest.mark.skipif(not SERVER, reason="FOREBAY_TEST_QDRANT_URL names no Qdrant server"),
+        ),
+    ]
+)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenIndex]:
+    """Opens the index of an embedding model's version; all are closed in the end."""
+    indexes: dict[str, QuestionIndex] = {}
+    make = request.param(tmp_path)
+
+    def open_version(version: str) -> QuestionIndex:
+        indexes[version] = index = make(version)
+        return index
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant")
+        yield open_version
+    for index in indexes.values():
+        index.close()
+
+
+@pytest.fixture
+def index(opened: OpenIndex) -> QuestionIndex:
+    return opened("v1")
+
+
+def question(number: int, context: str = "here") -> Question:
+    return Question(
+        digest=f"{number:032x}", context=context, category="default", tenant="acme", created_ms=NOW_MS + number
+    )
+
+
+def vector(*values: float) -> Vector:
+    given = np.array(values, dtype=np.float32)
+    return given / np.linalg.norm(given)
+
+
+def nearest(index: QuestionIndex, asked: Vector, context: str = "here") -> str | None:
+    (found,) = index.nearest(asked[None, :], [context])
+    return found.digest if found else None
+
+
+def test_an_empty_index_knows_nothing(index: QuestionIndex) -> None:
+    assert nearest(index, vector(1, 0, 0)) is None
+    assert index.nearest(np.empty((0, 3), dtype=np.float32), []) == []
+
+
+def test_the_nearest_question_is_found_at_once_with_its_cosine(index: QuestionIndex) -> None:
+    index.add(question(1), vector(1, 0, 0))
+    index.add(question(2), vector(0, 1, 0))
+    (found,) = index.nearest(vector(3, 4, 0)[None, :], ["here"])
+    assert found is not None
+    assert found.digest == question(2).digest
+    assert found.similarity == pytest.approx(0.8, abs=1e-5)
+    (opposite,) = index.nearest(vector(-1, -1, 0)[None, :], ["here"])
+    assert opposite is not None
+    assert opposite.similarity < 0
+
+
+def test_only_questions_of_the_context_are_found(index: QuestionIndex) -> None:
+    index.add(question(1, "here"), vector(1, 0, 0))
+    index.add(question(2, "there"), vector(0, 1, 0))
+    assert nearest(index, vector(0, 1, 0), "here") == question(1).digest
+    assert nearest(index, vector(0, 1, 0), "there") == question(2).digest
+    assert nearest(index, vector(0, 1, 0), "nowhere") is None
+
+
+def test_a_batch_is_answered_in_its_order(index: QuestionIndex) -> None:
+    index.add(question(1, "here"), vector(1, 0, 0))
+    index.add(question(2, "there"), vector(0, 1, 0))
+    asked = np.stack([vector(0, 0, 1), vector(0, 1, 0), vector(1, 0, 0)])
+    found = index.nearest(asked, ["there", "nowhere", "here"])
+    assert [one.digest if one else None for one in found] == [question(2).digest, None, question(1).digest]
+
+
+def test_a_question_that_is_added_again_is_replaced(index: QuestionIndex) -> None:
+    index.add(question(1), vector(1, 0, 0))
+    index.add(question(1), vector(0, 1, 0))
+    (found,) = index.nearest(vector(0, 1, 0)[None, :], ["here"])
+    assert found is not None
+    assert found.similarity == pytest.approx(1, abs=1e-5)
+    index.remove(question(1).digest)
+    assert nearest(index, vector(1, 0, 0)) is None
+
+
+def test_a_question_that_is_removed_is_not_found_and_may_be_removed_again(index: QuestionIndex) -> None:
+    index.add(question(1), vector(1, 0, 0))
+    index.add(question(2), vector(0.9, 0.1, 0))
+    index.remove(question(1).digest)
+    index.remove(question(1).digest)
+    assert nearest(index, vector(1, 0, 0)) == question(2).digest
+
+
+def test_vectors_of_different_embedding_models_never_meet(opened: OpenIndex) -> None:
+    opened("v1").add(question(1), vector(1, 0, 0))
+    assert nearest(opened("v2"), vector(1, 0, 0)) is None
+
+
+# The client
+
+
+def test_a_collection_that_is_lost_at_run_time_is_made_again() -> None:
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    index = ServerIndex(client, "test", 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        index.add(question(1), vector(1, 0, 0))
+        client.delete_collection("test")
+        with pytest.raises(ValueError, match="not found"):
+            nearest(index, vector(1, 0, 0))
+        index.add(question(2), vector(1, 0, 0))
+        assert nearest(index, vector(1, 0, 0)) == question(2).digest
+    index.close()
+
+
+# The embedded engine
+
+
+def test_the_embedded_index_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, 3)
+    index.add(question(1), vector(1, 0, 0))
+    index.close()
+    index = EdgeIndex(tmp_path, 3)
+    assert nearest(index, vector(1, 0, 0)) == question(1).digest
+    index.add(question(2), vector(0, 1, 0))
+    index.close()
+    index = EdgeIndex(tmp_path, 3)
+    assert nearest(index, vector(0, 1, 0)) == question(2).digest
+    index.close()
+
+
+def _in_another_process(code: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+HOLDER = """
+    import sys, time
+    from pathlib import Path
+    import numpy as np
+    from forebay_jobs.caches.questions import EdgeIndex, Question
+    index = EdgeIndex(Path(sys.argv[1]), 3)
+    question = Question(digest="1".zfill(32), context="here", category="c", tenant="t", created_ms=1)
+    index.add(question, np.array([1, 0, 0], dtype=np.float32))
+    print("open", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_and_what_a_killed_one_wrote_is_there(tmp_path: Path) -> None:
+    holder = _in_another_process(HOLDER, tmp_path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "open\n"
+    with pytest.raises(ConfigError, match=r"semantic\.path: another process uses .* set semantic\.url"):
+        EdgeIndex(tmp_path, 3)
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    index = EdgeIndex(tmp_path, 3)  # the lock went with the process
+    assert nearest(index, vector(1, 0, 0)) == question(1).digest
+    index.close()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "nothing", "emptied"])
+def test_a_damaged_folder_is_put_aside_and_an_empty_index_starts(tmp_path: Path, damage: str) -> None:
+    index = EdgeIndex(tmp_path, 3)
+    index.add(question(1), vector(1, 0, 0))
+    index.close()
+    files = [path for path in (tmp_path / "shard").rglob("*") if path.is_file()]
+    for path in files:
+        if damage == "garbage":
+            path.write_bytes(b"\xff" * 64)
+        elif damage == "nothing":
+            path.unlink()
+        else:
+            path.write_bytes(b"")
+    for _ in range(2):  # the second time, the remains of the first are in the way
+        index = EdgeIndex(tmp_path, 3)
+        assert nearest(index, vector(1, 0, 0)) is None
+        index.add(question(2), vector(1, 0, 0))
+        index.close()
+        for path in [path for path in (tmp_path / "shard").rglob("*.json") if path.is_file()]:
+            path.write_bytes(b"{")

@@ -1,0 +1,101 @@
+"""Replies that the job writes: attributed in full, addressed to who asked, and counted."""
+
+import pytest
+from forebay_jobs.caches.answers import Answer
+from forebay_jobs.messages import Asker
+from forebay_jobs.replies import ReplyWriter
+from forebay_schemas.errors import ErrorCode
+from forebay_schemas.prices import baseline_cost
+from forebay_schemas.records import CacheStatus, Lane, Latency, Reply, ReplyError, Usage
+from forebay_schemas.topics import REQUEST_ID, TENANT, TRACEPARENT
+
+from tests.builders import NOW_MS, make_reply, make_route
+from tests.jobs.doubles import CODEC, configured, metrics, reply_of
+
+CONFIG = configured(kafka={"reply_topics": ["shop.replies"]})
+ASKER = Asker(
+    request_id="second",
+    tenant="acme",
+    category="shop",
+    lane=Lane.BATCH,
+    created_ms=NOW_MS,
+    accepted_ms=NOW_MS + 4,
+    reply_topic="shop.replies",
+    reply_key="key-7",
+    user="ada",
+    endpoint="checkout",
+    prompt_version="v7",
+    traceparent="00-trace",
+)
+USAGE = Usage(prompt_tokens=1_000, completion_tokens=500, cached_prompt_tokens=400)
+ANSWER = Answer.of(make_reply(request_id="first", usage=USAGE, synthetic=True, cost=0.5), {"tenant:acme": "1"}, None)
+
+
+@pytest.fixture
+def writer() -> ReplyWriter:
+    return ReplyWriter(CONFIG, CODEC, metrics())
+
+
+def test_an_answer_given_again_says_whose_it_is_and_costs_nothing(writer: ReplyWriter) -> None:
+    sent = writer.again(
+        ASKER, ANSWER, CacheStatus.SEMANTIC, NOW_MS + 30, similarity=0.97, embedding_ms=8.0, lookup_ms=2.0
+    )
+    assert reply_of(sent) == Reply(
+        request_id="second",
+        tenant="acme",
+        completed_ms=NOW_MS + 30,
+        cache_status=CacheStatus.SEMANTIC,
+        text="Print the label from your account.",
+        finish_reason="stop",
+        usage=USAGE,
+        user="ada",
+        endpoint="checkout",
+        category="shop",
+        lane=Lane.BATCH,
+        similarity=0.97,
+        matched_request_id="first",
+        route=make_route(),
+        model_id="llama-3.1-8b",
+        synthetic=True,
+        prompt_version="v7",
+        hops=0,
+        latency=Latency(queue_ms=20.0, embedding_ms=8.0, lookup_ms=2.0, total_ms=30.0),
+        cost=0.0,
+        baseline_cost=baseline_cost(USAGE, CONFIG),
+    )
+    assert baseline_cost(USAGE, CONFIG) == pytest.approx(1.5 * 0.0035)
+
+
+def test_a_reply_goes_where_the_asker_listens(writer: ReplyWriter) -> None:
+    sent = writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS)
+    assert (sent.topic, sent.key) == ("shop.replies", b"key-7")
+    assert sent.headers == {REQUEST_ID: b"second", TENANT: b"acme", TRACEPARENT: b"00-trace"}
+
+
+def test_an_error_is_attributed_too(writer: ReplyWriter) -> None:
+    reply = reply_of(writer.refuse(ASKER, ErrorCode.DEADLINE_EXCEEDED, "deadline_ms: passed", NOW_MS + 30))
+    assert reply.error == ReplyError(code="deadline_exceeded", message="deadline_ms: passed", retryable=False)
+    assert (reply.cache_status, reply.text, reply.route, reply.cost, reply.baseline_cost) == ("bypass", "", None, 0, 0)
+    assert (reply.user, reply.endpoint, reply.category, reply.lane) == ("ada", "checkout", "shop", "batch")
+    assert (reply.prompt_version, reply.latency.total_ms, reply.completed_ms) == ("v7", 30, NOW_MS + 30)
+
+
+def test_whether_an_error_may_be_retried_follows_its_code(writer: ReplyWriter) -> None:
+    for code in ErrorCode:
+        error = reply_of(writer.refuse(ASKER, code, "why", NOW_MS)).error
+        assert error is not None
+        assert error.retryable is (code is ErrorCode.ENGINE_FAILED)
+
+
+def test_clocks_that_disagree_make_no_negative_latency(writer: ReplyWriter) -> None:
+    reply = reply_of(writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS - 500, lookup_ms=3.0))
+    assert reply.latency == Latency(lookup_ms=3.0)
+
+
+def test_replies_are_counted_by_status_and_outcome(writer: ReplyWriter) -> None:
+    counted = metrics()
+    writer = ReplyWriter(CONFIG, CODEC, counted)
+    writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS)
+    writer.refuse(ASKER, ErrorCode.TOO_LARGE, "why", NOW_MS)
+    assert counted.replies.labels("exact", "ok")._value.get() == 1
+    assert counted.replies.labels("bypass", "too_large")._value.get() == 1
