@@ -9,14 +9,11 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import DeadLetter, Lane, Request
-from forebay_schemas.topics import Headers
+from forebay_schemas.topics import DEAD_LETTER_BYTES, Headers
 from forebay_schemas.validation import MAX_ID_CHARS
 
 from .messages import Asker, Incoming, Outgoing
 from .replies import ReplyWriter
-
-KEPT_BYTES = 64 * 1024
-"""Of a longer value a dead letter keeps the beginning, its length and its digest."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +55,7 @@ class DeadLetterWriter:
             partition=record.partition,
             offset=record.offset,
             failed_ms=now_ms,
-            value=record.value[:KEPT_BYTES],
+            value=record.value[:DEAD_LETTER_BYTES],
             value_length=len(record.value),
             value_digest=hashlib.sha256(record.value).hexdigest(),
             request_id=request_id,

@@ -197,8 +197,8 @@ class BatchConfig(Section):
 class CategoryConfig(Section):
     """How requests of one category are reused and routed."""
 
-    reuse: Literal["semantic", "exact", "none"] = Field(
-        default="semantic", description="semantic: by meaning and exactly; exact: only equal requests; none: bypass."
+    reuse: Literal["semantic", "exact", "bypass"] = Field(
+        default="semantic", description="semantic: by meaning and exactly; exact: only equal requests; bypass: never."
     )
     similarity: float = Field(
         default=0.95, ge=MIN_SIMILARITY, le=1.0, description="Least cosine at which an answer is reused by meaning."

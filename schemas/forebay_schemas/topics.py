@@ -12,6 +12,9 @@ RECORD_HEADROOM_BYTES = 128 * 1024
 """What a task or a result may be larger than the request or reply inside it (route, ids, addresses), and a
 dead letter larger than the bytes it keeps."""
 
+DEAD_LETTER_BYTES = 64 * 1024
+"""Of a longer value a dead letter keeps this much from the beginning, its length and its digest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topics:

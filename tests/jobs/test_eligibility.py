@@ -225,7 +225,7 @@ def test_a_request_that_bypasses_the_caches_is_not_reused() -> None:
     assert _reuse(cache=CacheOptions(policy=CachePolicy.BYPASS)) is Reuse.POLICY
 
 
-@pytest.mark.parametrize(("reuse", "expected"), [("none", Reuse.POLICY), ("exact", Reuse.EXACT)])
+@pytest.mark.parametrize(("reuse", "expected"), [("bypass", Reuse.POLICY), ("exact", Reuse.EXACT)])
 def test_a_category_limits_what_may_be_done(reuse: str, expected: Reuse) -> None:
     config = load_config().model_copy(update={"categories": {"forms": CategoryConfig.model_validate({"reuse": reuse})}})
     assert reuse_of(make_request(category="forms"), config) is expected

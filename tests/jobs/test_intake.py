@@ -5,13 +5,21 @@ from typing import Any
 
 import pytest
 from forebay_jobs.caches.answers import Answer
-from forebay_jobs.dead_letters import KEPT_BYTES
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Incoming, Outgoing
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config, RequestTopic, load_config
 from forebay_schemas.records import CacheOptions, CachePolicy, DeadLetter, Lane, Message, Reply, Request
-from forebay_schemas.topics import DEADLINE, REPLY_KEY, REPLY_TOPIC, REQUEST_ID, TENANT, TRACEPARENT, Headers
+from forebay_schemas.topics import (
+    DEAD_LETTER_BYTES,
+    DEADLINE,
+    REPLY_KEY,
+    REPLY_TOPIC,
+    REQUEST_ID,
+    TENANT,
+    TRACEPARENT,
+    Headers,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,7 +197,7 @@ def test_headers_that_cannot_be_read_are_told_to_the_author_of_the_value(
 def test_a_record_above_the_size_limit_is_cut_in_its_dead_letter(rig: IntakeRig) -> None:
     letter, reply = rig.given_up(b"x" * (rig.config.kafka.max_record_bytes + 1), {**IDS})
     assert (letter.code, letter.value_length) == ("too_large", rig.config.kafka.max_record_bytes + 1)
-    assert letter.value == b"x" * KEPT_BYTES
+    assert letter.value == b"x" * DEAD_LETTER_BYTES
     assert code_of(reply) == "too_large"
 
 
@@ -200,7 +208,7 @@ def test_names_of_a_megabyte_are_not_repeated_in_what_is_written(rig: IntakeRig,
     assert len(sent) == 2  # the headers name the asker where the value cannot
     for one in sent:
         assert isinstance(one, Outgoing)
-        assert len(one.key) + len(one.value) + sum(map(len, one.headers.values())) < 2 * KEPT_BYTES
+        assert len(one.key) + len(one.value) + sum(map(len, one.headers.values())) < 2 * DEAD_LETTER_BYTES
 
 
 def test_a_topic_of_one_tenant_takes_no_request_of_another_and_fails_none_of_its_requests() -> None:

@@ -55,7 +55,7 @@ def test_a_variable_wins_over_the_file_and_the_file_over_the_default(load: Load)
 
 
 def test_a_variable_may_hold_a_whole_section_as_json(load: Load) -> None:
-    assert load(FOREBAY_CATEGORIES='{"chat": {"reuse": "none"}}').category("chat").reuse == "none"
+    assert load(FOREBAY_CATEGORIES='{"chat": {"reuse": "bypass"}}').category("chat").reuse == "bypass"
 
 
 def test_the_file_is_named_by_a_variable_and_passed_on_to_child_processes(load: Load, tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_every_preset_works(load: Load, name: str) -> None:
 
 
 def test_the_category_default_holds_for_all_others(load: Load) -> None:
-    config = load('[categories.default]\nreuse = "exact"\n[categories.chat]\nreuse = "none"')
+    config = load('[categories.default]\nreuse = "exact"\n[categories.chat]\nreuse = "bypass"')
 
-    assert (config.category("other").reuse, config.category("chat").reuse) == ("exact", "none")
+    assert (config.category("other").reuse, config.category("chat").reuse) == ("exact", "bypass")
 
 
 def test_the_least_similarity_is_accepted(load: Load) -> None:

@@ -11,11 +11,11 @@ import pytest
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import CacheStatus, DeadLetter, Lane, Latency, Reply, Result, Usage
-from forebay_schemas.topics import Headers
+from forebay_schemas.topics import DEAD_LETTER_BYTES, Headers
 from forebay_workers.answer import Answerer
 from forebay_workers.backends import EngineDead, Generation, GenerationError, GenerationRequest
 from forebay_workers.lanes import Delivery
-from forebay_workers.outcome import DEAD_LETTER_BYTES, Outcome
+from forebay_workers.outcome import Outcome
 
 from ..builders import NOW_MS, make_request, make_route, make_task
 from .doubles import CODEC, configured, delivery, task_for

@@ -11,14 +11,10 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, RecordError
 from forebay_schemas.records import DeadLetter, Latency, Reply, ReplyError, Request, Result, Task, Usage
-from forebay_schemas.topics import Headers
+from forebay_schemas.topics import DEAD_LETTER_BYTES, Headers
 
 from .backends import Generation, ModelBackend
 from .lanes import Delivery
-
-DEAD_LETTER_BYTES = 64 * 1024
-"""How much of a record that cannot be read is kept: enough to see what it is, never a burden to the topic."""
-
 
 ERROR_CHARS = 500
 """The most that an error reply says."""

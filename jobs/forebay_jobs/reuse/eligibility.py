@@ -126,7 +126,7 @@ _IDENTIFIER = re.compile(
 def reuse_of(request: Request, config: Config) -> Reuse:
     """What may be done with a request."""
     category = config.category(category_of(request))
-    if request.cache.policy is CachePolicy.BYPASS or category.reuse == "none":
+    if request.cache.policy is CachePolicy.BYPASS or category.reuse == "bypass":
         return Reuse.POLICY
     if request.temperature is not None and request.temperature > category.max_temperature:
         return Reuse.TEMPERATURE
