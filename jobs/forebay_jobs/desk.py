@@ -215,7 +215,7 @@ class Desk:
             lookup_ms=found.lookup_ms + leader.lookup_ms,
         )
         desk = self._config.desk
-        ttl_s = desk.batch_flight_ttl_s if asker.lane is Lane.BATCH else desk.flight_ttl_s
+        ttl_s = desk.batch_flight_ttl_s if flight.lane is Lane.BATCH else desk.flight_ttl_s
         expires_ms = now_ms + round(ttl_s * 1000)
         flight = msgspec.structs.replace(
             flight,

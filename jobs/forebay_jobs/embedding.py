@@ -33,12 +33,13 @@ class Embedder:
     """
 
     def __init__(self, settings: EmbeddingConfig, metrics: JobMetrics) -> None:
+        path = _locate(settings.model)
         import torch  # seconds to import, and only this class needs them
         from sentence_transformers import SentenceTransformer
 
         started = time.monotonic()
         torch.set_num_threads(settings.threads)
-        self._model = SentenceTransformer(_locate(settings.model), device="cpu")
+        self._model = SentenceTransformer(path, device="cpu")
         self._batch = settings.batch
         self._metrics = metrics
         self._tokenizer = _whole_texts(self._model.tokenizer)

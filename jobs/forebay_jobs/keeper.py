@@ -21,7 +21,7 @@ from .settings import job_name
 
 POLL_S = 1.0
 _ALIVE = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING", "SUSPENDED", "CANCELLING"}
-_NO_ANSWER = (OSError, HTTPException, ValueError)
+_NO_ANSWER = (OSError, HTTPException, ValueError, KeyError)
 """What asking a JobManager that goes down or comes up leads to: no connection, half an answer, a page of text."""
 
 logger = logging.getLogger(__name__)

@@ -6,6 +6,7 @@
 
 import os
 import tomllib
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -341,6 +342,10 @@ _DEFAULT_TIERS: dict[str, Any] = {
 }
 
 
+_file: ContextVar[str | None] = ContextVar("file", default=None)
+"""The file that is being read: pydantic's hook for sources takes no argument."""
+
+
 class Config(BaseSettings):
     """Everything that can be set, by section."""
 
@@ -378,7 +383,7 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = os.environ.get("FOREBAY_CONFIG")
+        file = _file.get()
         values = tomllib.loads(Path(file).read_text()) if file else {}
         base = {"models": _DEFAULT_MODELS, "tiers": _DEFAULT_TIERS} | values
         return init_settings, env_settings, InitSettingsSource(settings_cls, base)
@@ -461,14 +466,13 @@ def load_config(path: Path | str | None = None) -> Config:
     Raises:
         ConfigError: naming each setting that cannot work.
     """
-    if path is not None:
-        os.environ["FOREBAY_CONFIG"] = str(path)  # also for the processes started from here
-    file = os.environ.get("FOREBAY_CONFIG")
+    file = str(path) if path is not None else os.environ.get("FOREBAY_CONFIG")
     if file and not Path(file).is_file():
         raise ConfigError(f"FOREBAY_CONFIG: there is no file {file}; name an existing TOML file")
     unknown = [name for name in os.environ if _unknown_variable(name)]
     if unknown:
         raise ConfigError(f"{', '.join(sorted(unknown))}: no such setting; `forebay config` lists them all")
+    reading = _file.set(file)
     try:
         return Config()  # pyright: ignore[reportCallIssue]: the sources above give the required fields
     except ValidationError as error:
@@ -476,6 +480,8 @@ def load_config(path: Path | str | None = None) -> Config:
         raise ConfigError(f"the configuration cannot work:\n  {problems}") from None
     except (ValueError, OSError) as error:  # invalid TOML, or JSON in the environment
         raise ConfigError(f"the configuration cannot be read ({error})") from None
+    finally:
+        _file.reset(reading)
 
 
 def _problem(kind: str, where: tuple[int | str, ...], message: str) -> str:

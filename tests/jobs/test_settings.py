@@ -8,7 +8,7 @@ from tests.jobs.doubles import configured
 
 CONFIG = configured(
     flink={
-        "rest_address": "[::1]:18081",
+        "rest_address": "jobmanager:18081",
         "parallelism": 4,
         "checkpoint_dir": "s3://bucket/checkpoints",
         "checkpoint_interval_ms": 500,
@@ -18,7 +18,7 @@ CONFIG = configured(
 
 def test_the_configuration_reaches_flink() -> None:
     settings = flink_settings(CONFIG, None)
-    assert (settings["rest.address"], settings["rest.port"]) == ("[::1]", "18081")
+    assert (settings["rest.address"], settings["rest.port"]) == ("jobmanager", "18081")
     assert settings["parallelism.default"] == "4"
     assert settings["execution.checkpointing.dir"] == "s3://bucket/checkpoints"
     assert settings["execution.checkpointing.interval"] == "500 ms"

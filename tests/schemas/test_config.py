@@ -58,11 +58,17 @@ def test_a_variable_may_hold_a_whole_section_as_json(load: Load) -> None:
     assert load(FOREBAY_CATEGORIES='{"chat": {"reuse": "bypass"}}').category("chat").reuse == "bypass"
 
 
-def test_the_file_is_named_by_a_variable_and_passed_on_to_child_processes(load: Load, tmp_path: Path) -> None:
-    load("[desk]\nbuckets = 4")
+def test_the_file_is_named_by_a_variable(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.toml"
+    file.write_text("[desk]\nbuckets = 4")
+    os.environ["FOREBAY_CONFIG"] = str(file)
 
-    assert os.environ["FOREBAY_CONFIG"] == str(tmp_path / "forebay.toml")
     assert load_config().desk.buckets == 4
+
+
+def test_reading_a_file_leaves_no_trace(load: Load) -> None:
+    assert load("[desk]\nbuckets = 4").desk.buckets == 4
+    assert load_config().desk.buckets == 8
 
 
 def test_models_and_tiers_of_a_file_replace_the_default_ones(load: Load) -> None:

@@ -18,7 +18,10 @@ def cli_config() -> Config:
     """
     if os.environ.get("FOREBAY_CONFIG"):
         return load_config()
-    return load_config(_running_here())
+    running = _running_here()
+    if running is not None:
+        os.environ["FOREBAY_CONFIG"] = str(running)  # also for the processes that a command starts
+    return load_config()
 
 
 def _running_here() -> Path | None:

