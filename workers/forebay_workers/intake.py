@@ -9,7 +9,6 @@ from confluent_kafka.aio import AIOConsumer
 from forebay_schemas.config import KafkaConfig
 from forebay_schemas.records import Lane
 
-from .kafka_log import kafka_log
 from .lanes import Delivery, Room
 from .offsets import Partition
 
@@ -79,7 +78,7 @@ class Intake:
                 # librdkafka reads ahead 100,000 records by default, and looks again a second after it has enough.
                 queued_min_messages=_PREFETCHED_RECORDS,
                 fetch_queue_backoff_ms=_PREFETCH_PAUSE_MS,
-                logger=kafka_log,
+                logger=logging.getLogger("kafka.consumer"),
             ),
             max_workers=3,  # a poll, a call from inside one of its callbacks, and the close that waits for both
         )
@@ -154,7 +153,7 @@ class Intake:
         await self._owner.revoked({(partition.topic, partition.partition) for partition in partitions})
 
     async def _on_lost(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
-        _log.warning("%s: out of touch with the group, lost partitions %s", self.topic, _numbers(partitions))
+        _log.warning("%s: lost partitions %s to another worker", self.topic, _numbers(partitions))
         await self._owner.lost({(partition.topic, partition.partition) for partition in partitions})
 
 
