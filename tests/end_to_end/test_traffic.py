@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from forebay_schemas.records import Reply
+from forebay_schemas.records import CachePolicy, Reply
 
 from .conftest import RunningStack, eventually
 from .traffic import QUESTIONS, TENANTS, Inbox, plan, publish
@@ -56,6 +56,9 @@ def test_every_request_gets_one_reply_and_all_counts_agree(running: RunningStack
             if reply.matched_request_id in reply_of:
                 assert reply.text == reply_of[reply.matched_request_id].text
             assert reply.cost == 0.0
+
+    bypassing = {sent.request_id for sent in planned if sent.cache.policy is CachePolicy.BYPASS}
+    assert {reply.request_id for reply in reply_of.values() if reply.cache_status == "bypass"} == bypassing
 
     statuses = Counter(str(reply.cache_status) for reply in reply_of.values())
     assert statuses["semantic"] > 0

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from forebay_client import Client
-from forebay_schemas.records import Reply
+from forebay_schemas.records import CacheOptions, CachePolicy, Reply
 
 TENANTS = ("north", "south")
 
@@ -30,6 +30,7 @@ class Sent:
     request_id: str
     tenant: str
     question: str
+    cache: CacheOptions
 
 
 @dataclass
@@ -49,7 +50,10 @@ class Inbox:
 
 
 def plan(count: int, name: str, seed: int) -> list[Sent]:
-    """``count`` requests in the order of sending; ``name`` sets their words apart from other plans'."""
+    """``count`` requests in the order of sending; ``name`` sets their words apart from other plans'.
+
+    One in ten bypasses the caches, so that something is generated from the first request to the last.
+    """
     chance = random.Random(seed)
     planned = []
     for number in range(count):
@@ -57,7 +61,8 @@ def plan(count: int, name: str, seed: int) -> list[Sent]:
         original = chance.choice(list(QUESTIONS))
         words = QUESTIONS[original] if chance.random() < 0.2 else original
         words = f"{words} It is about the {name} model {chance.choice('ABCDEF')}."
-        planned.append(Sent(f"{name}-{tenant}-{number}", tenant, words))
+        cache = CacheOptions(policy=CachePolicy.BYPASS if chance.random() < 0.1 else CachePolicy.USE)
+        planned.append(Sent(f"{name}-{tenant}-{number}", tenant, words, cache))
     return planned
 
 
@@ -69,4 +74,5 @@ def publish(client: Client, sent: Sent, inbox: Inbox) -> None:
         request_id=sent.request_id,
         tenant=sent.tenant,
         category="support",
+        cache=sent.cache,
     )
