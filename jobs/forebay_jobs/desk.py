@@ -6,8 +6,8 @@ equal requests, because a bucket of digests is the key. All methods return what 
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -27,6 +27,8 @@ from .router.rules import route
 LONGEST_NAP_MS = 60_000
 """How far ahead a look at a flight is noted at most. A note outlives its flight, so the state would otherwise hold
 half an hour of them, and those of far deadlines for as long as somebody likes."""
+
+_DEFECT = "the job could not work on this request; it is in the job's log"
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,13 @@ class Desk:
 
     def arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
         """A request that the exact cache did not answer: it joins an equal one in flight, or leads a flight."""
+        try:
+            return self._arrive(state, arrival, now_ms)
+        except Exception:
+            logger.exception("a request is given up on a defect")
+            return [self._replies.refuse(arrival.asker, ErrorCode.INTERNAL, _DEFECT, now_ms)]
+
+    def _arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
         for key in _flights_to_join(arrival):
             flight = state.flight(key)
             if flight is not None and flight.answer is None:
@@ -110,13 +119,13 @@ class Desk:
         for key in dict.fromkeys(state.take_due(now_ms)):
             flight = state.flight(key)
             if flight is not None:
-                sent += self._due(state, key, flight, now_ms)
+                sent += self._guarded(self._due, state, key, flight, now_ms)
         waiting = [(key, flight) for key in state.take_pending() if (flight := state.flight(key)) is not None]
         # Batch requests of the same tick see the tier topics after the interactive ones.
         waiting.sort(key=lambda item: item[1].leader.asker.lane is Lane.BATCH)
         found = self._semantic.find([flight.leader for _, flight in waiting], now_ms)
         for (key, flight), what in zip(waiting, found, strict=True):
-            sent += self._serve(state, key, flight, what, now_ms)
+            sent += self._guarded(self._serve, state, key, flight, what, now_ms)
         return sent
 
     def settle(self, state: DeskState, result: Result, now_ms: int) -> list[Outgoing]:
@@ -128,14 +137,32 @@ class Desk:
         if flight.answer is not None or flight.task_id != result.task_id:
             self._metrics.results.labels("repeated").inc()
             return []
+        return self._guarded(self._settle, state, result.flight_key, flight, result, now_ms)
+
+    def _settle(self, state: DeskState, key: str, flight: Flight, result: Result, now_ms: int) -> list[Outgoing]:
         reply = self._reply_in(result, flight.leader.asker)
         if reply is None:
             self._metrics.results.labels("invalid").inc()
-            return self._promote(state, result.flight_key, flight, now_ms)  # the leader got what cannot be read here
+            return self._promote(state, key, flight, now_ms)  # the leader got what cannot be read here
         self._metrics.results.labels("matched").inc()
         if reply.error is not None:
-            return self._failed(state, result.flight_key, flight, reply.error, now_ms)
-        return self._landed(state, result.flight_key, flight, reply, result.reply, now_ms)
+            return self._failed(state, key, flight, reply.error, now_ms)
+        return self._landed(state, key, flight, reply, result.reply, now_ms)
+
+    def _guarded(
+        self, act: Callable[..., list[Outgoing]], state: DeskState, key: str, flight: Flight, *rest: Any
+    ) -> list[Outgoing]:
+        """Do something with a flight. A defect ends this flight with error replies, never the job: a restored job
+        would read the same request again and die again."""
+        try:
+            return act(state, key, flight, *rest)
+        except Exception:
+            logger.exception("a flight is given up on a defect")
+            waiting = [asker for _, asker in self._waiters(state, key, flight)]
+            if flight.task_id is None:  # else the leader's reply is up to a worker
+                waiting.insert(0, flight.leader.asker)
+            self._forget(state, key, flight)
+            return [self._replies.refuse(asker, ErrorCode.INTERNAL, _DEFECT, rest[-1]) for asker in waiting]
 
     def _reply_in(self, result: Result, leader: Asker) -> Reply | None:
         """The reply that a result carries; None where it is no reply to the leader's request."""

@@ -6,10 +6,12 @@ the job, and a job that was cancelled stays away; in both cases the keeper bring
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import threading
 import urllib.request
+from collections import Counter
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,11 @@ from forebay_schemas.config import Config
 from .settings import job_name
 
 POLL_S = 1.0
+BACK_OFF_S = 1.0
+"""Pause before the second submission in a row; it doubles with each further one."""
+LONGEST_BACK_OFF_S = 30.0
+TRIES = 3
+"""Submissions from one checkpoint without the job completing another, before an older one is tried."""
 _ALIVE = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING", "SUSPENDED", "CANCELLING"}
 _NO_ANSWER = (OSError, HTTPException, ValueError, KeyError)
 """What asking a JobManager that goes down or comes up leads to: no connection, half an answer, a page of text."""
@@ -34,6 +41,8 @@ class Keeper:
         self._config = config
         self._stop = stop
         self._seen_checkpoint: str | None = None
+        self._tried: Counter[str | None] = Counter()
+        self._tidied_for: str | None = None
 
     def run(self) -> None:
         """Keep the job until ``stop`` is set. The job itself goes on."""
@@ -62,7 +71,12 @@ class Keeper:
             self._submit()
 
     def _submit(self) -> None:
-        checkpoint = self._latest_checkpoint()
+        checkpoint = self._checkpoint()
+        if tries := self._tried.total():
+            self._stop.wait(min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** min(tries - 1, 10)))
+        if self._stop.is_set():
+            return
+        self._tried[checkpoint] += 1
         logger.info("submitting the job %s", f"from {checkpoint}" if checkpoint else "with empty state")
         # A process of its own: it brings a JVM, which is not needed afterwards.
         command = [sys.executable, "-m", "forebay_jobs", "submit"]
@@ -79,16 +93,49 @@ class Keeper:
 
     def _note_checkpoint(self, job_id: str) -> None:
         completed = (self._get(f"/jobs/{job_id}/checkpoints").get("latest") or {}).get("completed") or {}
-        self._seen_checkpoint = completed.get("external_path") or self._seen_checkpoint
+        path = completed.get("external_path")
+        if path is None:
+            return
+        self._seen_checkpoint = path
+        self._tried.clear()  # whatever it was restored from could be restored
+        if job_id != self._tidied_for:
+            self._tidied_for = job_id
+            self._remove_old_checkpoints(job_id)
 
-    def _latest_checkpoint(self) -> str | None:
-        """The newest complete checkpoint on a file system we can list, else the last one the cluster told of."""
+    def _checkpoint(self) -> str | None:
+        """What to submit from: the newest checkpoint that was not tried in vain; None where there is none at all.
+
+        When all were tried in vain it begins again with the newest. Empty state is no way out: it would forget who
+        waits for a reply.
+        """
+        known = self._known_checkpoints()
+        for checkpoint in known:
+            if self._tried[checkpoint] < TRIES:
+                if checkpoint != known[0]:
+                    logger.error("the job does not come up from %s; trying the older %s", known[0], checkpoint)
+                return checkpoint
+        return known[self._tried.total() // TRIES % len(known)] if known else None
+
+    def _known_checkpoints(self) -> list[str]:
+        """Complete checkpoints, newest first, on a file system we can list; else the last one the cluster told of."""
+        folder = self._local_folder()
+        if folder is None:
+            return [self._seen_checkpoint] if self._seen_checkpoint else []
+        complete = sorted(folder.glob("*/chk-*/_metadata"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        return [path.parent.as_uri() for path in complete]
+
+    def _remove_old_checkpoints(self, job_id: str) -> None:
+        """Remove what earlier submissions left behind, but for the last one of them: this job has its own by now."""
+        folder = self._local_folder()
+        if folder is None:
+            return
+        others = [path for path in folder.iterdir() if path.is_dir() and path.name != job_id]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _local_folder(self) -> Path | None:
         location = urlparse(self._config.flink.checkpoint_dir)
-        if location.scheme not in ("", "file"):
-            return self._seen_checkpoint
-        complete = Path(unquote(location.path)).glob("*/chk-*/_metadata")
-        newest = max(complete, key=lambda path: path.stat().st_mtime_ns, default=None)
-        return newest.parent.as_uri() if newest else None
+        return Path(unquote(location.path)) if location.scheme in ("", "file") else None
 
     def _get(self, path: str) -> Any:
         return self._request("GET", path)

@@ -29,6 +29,7 @@ def flink_settings(config: Config, checkpoint: str | None) -> dict[str, str]:
         "execution.checkpointing.dir": config.flink.checkpoint_dir,
         # A lost JobManager forgets its jobs; the keeper resubmits from what was retained.
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "execution.checkpointing.num-retained": "3",  # one that cannot be restored is not the end
         "execution.checkpointing.tolerable-failed-checkpoints": "10",
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": str(2**31 - 1),

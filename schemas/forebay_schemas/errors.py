@@ -26,11 +26,13 @@ class ErrorCode(StrEnum):
     """The engine does not accept this request: a schema that it cannot follow, for example."""
     ENGINE_FAILED = "engine_failed"
     """The engine broke while it answered; asking again may work."""
+    INTERNAL = "internal"
+    """A defect of this project met this request; its log says more, and asking again may work."""
 
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed when it is sent again, under a new id: this one is answered."""
-        return self is ErrorCode.ENGINE_FAILED
+        return self in (ErrorCode.ENGINE_FAILED, ErrorCode.INTERNAL)
 
 
 class ForebayError(Exception):

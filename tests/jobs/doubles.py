@@ -221,7 +221,7 @@ def an_asker(request: Request, **fields: Any) -> Asker:
     return msgspec.structs.replace(asker, **fields)
 
 
-def an_arrival(request: Request, **fields: Any) -> Arrival:
+def an_arrival(request: Request, /, **fields: Any) -> Arrival:
     """A request as intake hands it to the desk: cacheable, and to be looked up by meaning."""
     keys = digests(request)
     values = {
@@ -264,7 +264,7 @@ class DeskRig:
         self.desk = Desk(self.config, CODEC, self.answers, self.meaning, self.metrics)
         self.now_ms = NOW_MS
 
-    def arrive(self, request: Request, **fields: Any) -> list[Outgoing]:
+    def arrive(self, request: Request, /, **fields: Any) -> list[Outgoing]:
         """A request arrives; what the desk writes at once."""
         return self.desk.arrive(self.state, an_arrival(request, **fields), self.now_ms)
 

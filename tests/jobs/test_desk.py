@@ -486,3 +486,26 @@ def test_a_desk_without_linger_forgets_at_once() -> None:
     rig.settle(rig.lead())
     rig.tick(after_ms=1_000)
     assert rig.state.flights == {}
+
+
+def test_a_flight_on_which_the_desk_breaks_ends_with_errors_and_harms_no_other(rig: DeskRig) -> None:
+    """What cannot happen as far as anyone knows: a request that intake accepted and the desk cannot read."""
+    rig.arrive(make_request("unreadable", request_id="broken"), request=b"garbage")
+    rig.arrive(make_request("unreadable", request_id="follower"), request=b"garbage")
+    rig.ask("sound")
+    sent = rig.tick()
+    assert statuses(sent[:2]) == {"broken": "internal", "follower": "internal"}
+    assert [reply.error.retryable for reply in replies(sent[:2]).values() if reply.error] == [True, True]
+    rig.settle(task_of(sent[2]))
+    rig.forget_all()
+    assert not rig.state.flights
+
+
+def test_a_result_on_which_the_desk_breaks_releases_those_who_wait(
+    rig: DeskRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = rig.lead()
+    rig.ask("follower")
+    monkeypatch.delattr(type(rig.answers), "keep")  # a store that is none
+    assert statuses(rig.settle(task)) == {"follower": "internal"}
+    assert not rig.state.flights

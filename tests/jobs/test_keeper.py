@@ -36,6 +36,8 @@ class Rig:
         self._monkeypatch = monkeypatch
         self.checkpoint_dir = folder.as_uri()
         monkeypatch.setattr(keeper_module, "POLL_S", 0.005)
+        monkeypatch.setattr(keeper_module, "BACK_OFF_S", 0.001)
+        monkeypatch.setattr(keeper_module, "LONGEST_BACK_OFF_S", 0.01)
         self._popen = subprocess.Popen
         monkeypatch.setattr(subprocess, "Popen", self._submit)
 
@@ -53,7 +55,7 @@ class Rig:
         self.rest.close()
 
     def eventually(self, condition: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, f"still not: {what}"
             time.sleep(0.002)
@@ -200,6 +202,47 @@ def test_a_submission_that_fails_is_tried_again(rig: Rig) -> None:
     rig.on_submit = lambda: None
     rig.run()
     rig.eventually(lambda: len(rig.submitted) >= 2, "the job is submitted again")
+
+
+def test_a_checkpoint_that_cannot_be_restored_gives_way_to_an_older_one(rig: Rig) -> None:
+    older = rig.checkpoint("chk-1", 100)
+    newest = rig.checkpoint("chk-2", 200)
+    rig.on_submit = lambda: None  # the cluster refuses, or the job fails at once
+    rig.run()
+    rig.eventually(lambda: len(rig.submitted) >= 9, "both are tried, and tried again")
+    rig.stop.set()
+    assert rig.restored_from[:6] == [newest] * 3 + [older] * 3
+    assert None not in rig.restored_from, "it would forget who waits"
+
+
+def test_a_job_that_completes_a_checkpoint_makes_its_origin_good_again(rig: Rig) -> None:
+    newest = rig.checkpoint("chk-2", 200)
+    rig.checkpoint("chk-1", 100)
+    rig.on_submit = lambda: None
+    rig.run()
+    rig.eventually(lambda: len(rig.submitted) == 2, "two submissions fail")
+    rig.rest.checkpoints["new"] = newest
+    rig.rest.add("new", NAME)
+    rig.rounds()
+    del rig.rest.jobs["new"]
+    before = len(rig.submitted)
+    rig.eventually(lambda: len(rig.submitted) >= before + 3, "it is submitted again")
+    rig.stop.set()
+    assert rig.restored_from[before : before + 3] == [newest] * 3
+
+
+def test_what_earlier_submissions_left_is_removed_once_the_job_has_a_checkpoint_of_its_own(rig: Rig) -> None:
+    for number, job in enumerate(("first", "second", "third")):
+        rig.checkpoint("chk-1", number, job=job)
+        os.utime(rig.folder / job, (number, number))
+    own = rig.checkpoint("chk-7", 9, job="mine")
+    rig.rest.add("mine", NAME)
+    rig.run()
+    rig.rounds()
+    assert (rig.folder / "first").exists()
+    rig.rest.checkpoints["mine"] = own
+    rig.eventually(lambda: not (rig.folder / "first").exists(), "old checkpoints are removed")
+    assert {path.name for path in rig.folder.iterdir()} == {"third", "mine"}
 
 
 def test_the_cluster_is_asked_for_checkpoints_that_cannot_be_listed(rig: Rig) -> None:
