@@ -42,7 +42,7 @@ def test_every_request_gets_one_reply_and_all_counts_agree(running: RunningStack
     assert len(incomplete) < len({(sent.tenant, sent.question) for sent in planned}) / 2
     # A request that a store did not answer for may be generated once more: not here.
     assert running.total("job", "forebay_store_errors_total") == before["store errors"]
-    # Of equal requests that may be reused one at most is generated; which one comes first is up to the partitions they lie on.
+    # Of equal requests that may be reused one at most is generated; which one comes first is up to their partitions.
     generated = Counter(
         (sent.tenant, sent.question) for sent in planned if reply_of[sent.request_id].cache_status == "miss"
     )
