@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from forebay_schemas.config import EmbeddingConfig
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.sections import EmbeddingConfig
 
 PACKAGE_PREFIX = "package:"
 """Names a model that a Python package carries."""

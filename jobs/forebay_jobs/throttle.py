@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from forebay_schemas.config import BatchConfig
+from forebay_schemas.sections import BatchConfig
 
 BUSY_FOR_S = 0.5
 """How long after an interactive request came to the desk the job counts as busy: about a wave of traffic."""

@@ -37,6 +37,7 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         *(topics.tier(tier, lane) for tier in config.tiers for lane in Lane),
         topics.results,
         topics.replies,
+        topics.replies_stream,
         *config.kafka.reply_topics,
         topics.dead,
         topics.events,

@@ -13,7 +13,7 @@ from typing import Any
 
 from .records import CacheScope, Message, Request
 
-CANONICAL_VERSION = 1
+CANONICAL_VERSION = 2
 """Part of every digest: a change of this form makes old cache entries unreachable, never wrong."""
 
 # Three or more marks at the start of a line; backticks after backticks on one line are inline code (CommonMark).
@@ -133,6 +133,7 @@ def _context(request: Request) -> list[Any]:
         request.seed,
         canonical_json(request.tools),
         canonical_json(request.response_format),
+        [canonical_text(passage) for passage in request.passages],
     ]
 
 

@@ -26,6 +26,10 @@ class ErrorCode(StrEnum):
     """The engine does not accept this request: a schema that it cannot follow, for example."""
     ENGINE_FAILED = "engine_failed"
     """The engine broke while it answered; asking again may work."""
+    GIVEN_UP = "given_up"
+    """It failed, or ended its worker, as often as ``worker.max_attempts`` allows; it is in the dead letters."""
+    CANCELLED = "cancelled"
+    """The asker, or an operator, took the request back."""
     INTERNAL = "internal"
     """A defect of this project met this request; its log says more, and asking again may work."""
 

@@ -115,6 +115,12 @@ class Request(Record, frozen=True, kw_only=True):
     max_tier: str | None = None
     prompt_version: str | None = None
     metadata: dict[str, str] = {}
+    stream: bool = False
+    """Whether the answer is wanted piece by piece too, as ``Chunk`` records."""
+    priority: Int32 = 0
+    """Among the tasks of one lane, higher comes first."""
+    passages: list[str] = []
+    """Context to answer from; those that matter to the question may be chosen, where the category says so."""
 
 
 class Route(Record, frozen=True, kw_only=True):
@@ -136,6 +142,21 @@ class Usage(Record, frozen=True, kw_only=True):
     prompt_tokens: Int32 = 0
     completion_tokens: Int32 = 0
     cached_prompt_tokens: Int32 = 0
+    cache_write_prompt_tokens: Int32 = 0
+    """Prompt tokens written to a prefix cache, where a provider counts them."""
+
+
+class Hop(Record, frozen=True, kw_only=True):
+    """A generation whose answer did not go out: the next tier was asked instead."""
+
+    tier: str
+    model_id: str
+    reason: str
+    """Why it went on: ``confidence``, ``refusal``, ``cut_off``, ``invalid_json`` or ``unavailable``."""
+    confidence: float | None = None
+    """Of the answer, as in ``Reply``."""
+    usage: Usage = Usage()
+    cost: float = 0.0
 
 
 class ReplyError(Record, frozen=True, kw_only=True):
@@ -155,6 +176,8 @@ class Latency(Record, frozen=True, kw_only=True):
     lookup_ms: float = 0.0
     generation_ms: float = 0.0
     total_ms: float = 0.0
+    first_token_ms: float | None = None
+    """From the beginning of the generation to its first token; absent where it was not measured."""
 
 
 class Reply(Record, frozen=True, kw_only=True):
@@ -187,8 +210,17 @@ class Reply(Record, frozen=True, kw_only=True):
     """Generations that led to this reply; zero when reused."""
     latency: Latency = Latency()
     cost: float = 0.0
+    """Of all hops."""
     baseline_cost: float = 0.0
     """What the largest tier would have cost for the same tokens."""
+    tier: str | None = None
+    """The tier that answered, which after an escalation is not the one of the route."""
+    confidence: float | None = None
+    """Geometric mean of the probabilities of the answer's tokens, in (0, 1]; absent where the model tells none."""
+    review: bool = False
+    """True where the largest tier's answer is doubtful too: a person should look at it."""
+    path: list[Hop] = []
+    """The generations before the one that answered."""
 
 
 class Task(Record, frozen=True, kw_only=True):
@@ -211,6 +243,10 @@ class Task(Record, frozen=True, kw_only=True):
     similarity: float | None = None
     embedding_ms: float = 0.0
     lookup_ms: float = 0.0
+    hop: Int32 = 0
+    """How often it was handed to another tier; with ``task_id`` it names one record to be worked on once."""
+    path: list[Hop] = []
+    """The generations so far."""
 
 
 class Result(Record, frozen=True, kw_only=True):
@@ -242,6 +278,24 @@ class DeadLetter(Record, frozen=True, kw_only=True):
     """SHA-256 of the whole value, in hex."""
     request_id: str | None = None
     tenant: str | None = None
+    attempts: Int32 = 0
+    """Generations that were begun, where there were any."""
+    history: list[str] = []
+    """How they ended, oldest first."""
+
+
+class Chunk(Record, frozen=True, kw_only=True):
+    """A piece of an answer that is still being generated, or the whole of one that is reused."""
+
+    request_id: str
+    tenant: str
+    attempt: Int32
+    """Grows when a generation begins anew: what came before it no longer counts."""
+    index: Int32
+    """Zero-based place within the attempt."""
+    text: str
+    last: bool = False
+    """No further piece comes; the reply tells the rest."""
 
 
 class Control(Record, frozen=True, kw_only=True):

@@ -43,6 +43,10 @@ class Topics:
         return f"{self.prefix}.replies"
 
     @property
+    def replies_stream(self) -> str:
+        return f"{self.prefix}.replies.stream"
+
+    @property
     def dead(self) -> str:
         return f"{self.prefix}.requests.dead"
 
@@ -70,6 +74,7 @@ REPLY_TOPIC = "forebay-reply-topic"
 REPLY_KEY = "forebay-reply-key"
 DEADLINE = "forebay-deadline-ms"
 BUCKET = "forebay-bucket"
+TASK = "forebay-task"
 TRACEPARENT = "traceparent"
 
 MAX_HEADER_BYTES = 1_024
@@ -90,6 +95,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     reply_key: str | None = None
     deadline_ms: int | None = None
     bucket: str | None = None
+    task: str | None = None
+    """Of a task: its id and hop, by which a repeat of it is known without decoding."""
     traceparent: str | None = None
 
     def to_kafka(self) -> dict[str, bytes]:
@@ -136,5 +143,6 @@ _ATTRIBUTES = {
     REPLY_KEY: "reply_key",
     DEADLINE: "deadline_ms",
     BUCKET: "bucket",
+    TASK: "task",
     TRACEPARENT: "traceparent",
 }

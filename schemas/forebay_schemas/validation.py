@@ -22,6 +22,8 @@ MAX_MESSAGES = 2_000
 MAX_STOP = 16
 """vLLM checks every stop string after every token; OpenAI allows 4."""
 MAX_STOP_CHARS = 200
+MAX_PASSAGES = 500
+"""Each is embedded where passages are chosen."""
 MAX_JSON_DEPTH = 32
 MAX_SOURCES = 64
 """The epoch of each is read with every lookup."""
@@ -53,6 +55,7 @@ def validate(request: Request, config: Config) -> None:
     _check_messages(request)
     _check_parameters(request)
     _check_json(request)
+    _check_passages(request)
     _check_cache(request)
     _check_tiers(request, config)
     for field in ("created_ms", "deadline_ms"):
@@ -145,6 +148,15 @@ def _check_parameters(request: Request) -> None:
                 f"stop[{position}]", f"has {len(stop)} characters", f"give between 1 and {MAX_STOP_CHARS}"
             )
         _check_text(f"stop[{position}]", stop)
+
+
+def _check_passages(request: Request) -> None:
+    if len(request.passages) > MAX_PASSAGES:
+        raise InvalidRequest("passages", f"has {len(request.passages)} texts", f"give at most {MAX_PASSAGES}")
+    for position, passage in enumerate(request.passages):
+        if not passage.strip():
+            raise InvalidRequest(f"passages[{position}]", "is empty", "leave it out or give it text")
+        _check_text(f"passages[{position}]", passage)
 
 
 def _check_json(request: Request) -> None:

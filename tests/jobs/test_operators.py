@@ -17,8 +17,9 @@ from forebay_jobs.operators.desk import _FlinkState
 from forebay_jobs.operators.rows import outgoing_row, raw_bytes
 from forebay_jobs.pipeline import _result_to_desk
 from forebay_jobs.topics_used import request_topics, written_topics
-from forebay_schemas.config import RequestTopic, load_config
+from forebay_schemas.config import load_config
 from forebay_schemas.records import Lane
+from forebay_schemas.sections import RequestTopic
 from forebay_schemas.topics import BUCKET
 from pydantic import SecretStr
 from pyflink.common import Row

@@ -3,7 +3,8 @@
 import pytest
 from forebay_jobs.caches.questions import Neighbour
 from forebay_jobs.reuse.policy import near_enough, within_bounds
-from forebay_schemas.config import CategoryConfig, load_config
+from forebay_schemas.config import load_config
+from forebay_schemas.sections import CategoryConfig
 
 CONFIG = load_config().model_copy(update={"categories": {"strict": CategoryConfig(similarity=0.99)}})
 

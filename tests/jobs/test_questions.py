@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forebay_jobs.caches.questions import EdgeIndex, Question, QuestionIndex, ServerIndex, Vector, open_index
-from forebay_schemas.config import SemanticConfig
 from forebay_schemas.errors import ConfigError
+from forebay_schemas.sections import SemanticConfig
 
 from tests.builders import NOW_MS
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from forebay_jobs.router.features import FEATURES, features_of
 from forebay_jobs.router.rules import route
-from forebay_schemas.config import CategoryConfig, Config, RouterConfig, load_config
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import Message, Route
+from forebay_schemas.sections import CategoryConfig, RouterConfig
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,7 +2,7 @@
 
 import pytest
 from forebay_jobs.throttle import BUSY_FOR_S, BatchThrottle, Pressure
-from forebay_schemas.config import BatchConfig
+from forebay_schemas.sections import BatchConfig
 
 
 class Clock:

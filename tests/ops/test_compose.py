@@ -16,7 +16,8 @@ import pytest
 import yaml
 from forebay_ops.cli import forebay
 from forebay_ops.local.provision import CONNECTOR, KAFKA
-from forebay_schemas.config import Config, KafkaConfig, load_config
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.sections import KafkaConfig
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()

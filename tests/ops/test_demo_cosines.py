@@ -9,8 +9,9 @@ from forebay_jobs.reuse.eligibility import Reuse, reuse_of
 from forebay_ops.demo.script import Expect, load_script
 from forebay_ops.local.effective import PROFILE
 from forebay_schemas.canonical import category_of, digests, question_of
-from forebay_schemas.config import Config, EmbeddingConfig, load_config
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.sections import EmbeddingConfig
 from prometheus_client import CollectorRegistry
 
 pytestmark = pytest.mark.model

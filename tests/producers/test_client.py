@@ -22,8 +22,9 @@ from forebay_client import (
     RequestFailed,
     RequestTooLarge,
 )
-from forebay_schemas.config import Config, RequestTopic
+from forebay_schemas.config import Config
 from forebay_schemas.records import ReplyError
+from forebay_schemas.sections import RequestTopic
 
 from tests.builders import make_reply, make_request
 from tests.producers.doubles import MemoryKafka, echo, silence

@@ -17,9 +17,11 @@ from forebay_schemas.records import (
     CachePolicy,
     CacheScope,
     CacheStatus,
+    Chunk,
     Control,
     DeadLetter,
     Event,
+    Hop,
     Lane,
     Latency,
     Message,
@@ -38,6 +40,15 @@ PUBLISHED = FOLDER / "published.json"
 
 _ROUTE = Route(
     tier="medium", complexity=0.5, confidence=0.75, reason="complexity", features={"tokens": 12.0, "steps": 0.25}
+)
+
+_HOP = Hop(
+    tier="small",
+    model_id="llama-3.1-8b",
+    reason="confidence",
+    confidence=0.25,
+    usage=Usage(prompt_tokens=40, completion_tokens=2),
+    cost=0.0005,
 )
 
 EXAMPLES: tuple[Record, ...] = (
@@ -68,6 +79,9 @@ EXAMPLES: tuple[Record, ...] = (
         max_tier="large",
         prompt_version="v2",
         metadata={"row": "17"},
+        stream=True,
+        priority=-3,
+        passages=["Stuhl Oslo: 7", "Tisch Bergen: 2"],
     ),
     Task(
         task_id="t-1",
@@ -83,6 +97,8 @@ EXAMPLES: tuple[Record, ...] = (
         similarity=0.5,
         embedding_ms=2.5,
         lookup_ms=0.5,
+        hop=1,
+        path=[_HOP],
     ),
     Result(task_id="t-1", flight_key="f-1", bucket="3", reply=b"\xff\x00"),
     Reply(
@@ -93,7 +109,7 @@ EXAMPLES: tuple[Record, ...] = (
         text="Sieben.",
         finish_reason="stop",
         error=ReplyError(code="engine_failed", message="the engine stopped", retryable=True),
-        usage=Usage(prompt_tokens=40, completion_tokens=3, cached_prompt_tokens=16),
+        usage=Usage(prompt_tokens=40, completion_tokens=3, cached_prompt_tokens=16, cache_write_prompt_tokens=8),
         user="u-1",
         endpoint="shop.chat",
         category="support",
@@ -105,9 +121,15 @@ EXAMPLES: tuple[Record, ...] = (
         synthetic=True,
         prompt_version="v2",
         hops=2,
-        latency=Latency(queue_ms=1.5, embedding_ms=2.5, lookup_ms=0.5, generation_ms=300.25, total_ms=400.0),
+        latency=Latency(
+            queue_ms=1.5, embedding_ms=2.5, lookup_ms=0.5, generation_ms=300.25, total_ms=400.0, first_token_ms=40.5
+        ),
         cost=0.000125,
         baseline_cost=0.25,
+        tier="large",
+        confidence=0.75,
+        review=True,
+        path=[_HOP],
     ),
     DeadLetter(
         code="malformed",
@@ -122,6 +144,8 @@ EXAMPLES: tuple[Record, ...] = (
         value_digest="ab" * 32,
         request_id="r-1",
         tenant="acme",
+        attempts=2,
+        history=["engine_failed: it broke", "the worker ended"],
     ),
     Control(
         key="source:stock",
@@ -131,6 +155,7 @@ EXAMPLES: tuple[Record, ...] = (
         arguments={"source": "stock"},
     ),
     Event(event="invalidated", source="job", happened_ms=1_760_000_000_002, attributes={"source": "stock"}),
+    Chunk(request_id="r-1", tenant="acme", attempt=1, index=2, text="ben.", last=True),
 )
 """One of each record, with no field at its default, so that each shows in the bytes."""
 

@@ -103,6 +103,9 @@ requests = st.builds(
         sources=st.lists(names, max_size=3),
     ),
     prompt_version=st.none() | names,
+    stream=st.booleans(),
+    priority=st.integers(-5, 5),
+    passages=st.lists(questions, max_size=2),
     metadata=st.dictionaries(names, texts, max_size=2),
 )
 """Valid requests."""

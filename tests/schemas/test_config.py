@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import pytest
-from forebay_schemas.config import MIN_SIMILARITY, PRESETS, Config, Section, load_config
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError
+from forebay_schemas.sections import MIN_SIMILARITY, PRESETS, Section
 from pydantic.fields import FieldInfo
 
 Load = Callable[..., Config]

@@ -13,5 +13,5 @@ def test_every_error_of_ours_can_be_caught_as_one() -> None:
     assert all(issubclass(kind, ForebayError) for kind in (ConfigError, RecordError, InvalidRequest))
 
 
-def test_only_a_broken_engine_is_worth_asking_again() -> None:
-    assert [code for code in ErrorCode if code.retryable] == [ErrorCode.ENGINE_FAILED]
+def test_only_what_broke_here_is_worth_asking_again() -> None:
+    assert [code for code in ErrorCode if code.retryable] == [ErrorCode.ENGINE_FAILED, ErrorCode.INTERNAL]

@@ -1,9 +1,10 @@
 """Costs follow from tokens, the model's list price and the lane."""
 
 import pytest
-from forebay_schemas.config import Price, load_config
+from forebay_schemas.config import load_config
 from forebay_schemas.prices import baseline_cost, cost
 from forebay_schemas.records import Lane, Usage
+from forebay_schemas.sections import Price
 
 PRICE = Price(input_per_1k=1.0, cached_input_per_1k=0.25, output_per_1k=2.0, batch_factor=0.5)
 

@@ -2,8 +2,8 @@
 
 import json
 
-from forebay_schemas.config import TierConfig
 from forebay_schemas.records import Request
+from forebay_schemas.sections import TierConfig
 from forebay_workers.backends import GenerationRequest
 from forebay_workers.generation import generation_request
 

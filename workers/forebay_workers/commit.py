@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
-from forebay_schemas.config import KafkaConfig
+from forebay_schemas.sections import KafkaConfig
 
 from .offsets import Partition
 from .outcome import OutgoingRecord

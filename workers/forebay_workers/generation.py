@@ -3,8 +3,8 @@
 import json
 
 from forebay_schemas.canonical import all_messages
-from forebay_schemas.config import TierConfig
 from forebay_schemas.records import Message, Request
+from forebay_schemas.sections import TierConfig
 
 from .backends import GenerationRequest
 

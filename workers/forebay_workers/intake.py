@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaException, Message
 from confluent_kafka.aio import AIOConsumer
-from forebay_schemas.config import KafkaConfig
 from forebay_schemas.records import Lane
+from forebay_schemas.sections import KafkaConfig
 
 from .lanes import Delivery, Room
 from .offsets import Partition

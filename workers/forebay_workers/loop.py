@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from forebay_schemas.config import WorkerConfig
 from forebay_schemas.metrics import WorkerMetrics
+from forebay_schemas.sections import WorkerConfig
 
 from .answer import Answerer
 from .backends import ModelBackend

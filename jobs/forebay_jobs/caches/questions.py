@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from forebay_schemas.config import SemanticConfig
 from forebay_schemas.errors import ConfigError
+from forebay_schemas.sections import SemanticConfig
 
 from .guard import is_failure
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from forebay_schemas.config import Config, ModelConfig
+from forebay_schemas.config import Config
+from forebay_schemas.sections import ModelConfig
 from pydantic import SecretStr
 
 from .home import Home

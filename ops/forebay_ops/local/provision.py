@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forebay_schemas.config import Backend, Config
+from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
+from forebay_schemas.sections import Backend
 
 from . import chat_model
 from .home import Home

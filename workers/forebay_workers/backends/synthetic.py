@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 
 import msgspec
-from forebay_schemas.config import SyntheticConfig
 from forebay_schemas.records import Usage
+from forebay_schemas.sections import SyntheticConfig
 
 from . import Generation, GenerationRequest
 

@@ -6,9 +6,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from forebay_schemas.config import ModelConfig
 from forebay_schemas.errors import ConfigError, ErrorCode
 from forebay_schemas.records import Usage
+from forebay_schemas.sections import ModelConfig
 
 from ..parent import mark_worker
 from . import EngineDead, Generation, GenerationError, GenerationRequest
