@@ -241,7 +241,10 @@ def test_what_earlier_submissions_left_is_removed_once_the_job_has_a_checkpoint_
     rig.rounds()
     assert (rig.folder / "first").exists()
     rig.rest.checkpoints["mine"] = own
-    rig.eventually(lambda: not (rig.folder / "first").exists(), "old checkpoints are removed")
+    rig.eventually(
+        lambda: {path.name for path in rig.folder.iterdir()} == {"third", "mine"}, "old checkpoints are removed"
+    )
+    rig.rounds()
     assert {path.name for path in rig.folder.iterdir()} == {"third", "mine"}
 
 

@@ -18,6 +18,7 @@ def test_there_is_a_topic_for_everything_that_is_configured(monkeypatch: pytest.
         *(f"llm.tier.{tier}{lane}" for tier in ("small", "medium", "large") for lane in ("", ".batch")),
         "llm.results",
         "llm.replies",
+        "llm.replies.stream",
         "shop.replies",
         "llm.requests.dead",
         "llm.control",
