@@ -74,7 +74,9 @@ class Model:
     def answer(self, *task_ids: str) -> None:
         for task_id in task_ids:
             usage = Usage(prompt_tokens=3, completion_tokens=2)
-            generation = Generation(text=f"answer to {task_id}", finish_reason="stop", usage=usage)
+            generation = Generation(
+                text=f"answer to {task_id}", finish_reason="stop", model_id="llama-3.1-8b", usage=usage
+            )
             self._answers[task_id].set_result(generation)
 
     def fail(self, task_id: str, error: Exception) -> None:

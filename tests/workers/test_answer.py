@@ -70,7 +70,7 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture
 def backend() -> Saying:
     usage = Usage(prompt_tokens=1000, cached_prompt_tokens=400, completion_tokens=10)
-    return Saying(Generation(text="Paris.", finish_reason="stop", usage=usage))
+    return Saying(Generation(text="Paris.", finish_reason="stop", model_id="llama-3.1-8b", usage=usage))
 
 
 @pytest.fixture
@@ -184,7 +184,9 @@ def test_a_dead_engine_answers_nobody(answer: Callable[[Delivery], Outcome], bac
 
 
 def test_an_answer_too_large_for_a_record_is_an_error(config: Config, backend: Saying) -> None:
-    backend.says = Generation(text="x" * config.kafka.max_record_bytes, finish_reason="stop", usage=Usage())
+    backend.says = Generation(
+        text="x" * config.kafka.max_record_bytes, finish_reason="stop", model_id="llama-3.1-8b", usage=Usage()
+    )
     answerer = Answerer(config, CODEC, now_ms=lambda: backend.now_ms)
     reply = reply_of(asyncio.run(answerer.answer(delivery(task_for()), backend)))
     assert reply.error is not None

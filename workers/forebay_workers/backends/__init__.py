@@ -1,11 +1,12 @@
 """The one interface behind which a model generates, and the choice of a backend by configuration."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ErrorCode, ForebayError
-from forebay_schemas.records import Message, Usage
+from forebay_schemas.records import Lane, Message, Usage
 from forebay_schemas.sections import Backend as BackendKind
 
 
@@ -23,6 +24,11 @@ class GenerationRequest:
     tools: list[Any] | None
     response_format: dict[str, Any] | None
     """OpenAI's object of the type ``json_object`` or ``json_schema``; None where any text will do."""
+    static_messages: int = 0
+    """How many of the first messages are the same from request to request."""
+    lane: Lane = Lane.INTERACTIVE
+    priority: int = 0
+    """Higher comes first among those of one lane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,17 @@ class Generation:
     text: str
     finish_reason: Literal["stop", "length"]
     usage: Usage
+    model_id: str
+    """The model that answered: of a pool, not always the same."""
+    synthetic: bool = False
+    confidence: float | None = None
+    """Geometric mean of the probabilities of the answer's tokens, in (0, 1]; None where the model tells none."""
+    first_token_ms: float | None = None
+    """From the beginning of the generation to its first token."""
+
+
+OnText = Callable[[str], None]
+"""Called with each further piece of an answer, on the event loop."""
 
 
 class GenerationError(ForebayError):
@@ -44,6 +61,13 @@ class GenerationError(ForebayError):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Unavailable(GenerationError):
+    """The model cannot be reached or is left alone for a while; another one may answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.ENGINE_FAILED, message)
 
 
 class EngineDead(ForebayError):
@@ -71,13 +95,24 @@ class ModelBackend(Protocol):
         """
         ...
 
-    async def generate(self, request: GenerationRequest) -> Generation:
-        """Answer one request; cancelling stops the generation in the engine.
+    async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+        """Answer one request; cancelling stops the generation. With ``on_text`` the answer is told piece by piece.
 
         Raises:
-            GenerationError: this request has no answer.
+            GenerationError: this request has no answer; ``Unavailable`` where another model may have one.
             EngineDead: no request will have one.
         """
+        ...
+
+    def hold(self, task_id: str) -> None:
+        """Let a running generation rest, so that it costs the others nothing; what it has written is kept.
+
+        A backend that cannot do so goes on. An unknown task is no error: it may just have ended.
+        """
+        ...
+
+    def release(self, task_id: str) -> None:
+        """Let a held generation go on."""
         ...
 
     async def stop(self) -> None:

@@ -11,7 +11,7 @@ from forebay_schemas.records import Usage
 from forebay_schemas.sections import ModelConfig
 
 from ..parent import mark_worker
-from . import EngineDead, Generation, GenerationError, GenerationRequest
+from . import EngineDead, Generation, GenerationError, GenerationRequest, OnText
 from .prompt import PromptRenderer
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class VllmBackend:
         self._max_tokens = self._engine.model_config.max_model_len
         self.concurrency = self._engine.vllm_config.scheduler_config.max_num_seqs
 
-    async def generate(self, request: GenerationRequest) -> Generation:
+    async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -68,6 +68,12 @@ class VllmBackend:
                 ErrorCode.ENGINE_FAILED, f"the engine of {self.model_id} failed ({type(cause).__name__}: {cause})"
             ) from None
         return self._generation(request, last)
+
+    def hold(self, task_id: str) -> None:
+        pass
+
+    def release(self, task_id: str) -> None:
+        pass
 
     async def stop(self) -> None:
         self._rendering.shutdown(wait=False, cancel_futures=True)
@@ -113,6 +119,7 @@ class VllmBackend:
             )
         return Generation(
             text=completion.text,
+            model_id=self.model_id,
             finish_reason=reason,
             usage=Usage(
                 prompt_tokens=len(output.prompt_token_ids or ()),
