@@ -1,6 +1,7 @@
 """The names of topics and headers, and how the topics are made."""
 
 import re
+import zlib
 from dataclasses import dataclass, field
 
 import msgspec
@@ -57,6 +58,23 @@ class Topics:
     @property
     def events(self) -> str:
         return f"{self.prefix}.events"
+
+
+def task_key(prefix: str | None, task_id: str, spread: int = 1) -> str:
+    """The Kafka key of a task: tasks of one static prefix meet in one partition, at the worker that has it cached.
+
+    It depends on nothing but the task, so that one which is written twice meets its repeat in the same partition.
+
+    Args:
+        prefix: digest of the request's static turns; None where there are none, and any worker will do.
+        task_id: of the task.
+        spread: number of keys over which the prefix's tasks are spread by their ids; 1: all share one. When it
+            doubles, each key keeps half of its tasks.
+    """
+    if prefix is None:
+        return task_id
+    slot = zlib.crc32(task_id.encode()) % spread
+    return f"{prefix}/{slot}" if slot else prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from forebay_schemas.errors import ErrorCode, RecordError
 from forebay_schemas.records import Lane
-from forebay_schemas.topics import DEADLINE, MAX_HEADER_BYTES, REQUEST_ID, TENANT, Headers, Topics
+from forebay_schemas.topics import DEADLINE, MAX_HEADER_BYTES, REQUEST_ID, TENANT, Headers, Topics, task_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ headers = st.builds(
     reply_key=_text,
     deadline_ms=st.none() | st.integers(0, 10**15),
     bucket=_text,
+    task=_text,
     traceparent=_text,
 )
 
@@ -71,3 +72,17 @@ def test_a_header_that_cannot_be_read_is_named(name: str, value: bytes, problem:
 
     assert caught.value.code is ErrorCode.MALFORMED
     assert len(str(caught.value)) < 300
+
+
+def test_tasks_of_one_prefix_share_a_key_and_others_have_their_own() -> None:
+    assert task_key("p", "one") == task_key("p", "two") != task_key("q", "one")
+    assert (task_key(None, "one"), task_key(None, "two", 8)) == ("one", "two")
+
+
+def test_a_hot_prefix_is_spread_over_as_many_keys_as_asked_for_and_most_tasks_stay_when_it_doubles() -> None:
+    tasks = [f"task-{number}" for number in range(1_000)]
+    keys = {spread: [task_key("p", task, spread) for task in tasks] for spread in (1, 2, 4)}
+    assert [len(set(keys[spread])) for spread in (1, 2, 4)] == [1, 2, 4]
+    for few, many in ((1, 2), (2, 4)):
+        stayed = sum(one == other for one, other in zip(keys[few], keys[many], strict=True))
+        assert 400 < stayed < 600
