@@ -4,10 +4,9 @@ Plain Python over a `DeskState`; `operators.desk` gives it Flink's keyed state a
 equal requests, because a bucket of digests is the key. All methods return what is to be written.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,14 +14,15 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, RecordError
 from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.records import CacheStatus, Lane, Reply, ReplyError, Request, Result, Task
-from forebay_schemas.topics import Headers
+from forebay_schemas.records import CacheStatus, Lane, Reply, ReplyError, Request, Result
 
 from .caches.answers import Answer, AnswerStore
 from .caches.semantic import Found, SemanticCache
+from .desk_state import DeskState
+from .dispatch import Dispatcher
+from .flights import flight_to_lead, flights_to_join, same_request, waiters
 from .messages import Arrival, Asker, Flight, Outgoing
 from .replies import ReplyWriter
-from .router.rules import route
 
 LONGEST_NAP_MS = 60_000
 """How far ahead a look at a flight is noted at most. A note outlives its flight, so the state would otherwise hold
@@ -31,38 +31,6 @@ half an hour of them, and those of far deadlines for as long as somebody likes."
 _DEFECT = "the job could not work on this request; it is in the job's log"
 
 logger = logging.getLogger(__name__)
-
-
-class DeskState(Protocol):
-    """What the desk remembers of one bucket. Survives failures as of the last checkpoint."""
-
-    def flight(self, key: str) -> Flight | None: ...
-
-    def put_flight(self, key: str, flight: Flight) -> None: ...
-
-    def drop_flight(self, key: str) -> None: ...
-
-    def waiter(self, key: str, number: int) -> Asker | None: ...
-
-    def put_waiter(self, key: str, number: int, asker: Asker) -> None: ...
-
-    def drop_waiter(self, key: str, number: int) -> None: ...
-
-    def add_pending(self, key: str) -> None:
-        """Note a flight whose leader waits for the next batch, and see that ``tick`` is called for it soon."""
-        ...
-
-    def take_pending(self) -> list[str]:
-        """The flights noted since the last call, in order."""
-        ...
-
-    def wake(self, key: str, at_ms: int) -> None:
-        """See that ``tick`` is called soon after a time and finds the flight due."""
-        ...
-
-    def take_due(self, now_ms: int) -> list[str]:
-        """The flights whose time has come; a key may be named twice or be gone."""
-        ...
 
 
 class Desk:
@@ -74,12 +42,14 @@ class Desk:
         codec: Codec,
         answers: AnswerStore,
         semantic: SemanticCache,
+        dispatcher: Dispatcher,
         metrics: JobMetrics,
     ) -> None:
         self._config = config
         self._codec = codec
         self._answers = answers
         self._semantic = semantic
+        self._dispatcher = dispatcher
         self._metrics = metrics
         self._replies = ReplyWriter(config, codec, metrics)
 
@@ -92,7 +62,7 @@ class Desk:
             return [self._replies.refuse(arrival.asker, ErrorCode.INTERNAL, _DEFECT, now_ms)]
 
     def _arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
-        for key in _flights_to_join(arrival):
+        for key in flights_to_join(arrival):
             flight = state.flight(key)
             if flight is not None and flight.answer is None:
                 self._join(state, key, flight, arrival.asker, now_ms)
@@ -102,11 +72,11 @@ class Desk:
                 return [
                     self._replies.again(arrival.asker, answer, CacheStatus.JOINED, now_ms, lookup_ms=arrival.lookup_ms)
                 ]
-        key = _flight_key(arrival, arrival.asker.lane) if arrival.joinable else f"!{_task_id(arrival.asker, 0)}"
+        key = flight_to_lead(arrival)
         before = state.flight(key)
         if before is None:
             self._metrics.flights_opened.inc()
-        elif _same_request(before.leader.asker, arrival.asker):
+        elif same_request(before.leader.asker, arrival.asker):
             self._metrics.duplicates.inc()  # published again while Redis was away to notice
             return []
         state.put_flight(key, Flight(leader=arrival, lane=arrival.asker.lane))
@@ -120,12 +90,26 @@ class Desk:
             flight = state.flight(key)
             if flight is not None:
                 sent += self._guarded(self._due, state, key, flight, now_ms)
-        waiting = [(key, flight) for key in state.take_pending() if (flight := state.flight(key)) is not None]
+        waiting: list[tuple[str, Flight]] = []
+        for key in dict.fromkeys(state.take_pending()):
+            flight = state.flight(key)
+            if flight is not None:
+                sent += self._guarded(self._in_time, state, key, flight, now_ms)
+                flight = state.flight(key)
+            if flight is not None:
+                waiting.append((key, flight))
         # Batch requests of the same tick see the tier topics after the interactive ones.
         waiting.sort(key=lambda item: item[1].leader.asker.lane is Lane.BATCH)
         found = self._semantic.find([flight.leader for _, flight in waiting], now_ms)
+        missed: list[tuple[str, Flight, Found]] = []
         for (key, flight), what in zip(waiting, found, strict=True):
-            sent += self._guarded(self._serve, state, key, flight, what, now_ms)
+            if what.answer is None:
+                missed.append((key, flight, what))
+            else:
+                sent += self._guarded(self._give, state, key, flight, what.answer, what, now_ms)
+        prepared = self._dispatcher.prepare([flight for _, flight, _ in missed])
+        for (key, _, what), flight in zip(missed, prepared, strict=True):
+            sent += self._guarded(self._dispatch, state, key, flight, what, now_ms)
         return sent
 
     def settle(self, state: DeskState, result: Result, now_ms: int) -> list[Outgoing]:
@@ -158,7 +142,8 @@ class Desk:
             return act(state, key, flight, *rest)
         except Exception:
             logger.exception("a flight is given up on a defect")
-            waiting = [asker for _, asker in self._waiters(state, key, flight)]
+            flight = state.flight(key) or flight  # a follower may have taken the lead
+            waiting = [asker for _, asker in waiters(state, key, flight)]
             if flight.task_id is None:  # else the leader's reply is up to a worker
                 waiting.insert(0, flight.leader.asker)
             self._forget(state, key, flight)
@@ -181,7 +166,7 @@ class Desk:
         return None
 
     def _join(self, state: DeskState, key: str, flight: Flight, asker: Asker, now_ms: int) -> None:
-        if _same_request(asker, flight.leader.asker):
+        if same_request(asker, flight.leader.asker):
             self._metrics.duplicates.inc()  # published again while Redis was away to notice
             return
         state.put_waiter(key, flight.waiters, asker)
@@ -198,76 +183,43 @@ class Desk:
         ttl_s = self._config.category(arrival.asker.category).exact_ttl_s
         return answer if answer.holds(arrival.epochs) and answer.fresh(now_ms, ttl_s) else None
 
-    def _serve(self, state: DeskState, key: str, flight: Flight, found: Found, now_ms: int) -> list[Outgoing]:
-        leader = flight.leader
-        if leader.asker.expired(now_ms):
-            message = "deadline_ms: passed while the request waited at the desk"
-            sent = [self._replies.refuse(leader.asker, ErrorCode.DEADLINE_EXCEEDED, message, now_ms)]
-            return sent + self._promote(state, key, flight, now_ms)
-        if found.answer is None:
-            return [self._dispatch(state, key, flight, found, now_ms)]
+    def _in_time(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
+        """Refuse a leader whose time has passed before its dispatch; a follower takes its place."""
+        asker = flight.leader.asker
+        if not asker.expired(now_ms):
+            return []
+        message = "deadline_ms: passed while the request waited at the desk"
+        late = self._replies.refuse(asker, ErrorCode.DEADLINE_EXCEEDED, message, now_ms)
+        return [late, *self._succeed(state, key, flight, now_ms)]
+
+    def _give(
+        self, state: DeskState, key: str, flight: Flight, answer: Answer, found: Found, now_ms: int
+    ) -> list[Outgoing]:
+        """A similar question's answer, to the leader and to all who joined meanwhile."""
         sent = [
             self._replies.again(
                 asker,
-                found.answer,
+                answer,
                 CacheStatus.SEMANTIC,
                 now_ms,
                 similarity=found.similarity,
                 embedding_ms=found.embedding_ms,
-                lookup_ms=found.lookup_ms + leader.lookup_ms,
+                lookup_ms=found.lookup_ms + flight.leader.lookup_ms,
             )
-            for asker in (leader.asker, *(asker for _, asker in self._waiters(state, key, flight)))
+            for asker in (flight.leader.asker, *(asker for _, asker in waiters(state, key, flight)))
         ]
         self._forget(state, key, flight)
         return sent
 
-    def _dispatch(self, state: DeskState, key: str, flight: Flight, found: Found, now_ms: int) -> Outgoing:
-        leader, asker = flight.leader, flight.leader.asker
-        chosen = flight.route
-        if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
-            chosen = route(self._codec.decode(leader.request, Request), self._config)
-        task = Task(
-            task_id=_task_id(asker, flight.attempt),
-            flight_key=key,
-            bucket=leader.bucket,
-            request=leader.request,
-            route=chosen,
-            cache_status=CacheStatus.BYPASS if leader.bypass else CacheStatus.MISS,
-            accepted_ms=asker.accepted_ms,
-            reply_topic=self._replies.topic_for(asker),
-            reply_key=asker.reply_key,
-            traceparent=asker.traceparent,
-            similarity=found.similarity,
-            embedding_ms=found.embedding_ms,
-            lookup_ms=found.lookup_ms + leader.lookup_ms,
-        )
+    def _dispatch(self, state: DeskState, key: str, flight: Flight, found: Found, now_ms: int) -> list[Outgoing]:
+        flight, task = self._dispatcher.next_task(key, flight, found)
         desk = self._config.desk
         ttl_s = desk.batch_flight_ttl_s if flight.lane is Lane.BATCH else desk.flight_ttl_s
         expires_ms = now_ms + round(ttl_s * 1000)
-        flight = msgspec.structs.replace(
-            flight,
-            attempt=flight.attempt + 1,
-            task_id=task.task_id,
-            route=chosen,
-            vector=found.vector or flight.vector,
-            expires_ms=expires_ms,
-        )
+        flight = msgspec.structs.replace(flight, expires_ms=expires_ms)
         state.put_flight(key, self._look_again(state, key, flight, expires_ms, now_ms))
-        self._metrics.tasks.labels(chosen.tier, flight.lane, chosen.reason).inc()
-        headers = Headers(
-            request_id=asker.request_id,
-            tenant=asker.tenant,
-            deadline_ms=asker.deadline_ms,
-            bucket=leader.bucket,
-            traceparent=asker.traceparent,
-        )
-        return Outgoing(
-            # A batch request that follows an interactive leader takes its lane too: others may join it there.
-            topic=self._config.kafka.topics.tier(chosen.tier, flight.lane),
-            key=task.task_id.encode(),
-            value=self._codec.encode(task),
-            headers=headers.to_kafka(),
-        )
+        self._metrics.tasks.labels(task.route.tier, flight.lane, task.route.reason).inc()
+        return [self._dispatcher.record(flight, task)]
 
     def _landed(
         self, state: DeskState, key: str, flight: Flight, reply: Reply, encoded: bytes, now_ms: int
@@ -276,8 +228,7 @@ class Desk:
         fate = self._keep(flight, reply, answer, now_ms)
         self._metrics.filled.labels(fate).inc()
         sent = [
-            self._replies.again(asker, answer, CacheStatus.JOINED, now_ms)
-            for _, asker in self._waiters(state, key, flight)
+            self._replies.again(asker, answer, CacheStatus.JOINED, now_ms) for _, asker in waiters(state, key, flight)
         ]
         self._drop_waiters(state, key, flight)
         # Whoever missed the cache just before it was filled still finds the flight.
@@ -312,24 +263,30 @@ class Desk:
         # Not as an ErrorCode: a newer worker may use one that this job does not know.
         if error.retryable or error.code == ErrorCode.DEADLINE_EXCEEDED:  # the leader's own misfortune
             return self._promote(state, key, flight, now_ms)
-        sent = [self._replies.fail(asker, error, now_ms) for _, asker in self._waiters(state, key, flight)]
+        sent = [self._replies.fail(asker, error, now_ms) for _, asker in waiters(state, key, flight)]
         self._forget(state, key, flight)
         return sent
 
     def _promote(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
+        """The leader failed: dispatch a follower in its place."""
+        sent = self._succeed(state, key, flight, now_ms)
+        heir = state.flight(key)
+        return [*sent, *self._dispatch(state, key, heir, Found(), now_ms)] if heir else sent
+
+    def _succeed(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
         """Let the first follower whose time has not passed lead; without one the flight is over."""
         sent: list[Outgoing] = []
-        for number, asker in self._waiters(state, key, flight):
-            state.drop_waiter(key, number)
+        for number, asker in waiters(state, key, flight):
             if asker.expired(now_ms):
+                state.drop_waiter(key, number)
                 sent.append(self._late(asker, now_ms))
                 continue
+            request = self._readdress(flight.leader.request, asker)
+            leader = msgspec.structs.replace(flight.leader, asker=asker, request=request)
+            state.drop_waiter(key, number)
+            state.put_flight(key, msgspec.structs.replace(flight, leader=leader, task_id=None))
             self._metrics.promotions.inc()
-            leader = msgspec.structs.replace(
-                flight.leader, asker=asker, request=self._readdress(flight.leader.request, asker)
-            )
-            flight = msgspec.structs.replace(flight, leader=leader)
-            return [*sent, self._dispatch(state, key, flight, Found(), now_ms)]
+            return sent
         self._forget(state, key, flight)
         return sent
 
@@ -342,7 +299,7 @@ class Desk:
             return self._promote(state, key, flight, now_ms)
         sent: list[Outgoing] = []
         next_ms = flight.expires_ms or now_ms + LONGEST_NAP_MS
-        for number, asker in self._waiters(state, key, flight):
+        for number, asker in waiters(state, key, flight):
             if asker.expired(now_ms):
                 state.drop_waiter(key, number)
                 sent.append(self._late(asker, now_ms))
@@ -376,18 +333,13 @@ class Desk:
                 lane=asker.lane,
                 created_ms=asker.created_ms,
                 deadline_ms=asker.deadline_ms,
+                priority=asker.priority,
                 metadata={},
             )
         )
 
     def _answer_of(self, reply: Reply, flight: Flight) -> Answer:
         return Answer.of(reply, flight.leader.epochs or {}, flight.leader.ttl_s)
-
-    def _waiters(self, state: DeskState, key: str, flight: Flight) -> Iterator[tuple[int, Asker]]:
-        for number in range(flight.waiters):
-            asker = state.waiter(key, number)
-            if asker is not None:
-                yield number, asker
 
     def _drop_waiters(self, state: DeskState, key: str, flight: Flight) -> None:
         for number in range(flight.waiters):
@@ -397,27 +349,3 @@ class Desk:
         self._drop_waiters(state, key, flight)
         state.drop_flight(key)
         self._metrics.flights_closed.inc()
-
-
-def _flights_to_join(arrival: Arrival) -> Sequence[str]:
-    """Where an equal request may be in flight: an interactive one never waits on a batch leader."""
-    if not arrival.joinable:
-        return ()
-    lanes = (Lane.INTERACTIVE,) if arrival.asker.lane is Lane.INTERACTIVE else (Lane.INTERACTIVE, Lane.BATCH)
-    return [_flight_key(arrival, lane) for lane in lanes]
-
-
-def _flight_key(arrival: Arrival, lane: Lane) -> str:
-    # Tier bounds and time to live do not make requests unequal, but an answer outside them must not be waited for.
-    limits = (arrival.asker.min_tier or "", arrival.asker.max_tier or "", str(arrival.ttl_s or ""))
-    return ":".join((arrival.digest, lane, *limits))
-
-
-def _task_id(asker: Asker, attempt: int) -> str:
-    """The same for the same dispatch of the same request, also after a restore."""
-    name = msgspec.json.encode([asker.tenant, asker.request_id, attempt])
-    return hashlib.blake2b(name, digest_size=16).hexdigest()
-
-
-def _same_request(one: Asker, other: Asker) -> bool:
-    return one.request_id == other.request_id and one.tenant == other.tenant

@@ -46,7 +46,7 @@ class Intake:
             headers = Headers.from_kafka(record.headers)
             reply_topic = self._allowed_reply_topic(headers)
             self._check(request, record, lane)
-            asker = Asker.of(request, headers, category_of(request), reply_topic, now_ms)
+            asker = Asker.of(request, headers, category_of(request), reply_topic, record.origin, now_ms)
             return self._answer(request, asker, record, now_ms)
         except RecordError as error:
             problem = error
@@ -132,6 +132,7 @@ class Intake:
                 look_by_meaning=read and by_meaning,
                 question=question_of(request) if by_meaning else None,
                 context=keys.context,
+                prefix=keys.prefix,
                 keep=reuse.allowed and lookup.epochs is not None,
                 ttl_s=request.cache.ttl_s,
                 epochs=lookup.epochs,

@@ -29,6 +29,11 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, bytes] = {}
 
 
+def asker_name(tenant: str, request_id: str) -> str:
+    """Names a request among those of all tenants, whatever characters its names have."""
+    return f"{len(tenant)}:{tenant}:{request_id}"
+
+
 class Asker(msgspec.Struct, frozen=True, kw_only=True):
     """Who waits for a reply and where: all of a request that answering from elsewhere needs."""
 
@@ -47,9 +52,14 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
     min_tier: str | None = None
     max_tier: str | None = None
     traceparent: str | None = None
+    priority: int = 0
+    origin: str = ""
+    """Where the request's record lies, as in ``Incoming``; empty where no task will come of it."""
 
     @classmethod
-    def of(cls, request: Request, headers: Headers, category: str, reply_topic: str, now_ms: int) -> "Asker":
+    def of(
+        cls, request: Request, headers: Headers, category: str, reply_topic: str, origin: str, now_ms: int
+    ) -> "Asker":
         """The asker behind a decoded request."""
         return cls(
             request_id=request.request_id,
@@ -67,7 +77,14 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
             min_tier=request.min_tier,
             max_tier=request.max_tier,
             traceparent=headers.traceparent,
+            priority=request.priority,
+            origin=origin,
         )
+
+    @property
+    def name(self) -> str:
+        """Names the request among those of all tenants."""
+        return asker_name(self.tenant, self.request_id)
 
     def expired(self, now_ms: int) -> bool:
         """Whether nobody waits any more."""
@@ -93,6 +110,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     question: str | None = None
     """What is compared by meaning and indexed; None where it must not be."""
     context: str | None = None
+    prefix: str | None = None
+    """Digest of the static turns, which requests that meet at one worker share."""
     look_by_meaning: bool = False
     """Whether a similar question's answer will do; a refresh is only indexed."""
     keep: bool = False
@@ -115,6 +134,8 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str | None = None
     """The task that is out; None while the leader waits for the semantic lookup."""
     route: Route | None = None
+    spread: int = 1
+    """Over how many keys the tasks of its prefix are spread."""
     waiters: int = 0
     """Numbers given to those who joined; some may have left."""
     vector: bytes | None = None

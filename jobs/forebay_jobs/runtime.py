@@ -16,9 +16,13 @@ from forebay_schemas.registry import codec_for
 from prometheus_client import REGISTRY, start_http_server
 
 from .caches.answers import AnswerStore
+from .caches.prefixes import PrefixRates
 from .caches.questions import QuestionIndex, open_index
+from .caches.redis_store import RedisStore
 from .caches.semantic import SemanticCache
+from .dispatch import Dispatcher
 from .embedding import Embedder
+from .replies import ReplyWriter
 from .throttle import Pressure
 
 logger = logging.getLogger(__name__)
@@ -43,8 +47,17 @@ class Runtime:
         return codec_for(self.config)
 
     @cached_property
+    def redis(self) -> RedisStore:
+        return RedisStore(self.config, self.metrics)
+
+    @cached_property
     def answers(self) -> AnswerStore:
-        return AnswerStore(self.config, self.metrics)
+        return AnswerStore(self.config, self.redis)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        replies = ReplyWriter(self.config, self.codec, self.metrics)
+        return Dispatcher(self.config, self.codec, replies, PrefixRates(self.config, self.redis))
 
     @cached_property
     def semantic(self) -> SemanticCache:

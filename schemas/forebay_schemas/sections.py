@@ -155,6 +155,11 @@ class DeskConfig(Section):
     batch_flight_ttl_s: float = Field(
         default=86_400.0, gt=0, description="The same on the batch lane, where a task may wait for a day."
     )
+    hot_prefix_per_min: int = Field(
+        default=600,
+        ge=1,
+        description="Tasks a minute of one static prefix above which they are spread over several keys, so workers.",
+    )
 
     @model_validator(mode="after")
     def _power_of_two(self) -> "DeskConfig":
@@ -340,12 +345,17 @@ class TierConfig(Section):
 class WorkerConfig(Section):
     """The tier workers."""
 
-    max_inflight: int = Field(default=64, ge=1, description="Most tasks a worker holds at once, over all its tiers.")
+    max_inflight: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Most tasks of one model and lane held at once; absent: twice what the model generates at once.",
+    )
     commit_interval_ms: int = Field(
         default=20, ge=1, le=1000, description="How long finished tasks are gathered for a commit."
     )
     max_attempts: int = Field(
-        default=3, ge=1, le=15, description="Generations of one task that may fail, or end with their worker."
+        default=3, ge=1, le=14, description="Generations of one task that may fail, or end with their worker."
     )
     batch_beside_interactive: int = Field(
         default=0, ge=0, description="Batch generations that go on in a model while it answers interactive tasks."

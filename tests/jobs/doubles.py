@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 import numpy as np
 from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Lookup, scopes_of
+from forebay_jobs.caches.prefixes import PrefixRates, spread_of
 from forebay_jobs.caches.questions import Neighbour, Question, Vector
 from forebay_jobs.caches.semantic import Found, SemanticCache
 from forebay_jobs.desk import Desk
+from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.messages import Arrival, Asker, Flight, Outgoing
+from forebay_jobs.replies import ReplyWriter
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
@@ -213,10 +216,37 @@ class MemoryIndex:
         return max(found, key=lambda neighbour: neighbour.similarity, default=None)
 
 
+class MemoryRates(PrefixRates):
+    """Counts of prefixes by minute in a dictionary."""
+
+    def __init__(self, config: Config) -> None:
+        self.names: dict[tuple[str, int], set[str]] = {}
+        self._desk, self._partitions = config.desk, config.kafka.partitions
+
+    def spreads(self, leaders: Sequence[Arrival]) -> list[int]:
+        found = []
+        for leader in leaders:
+            minute = leader.asker.created_ms // 60_000
+            self.names.setdefault((leader.prefix or "", minute), set()).add(leader.asker.name)
+            before = len(self.names.get((leader.prefix or "", minute - 1), ()))
+            found.append(spread_of(before, self._desk.hot_prefix_per_min, self._partitions) if leader.prefix else 1)
+        return found
+
+
+def a_dispatcher(config: Config, counted: JobMetrics) -> Dispatcher:
+    """A dispatcher over doubles."""
+    return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config))
+
+
 def an_asker(request: Request, **fields: Any) -> Asker:
     """Who asks a request, with a reply key of its own."""
     asker = Asker.of(
-        request, Headers(reply_key=f"key-{request.request_id}"), category_of(request), "llm.replies", NOW_MS
+        request,
+        Headers(reply_key=f"key-{request.request_id}"),
+        category_of(request),
+        "llm.replies",
+        f"requests/0/{request.request_id}",
+        NOW_MS,
     )
     return msgspec.structs.replace(asker, **fields)
 
@@ -232,6 +262,7 @@ def an_arrival(request: Request, /, **fields: Any) -> Arrival:
         "joinable": True,
         "question": question_of(request),
         "context": keys.context,
+        "prefix": keys.prefix,
         "look_by_meaning": True,
         "keep": True,
         "ttl_s": request.cache.ttl_s,
@@ -261,7 +292,9 @@ class DeskRig:
         self.answers = MemoryAnswers(self.config)
         self.meaning = ScriptedMeaning()
         self.metrics = metrics()
-        self.desk = Desk(self.config, CODEC, self.answers, self.meaning, self.metrics)
+        self.desk = Desk(
+            self.config, CODEC, self.answers, self.meaning, a_dispatcher(self.config, self.metrics), self.metrics
+        )
         self.now_ms = NOW_MS
 
     def arrive(self, request: Request, /, **fields: Any) -> list[Outgoing]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from forebay_jobs.caches.answers import Answer, AnswerStore, Lookup, new_epoch
+from forebay_jobs.caches.redis_store import RedisStore
 from forebay_schemas.canonical import digests
+from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheOptions, CacheScope, Request, Usage
 
@@ -17,12 +19,16 @@ from tests.jobs.redis_server import RedisServer
 PREFIX = "llm:1"
 
 
+def _open(config: Config, counted: JobMetrics) -> AnswerStore:
+    return AnswerStore(config, RedisStore(config, counted))
+
+
 class Store:
     """An answer store with what a test wants to do to it."""
 
     def __init__(self, server: RedisServer, **settings: Any) -> None:
         self.metrics: JobMetrics = metrics()
-        self.store = AnswerStore(server.config(retry_after_ms=10, **settings), self.metrics)
+        self.store = _open(server.config(retry_after_ms=10, **settings), self.metrics)
         self.redis = server.client()
         self.offset = 0
 
@@ -302,7 +308,7 @@ def test_a_restart_between_two_calls_costs_no_failure(redis_server: RedisServer)
 
 def test_a_server_that_hangs_costs_one_timeout_and_is_then_left_alone(redis_server: RedisServer) -> None:
     server = Store(redis_server)
-    hanging = AnswerStore(redis_server.config(timeout_ms=50, retry_after_ms=600_000), server.metrics)
+    hanging = _open(redis_server.config(timeout_ms=50, retry_after_ms=600_000), server.metrics)
     redis_server.freeze()
     started = time.monotonic()
     for _ in range(200):

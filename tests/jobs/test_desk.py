@@ -6,11 +6,12 @@ import msgspec
 import pytest
 from forebay_jobs.caches.answers import Answer
 from forebay_jobs.desk import LONGEST_NAP_MS
+from forebay_schemas.canonical import digests
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CacheScope, Lane, ReplyError, Request
-from forebay_schemas.topics import Headers
+from forebay_schemas.topics import Headers, task_key
 
-from tests.builders import NOW_MS, make_reply, make_request, make_result
+from tests.builders import NOW_MS, make_reply, make_request, make_result, system
 from tests.jobs.doubles import (
     CODEC,
     DeskRig,
@@ -26,6 +27,7 @@ from tests.jobs.doubles import (
 )
 
 LINGER_MS = 5_000
+RULES = system("Answer in one sentence.")
 ENGINE_FAILED = ReplyError(code="engine_failed", message="the engine broke", retryable=True)
 REFUSED = ReplyError(code="engine_refused", message="no such schema", retryable=False)
 LATE = ReplyError(code="deadline_exceeded", message="too late", retryable=False)
@@ -47,8 +49,9 @@ def test_a_request_is_dispatched_to_its_tier_with_all_that_a_worker_needs(rig: D
     assert sent.topic == "llm.tier.small"
     assert sent.key == task.task_id.encode()
     assert Headers.from_kafka({**sent.headers}) == Headers(
-        request_id="leader", tenant="acme", deadline_ms=NOW_MS + 60_000, bucket="0.0", traceparent="00-trace"
-    )
+        request_id="leader", tenant="acme", deadline_ms=NOW_MS + 60_000, bucket="0.0", task=f"{task.task_id}/0",
+        traceparent="00-trace",
+    )  # fmt: skip
     assert CODEC.decode(task.request, Request) == request
     assert (task.reply_topic, task.reply_key, task.traceparent) == ("llm.replies", "key-leader", "00-trace")
     assert (task.route.tier, task.cache_status, task.similarity) == ("small", "miss", 0.5)
@@ -195,6 +198,59 @@ def test_the_task_of_a_dispatch_has_the_same_id_when_it_is_made_again() -> None:
     assert DeskRig().lead().task_id != DeskRig().lead("other").task_id
 
 
+def test_a_request_that_is_published_again_has_a_task_of_its_own(rig: DeskRig) -> None:
+    """Workers pass over tasks that have a result: under the first one's id it would never be answered."""
+    first = rig.lead()
+    rig.settle(first, reply_to(first, error=ENGINE_FAILED))
+    request = make_request(request_id="leader")
+    rig.arrive(request, asker=an_asker(request, origin="requests/0/9"))
+    assert only_task(rig.tick()).task_id != first.task_id
+
+
+def test_tasks_with_the_same_static_turns_share_a_key_and_others_do_not(rig: DeskRig) -> None:
+    for number in range(3):
+        rig.arrive(make_request(f"What is {number}?", request_id=f"static-{number}", static_messages=[RULES]))
+        rig.arrive(make_request(f"What is {number}?", request_id=f"plain-{number}"))
+    keys = {task_of(sent).reply_key: sent.key for sent in rig.tick()}
+    assert len({keys[f"key-static-{number}"] for number in range(3)}) == 1
+    assert len({keys[f"key-plain-{number}"] for number in range(3)}) == 3
+
+
+def test_a_prefix_that_was_hot_a_minute_ago_is_spread_by_a_rule_that_does_not_change_on_a_second_dispatch() -> None:
+    rig = DeskRig(configured(desk={"hot_prefix_per_min": 10}))
+
+    def dispatch(minute: int) -> list[bytes]:
+        for number in range(40):
+            request = make_request(
+                f"What is {number} of {minute}?",
+                request_id=f"{minute}-{number}",
+                created_ms=NOW_MS + minute * 60_000,
+                static_messages=[RULES],
+            )
+            rig.arrive(request)
+        before = rig.state.copy()
+        first = [sent.key for sent in rig.tick()]
+        rig.state = before
+        assert [sent.key for sent in rig.tick()] == first
+        return first
+
+    assert [len(set(dispatch(minute))) for minute in (0, 1, 3)] == [1, 4, 1]
+
+
+def test_a_follower_that_takes_the_lead_of_a_hot_flight_stays_on_its_keys() -> None:
+    rig = DeskRig(configured(desk={"hot_prefix_per_min": 1}))
+    rig.lead("warm", static_messages=[RULES], cache=CacheOptions(ttl_s=9))
+    rig.lead("warmer", static_messages=[RULES], cache=CacheOptions(ttl_s=8))
+    rig.ask("leader", static_messages=[RULES], created_ms=NOW_MS + 60_000)
+    (sent,) = rig.tick()
+    task = task_of(sent)
+    rig.ask("heir", static_messages=[RULES])
+    (promoted,) = rig.settle(task, reply_to(task, error=ENGINE_FAILED))
+    prefix = digests(make_request(static_messages=[RULES])).prefix
+    for one in (sent, promoted):
+        assert one.key.decode() == task_key(prefix, task_of(one).task_id, 2)
+
+
 # What a result does
 
 
@@ -281,7 +337,7 @@ def test_a_result_without_a_reply_to_the_leader_is_given_to_nobody_and_a_followe
 
 
 def test_after_a_retryable_failure_the_first_follower_leads_under_its_own_name(rig: DeskRig) -> None:
-    task = rig.lead(cache=CacheOptions(scope=CacheScope.SHARED), metadata={"secret": "of the leader"})
+    task = rig.lead(cache=CacheOptions(scope=CacheScope.SHARED), metadata={"secret": "of the leader"}, priority=9)
     follower = make_request(
         request_id="heir",
         tenant="other",
@@ -289,6 +345,7 @@ def test_after_a_retryable_failure_the_first_follower_leads_under_its_own_name(r
         category="default",
         deadline_ms=NOW_MS + 9_000,
         created_ms=NOW_MS - 5,
+        priority=3,
         cache=CacheOptions(scope=CacheScope.SHARED),
     )
     asker = an_asker(follower, traceparent="00-heir", accepted_ms=NOW_MS + 1)
@@ -474,7 +531,7 @@ def test_flights_of_an_older_version_of_the_job_can_be_read() -> None:
     rig.lead()
     (key,) = rig.state.flights
     fields = msgspec.msgpack.decode(rig.state.flights[key])
-    for younger in ("lane", "looked_at_ms"):
+    for younger in ("lane", "looked_at_ms", "spread"):
         del fields[younger]
     rig.state.flights[key] = msgspec.msgpack.encode(fields)
     rig.ask("follower", deadline_ms=NOW_MS + 1_000)

@@ -21,6 +21,7 @@ from tests.jobs.doubles import (
     MemoryAnswers,
     MemoryIndex,
     MemoryState,
+    a_dispatcher,
     is_task,
     metrics,
     reply_of,
@@ -58,7 +59,7 @@ class World:
         counted = metrics()
         semantic = SemanticCache(CONFIG, LetterEmbedder(), self.index, self.answers, counted)
         self.intake = Intake(CONFIG, CODEC, self.answers, counted)
-        self.desk = Desk(CONFIG, CODEC, self.answers, semantic, counted)
+        self.desk = Desk(CONFIG, CODEC, self.answers, semantic, a_dispatcher(CONFIG, counted), counted)
         self.checkpoint()
 
     # What may happen

@@ -16,15 +16,11 @@ import msgspec
 import redis
 from forebay_schemas.canonical import category_of
 from forebay_schemas.config import Config
-from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from .guard import StoreGuard
+from forebay_jobs.messages import asker_name
 
-_FORMAT = 1
-"""Part of every key: entries of another format are never read."""
+from .redis_store import RedisStore
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,20 +96,9 @@ _AWAY = Lookup()
 class AnswerStore:
     """Answers, epochs and seen request ids in Redis. Every method fails open; safe to share between threads."""
 
-    def __init__(self, config: Config, metrics: JobMetrics) -> None:
-        settings = config.redis
-        timeout_s = settings.timeout_ms / 1000
-        self._redis = redis.Redis.from_url(
-            settings.url.get_secret_value(),
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            # Once: a pooled connection may have died with the server's restart.
-            retry=Retry(NoBackoff(), 1),
-            retry_on_error=[redis.ConnectionError],
-        )
-        self._guard = StoreGuard("redis", settings.retry_after_ms, metrics)
-        self._seen_ttl_s = settings.seen_ttl_s
-        self._prefix = f"{config.kafka.topic_prefix}:{_FORMAT}"
+    def __init__(self, config: Config, store: RedisStore) -> None:
+        self._store = store
+        self._seen_ttl_s = config.redis.seen_ttl_s
         self._models = tuple(config.models)
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
@@ -122,24 +107,23 @@ class AnswerStore:
         The id is noted with the origin of its record, so that a record which is read again after a failure is
         not taken for a repeat of itself.
         """
-        return self._guard.call(lambda: self._look(request, digest, origin, read), _AWAY)
+        return self._store.call(lambda client: self._look(client, request, digest, origin, read), _AWAY)
 
     def fetch(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
         """The answers of several (digest, epochs of the asking request), each only while its epochs hold."""
         if not wanted:
             return []
-        return self._guard.call(lambda: self._fetch(wanted), [Fetched()] * len(wanted))
+        return self._store.call(lambda client: self._fetch(client, wanted), [Fetched()] * len(wanted))
 
     def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
         """Store an answer for ``ttl_s`` seconds; False while Redis is away."""
         data = msgspec.msgpack.encode(answer)
-        return self._guard.call(lambda: bool(self._redis.set(self._answer_key(digest), data, ex=ttl_s)), False)
+        return self._store.call(lambda client: bool(client.set(self._answer_key(digest), data, ex=ttl_s)), False)
 
-    def _look(self, request: Request, digest: str, origin: str, read: bool) -> Lookup:
+    def _look(self, client: redis.Redis, request: Request, digest: str, origin: str, read: bool) -> Lookup:
         scopes = scopes_of(request, self._models)
-        # The tenant's length keeps its name and the id apart, whatever characters they have.
-        seen_key = f"{self._prefix}:seen:{len(request.tenant)}:{request.tenant}:{request.request_id}"
-        with self._redis.pipeline(transaction=False) as pipe:
+        seen_key = self._seen_key(asker_name(request.tenant, request.request_id))
+        with client.pipeline(transaction=False) as pipe:
             pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
             pipe.get(seen_key)
             pipe.mget(
@@ -147,19 +131,19 @@ class AnswerStore:
             )
             _, first_origin, values = pipe.execute()
         answer = _answer_in(values.pop(0)) if read else None
-        epochs = self._complete(scopes, values)
+        epochs = self._complete(client, scopes, values)
         return Lookup(
             answer=answer if answer and answer.holds(epochs) else None,
             epochs=epochs,
             repeated=first_origin is not None and first_origin != origin.encode(),
         )
 
-    def _fetch(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
+    def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
         scopes = sorted({scope for _, epochs in wanted for scope in epochs})
         digests = [digest for digest, _ in wanted]
         keys = [*map(self._answer_key, digests), *map(self._epoch_key, scopes)]
-        values = cast(list[bytes | None], self._redis.mget(keys))  # typed for the asynchronous client too
-        current = self._complete(scopes, values[len(digests) :])
+        values = cast(list[bytes | None], client.mget(keys))  # typed for the asynchronous client too
+        current = self._complete(client, scopes, values[len(digests) :])
         fetched: list[Fetched] = []
         for data, (_, epochs) in zip(values, wanted, strict=False):
             answer = _answer_in(data)
@@ -167,12 +151,12 @@ class AnswerStore:
             fetched.append(Fetched(answer=answer if holds else None, gone=not holds))
         return fetched
 
-    def _complete(self, scopes: Sequence[str], values: Sequence[bytes | None]) -> dict[str, str]:
+    def _complete(self, client: redis.Redis, scopes: Sequence[str], values: Sequence[bytes | None]) -> dict[str, str]:
         """The epochs as read, absent ones created."""
         epochs = {scope: _epoch_in(value) for scope, value in zip(scopes, values, strict=True) if value is not None}
         absent = [scope for scope in scopes if scope not in epochs]
         if absent:
-            with self._redis.pipeline(transaction=False) as pipe:
+            with client.pipeline(transaction=False) as pipe:
                 for scope in absent:
                     pipe.set(self._epoch_key(scope), new_epoch(), nx=True)
                 pipe.mget(map(self._epoch_key, absent))
@@ -183,11 +167,14 @@ class AnswerStore:
             }
         return epochs
 
+    def _seen_key(self, name: str) -> str:
+        return f"{self._store.prefix}:seen:{name}"
+
     def _answer_key(self, digest: str) -> str:
-        return f"{self._prefix}:answer:{digest}"
+        return f"{self._store.prefix}:answer:{digest}"
 
     def _epoch_key(self, scope: str) -> str:
-        return f"{self._prefix}:epoch:{scope}"
+        return f"{self._store.prefix}:epoch:{scope}"
 
 
 def scopes_of(request: Request, models: Iterable[str]) -> list[str]:

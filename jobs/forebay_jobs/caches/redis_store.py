@@ -1,0 +1,43 @@
+"""Redis as the job uses it: one pool of connections, short timeouts, and one judgement on whether it is away."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import redis
+from forebay_schemas.config import Config
+from forebay_schemas.metrics import JobMetrics
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .guard import StoreGuard
+
+T = TypeVar("T")
+
+_FORMAT = 1
+"""Part of every key: entries of another format are never read."""
+
+
+class RedisStore:
+    """What all users of Redis in one process share. Safe to share between threads.
+
+    Attributes:
+        prefix: of every key of this installation.
+    """
+
+    def __init__(self, config: Config, metrics: JobMetrics) -> None:
+        settings = config.redis
+        timeout_s = settings.timeout_ms / 1000
+        self._client = redis.Redis.from_url(
+            settings.url.get_secret_value(),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            # Once: a pooled connection may have died with the server's restart.
+            retry=Retry(NoBackoff(), 1),
+            retry_on_error=[redis.ConnectionError],
+        )
+        self._guard = StoreGuard("redis", settings.retry_after_ms, metrics)
+        self.prefix = f"{config.kafka.topic_prefix}:{_FORMAT}"
+
+    def call(self, function: Callable[[redis.Redis], T], without: T) -> T:
+        """What the function returns for a client, or ``without`` while Redis is away."""
+        return self._guard.call(lambda: function(self._client), without)

@@ -1,0 +1,93 @@
+"""Handing the leader of a flight to a tier: what its task holds, and on which key it travels."""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.records import CacheStatus, Request, Task
+from forebay_schemas.topics import Headers, task_key
+
+from .caches.prefixes import PrefixRates
+from .caches.semantic import Found
+from .messages import Asker, Flight, Outgoing
+from .replies import ReplyWriter
+from .router.rules import route
+
+
+class Dispatcher:
+    """Makes tasks of flights. One instance serves all desks of a process."""
+
+    def __init__(self, config: Config, codec: Codec, replies: ReplyWriter, rates: PrefixRates) -> None:
+        self._config = config
+        self._codec = codec
+        self._replies = replies
+        self._rates = rates
+
+    def prepare(self, flights: Sequence[Flight]) -> list[Flight]:
+        """The flights as they are to be dispatched, with what is asked of stores for all of them at once."""
+        spreads = self._rates.spreads([flight.leader for flight in flights])
+        return [msgspec.structs.replace(flight, spread=spread) for flight, spread in zip(flights, spreads, strict=True)]
+
+    def next_task(self, key: str, flight: Flight, found: Found) -> tuple[Flight, Task]:
+        """The flight with its next task out, and the task.
+
+        Raises:
+            RecordError: the leader's request cannot be read.
+        """
+        leader, asker = flight.leader, flight.leader.asker
+        chosen = flight.route
+        if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
+            chosen = route(self._codec.decode(leader.request, Request), self._config)
+        task = Task(
+            task_id=_task_id(asker, flight.attempt),
+            flight_key=key,
+            bucket=leader.bucket,
+            request=leader.request,
+            route=chosen,
+            cache_status=CacheStatus.BYPASS if leader.bypass else CacheStatus.MISS,
+            accepted_ms=asker.accepted_ms,
+            reply_topic=self._replies.topic_for(asker),
+            reply_key=asker.reply_key,
+            traceparent=asker.traceparent,
+            similarity=found.similarity,
+            embedding_ms=found.embedding_ms,
+            lookup_ms=found.lookup_ms + leader.lookup_ms,
+        )
+        flight = msgspec.structs.replace(
+            flight,
+            attempt=flight.attempt + 1,
+            task_id=task.task_id,
+            route=chosen,
+            vector=found.vector or flight.vector,
+        )
+        return flight, task
+
+    def record(self, flight: Flight, task: Task) -> Outgoing:
+        """The task as it is written."""
+        asker = flight.leader.asker
+        headers = Headers(
+            request_id=asker.request_id,
+            tenant=asker.tenant,
+            deadline_ms=asker.deadline_ms,
+            bucket=task.bucket,
+            task=f"{task.task_id}/{task.hop}",
+            traceparent=asker.traceparent,
+        )
+        return Outgoing(
+            # A batch request that follows an interactive leader takes its lane too: others may join it there.
+            topic=self._config.kafka.topics.tier(task.route.tier, flight.lane),
+            key=task_key(flight.leader.prefix, task.task_id, flight.spread).encode(),
+            value=self._codec.encode(task),
+            headers=headers.to_kafka(),
+        )
+
+
+def _task_id(asker: Asker, attempt: int) -> str:
+    """The same for the same dispatch of the same record, also after a restore.
+
+    A request that is published again under its id has a task of its own: workers pass over one that was answered.
+    """
+    name = msgspec.json.encode([asker.name, asker.origin, attempt])
+    return hashlib.blake2b(name, digest_size=16).hexdigest()
