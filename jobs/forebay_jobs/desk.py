@@ -69,9 +69,9 @@ class Desk:
                 return []
             answer = self._landed_answer(flight, arrival, now_ms) if flight else None
             if answer is not None:
-                return [
-                    self._replies.again(arrival.asker, answer, CacheStatus.JOINED, now_ms, lookup_ms=arrival.lookup_ms)
-                ]
+                return self._replies.again(
+                    arrival.asker, answer, CacheStatus.JOINED, now_ms, lookup_ms=arrival.lookup_ms
+                )
         key = flight_to_lead(arrival)
         before = state.flight(key)
         if before is None:
@@ -197,7 +197,9 @@ class Desk:
     ) -> list[Outgoing]:
         """A similar question's answer, to the leader and to all who joined meanwhile."""
         sent = [
-            self._replies.again(
+            record
+            for asker in (flight.leader.asker, *(asker for _, asker in waiters(state, key, flight)))
+            for record in self._replies.again(
                 asker,
                 answer,
                 CacheStatus.SEMANTIC,
@@ -206,7 +208,6 @@ class Desk:
                 embedding_ms=found.embedding_ms,
                 lookup_ms=found.lookup_ms + flight.leader.lookup_ms,
             )
-            for asker in (flight.leader.asker, *(asker for _, asker in waiters(state, key, flight)))
         ]
         self._forget(state, key, flight)
         return sent
@@ -228,7 +229,9 @@ class Desk:
         fate = self._keep(flight, reply, answer, now_ms)
         self._metrics.filled.labels(fate).inc()
         sent = [
-            self._replies.again(asker, answer, CacheStatus.JOINED, now_ms) for _, asker in waiters(state, key, flight)
+            record
+            for _, asker in waiters(state, key, flight)
+            for record in self._replies.again(asker, answer, CacheStatus.JOINED, now_ms)
         ]
         self._drop_waiters(state, key, flight)
         # Whoever missed the cache just before it was filled still finds the flight.
@@ -333,6 +336,7 @@ class Desk:
                 lane=asker.lane,
                 created_ms=asker.created_ms,
                 deadline_ms=asker.deadline_ms,
+                stream=asker.stream,
                 priority=asker.priority,
                 metadata={},
             )

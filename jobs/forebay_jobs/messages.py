@@ -52,6 +52,7 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
     min_tier: str | None = None
     max_tier: str | None = None
     traceparent: str | None = None
+    stream: bool = False
     priority: int = 0
     origin: str = ""
     """Where the request's record lies, as in ``Incoming``; empty where no task will come of it."""
@@ -77,6 +78,7 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
             min_tier=request.min_tier,
             max_tier=request.max_tier,
             traceparent=headers.traceparent,
+            stream=request.stream,
             priority=request.priority,
             origin=origin,
         )

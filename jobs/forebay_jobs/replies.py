@@ -7,7 +7,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.prices import baseline_cost
-from forebay_schemas.records import CacheStatus, Latency, Reply, ReplyError
+from forebay_schemas.records import CacheStatus, Chunk, Latency, Reply, ReplyError
 
 from .caches.answers import Answer
 from .messages import Asker, Outgoing
@@ -33,8 +33,11 @@ class ReplyWriter:
         similarity: float | None = None,
         embedding_ms: float = 0.0,
         lookup_ms: float = 0.0,
-    ) -> Outgoing:
-        """An answer that was generated for another request: it costs nothing now."""
+    ) -> list[Outgoing]:
+        """An answer that was generated for another request: it costs nothing now.
+
+        Whoever wants it piece by piece gets it as one piece first.
+        """
         reply = Reply(
             **_attribution(asker, now_ms),
             cache_status=status,
@@ -42,14 +45,19 @@ class ReplyWriter:
             finish_reason=answer.finish_reason,
             usage=answer.usage,
             similarity=similarity,
-            matched_request_id=answer.request_id,
+            # What another tenant calls its requests is its own affair.
+            matched_request_id=answer.request_id if answer.tenant == asker.tenant else None,
             route=answer.route,
             model_id=answer.model_id,
             synthetic=answer.synthetic,
             latency=_latency(asker, now_ms, embedding_ms, lookup_ms),
             baseline_cost=baseline_cost(answer.usage, self._config),
+            tier=answer.tier,
+            confidence=answer.confidence,
+            review=answer.review,
         )
-        return self._send(asker, reply, now_ms)
+        sent = self._send(asker, reply, now_ms)
+        return [self._whole(asker, answer.text), sent] if asker.stream else [sent]
 
     def refuse(self, asker: Asker, code: ErrorCode, message: str, now_ms: int) -> Outgoing:
         """An error for a request that cannot be answered."""
@@ -68,6 +76,15 @@ class ReplyWriter:
     def topic_for(self, asker: Asker) -> str:
         """Where the asker's reply goes: to the default topic if its own is not, or no longer, allowed."""
         return asker.reply_topic if asker.reply_topic in self.topics else self._config.kafka.topics.replies
+
+    def _whole(self, asker: Asker, text: str) -> Outgoing:
+        chunk = Chunk(request_id=asker.request_id, tenant=asker.tenant, attempt=0, index=0, text=text, last=True)
+        return Outgoing(
+            topic=self._config.kafka.topics.replies_stream,
+            key=asker.reply_key.encode(),
+            value=self._codec.encode(chunk),
+            headers=asker.headers(),
+        )
 
     def _send(self, asker: Asker, reply: Reply, now_ms: int) -> Outgoing:
         outcome = reply.error.code if reply.error else "ok"

@@ -338,7 +338,7 @@ def task_of(sent: Outgoing) -> Task:
 
 
 def reply_of(sent: Outgoing) -> Reply:
-    assert not is_task(sent)
+    assert is_reply(sent)
     return CODEC.decode(sent.value, Reply)
 
 
@@ -347,9 +347,13 @@ def only_task(sent: Sequence[Outgoing]) -> Task:
     return task_of(one)
 
 
+def is_reply(sent: Outgoing) -> bool:
+    return sent.topic.endswith(".replies")
+
+
 def replies(sent: Sequence[Outgoing]) -> dict[str, Reply]:
     """The replies among records, by request id, each of which has at most one."""
-    found = [reply_of(one) for one in sent if not is_task(one)]
+    found = [reply_of(one) for one in sent if is_reply(one)]
     by_id = {reply.request_id: reply for reply in found}
     assert len(by_id) == len(found)
     return by_id

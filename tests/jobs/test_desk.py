@@ -77,6 +77,17 @@ def test_equal_requests_share_one_generation(rig: DeskRig) -> None:
     assert rig.state.empty
 
 
+def test_those_who_joined_and_want_pieces_get_the_whole_answer_as_one(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("plain")
+    rig.ask("streaming", stream=True)
+    sent = rig.settle(task)
+    assert statuses(sent) == {"plain": "joined", "streaming": "joined"}
+    assert [(one.topic, one.key) for one in sent] == [
+        ("llm.replies", b"key-plain"), ("llm.replies.stream", b"key-streaming"), ("llm.replies", b"key-streaming"),
+    ]  # fmt: skip
+
+
 def test_different_requests_lead_flights_of_their_own_in_one_batch_interactive_first(rig: DeskRig) -> None:
     rig.ask("night", lane=Lane.BATCH)
     rig.ask("one")
@@ -346,6 +357,7 @@ def test_after_a_retryable_failure_the_first_follower_leads_under_its_own_name(r
         deadline_ms=NOW_MS + 9_000,
         created_ms=NOW_MS - 5,
         priority=3,
+        stream=True,
         cache=CacheOptions(scope=CacheScope.SHARED),
     )
     asker = an_asker(follower, traceparent="00-heir", accepted_ms=NOW_MS + 1)
@@ -360,7 +372,7 @@ def test_after_a_retryable_failure_the_first_follower_leads_under_its_own_name(r
     assert promoted.route == task.route
     sent_again = rig.settle(promoted)
     assert statuses(sent_again) == {"second heir": "joined"}
-    assert replies(sent_again)["second heir"].matched_request_id == "heir"
+    assert replies(sent_again)["second heir"].matched_request_id is None  # another tenant's
     rig.forget_all()
     assert rig.state.empty
 

@@ -271,6 +271,20 @@ def test_an_answer_counts_only_within_the_tiers_that_the_request_allows(
     assert isinstance(item, Outgoing) is hit
 
 
+def test_the_tier_that_answered_counts_not_the_one_that_was_asked_first(rig: IntakeRig) -> None:
+    rig.cache(make_request(), route=make_route(tier="small"), tier="large")
+    assert rig.answered(make_request(min_tier="large")).tier == "large"
+    rig.arrives(make_request(request_id="bounded", max_tier="small"))
+
+
+def test_an_exact_hit_streams_too(rig: IntakeRig) -> None:
+    rig.cache(make_request())
+    piece, reply = rig.take(make_request(stream=True))
+    assert isinstance(piece, Outgoing)
+    assert piece.topic == "llm.replies.stream"
+    assert reply_in(reply).cache_status == "exact"
+
+
 def test_an_answer_of_a_tier_that_is_no_more_does_not_count(rig: IntakeRig) -> None:
     rig.cache(make_request(), route=make_route(tier="gone"))
     rig.arrives(make_request())

@@ -151,7 +151,7 @@ def test_each_lane_reads_its_topics_and_everything_that_is_written_has_a_topic()
     assert request_topics(config, Lane.INTERACTIVE) == ["llm.requests", "shop.requests"]
     assert request_topics(config, Lane.BATCH) == ["llm.requests.batch", "night.requests"]
     assert set(written_topics(config)) == {
-        "llm.replies", "shop.replies", "llm.requests.dead",
+        "llm.replies", "shop.replies", "llm.replies.stream", "llm.requests.dead",
         *(f"llm.tier.{tier}{lane}" for tier in load_config().tiers for lane in ("", ".batch")),
     }  # fmt: skip
 

@@ -1,12 +1,13 @@
 """Replies that the job writes: attributed in full, addressed to who asked, and counted."""
 
+import msgspec
 import pytest
 from forebay_jobs.caches.answers import Answer
 from forebay_jobs.messages import Asker
 from forebay_jobs.replies import ReplyWriter
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.prices import baseline_cost
-from forebay_schemas.records import CacheStatus, Lane, Latency, Reply, ReplyError, Usage
+from forebay_schemas.records import CacheStatus, Chunk, Lane, Latency, Reply, ReplyError, Usage
 from forebay_schemas.topics import REQUEST_ID, TENANT, TRACEPARENT
 
 from tests.builders import NOW_MS, make_reply, make_route
@@ -37,7 +38,7 @@ def writer() -> ReplyWriter:
 
 
 def test_an_answer_given_again_says_whose_it_is_and_costs_nothing(writer: ReplyWriter) -> None:
-    sent = writer.again(
+    (sent,) = writer.again(
         ASKER, ANSWER, CacheStatus.SEMANTIC, NOW_MS + 30, similarity=0.97, embedding_ms=8.0, lookup_ms=2.0
     )
     assert reply_of(sent) == Reply(
@@ -62,12 +63,37 @@ def test_an_answer_given_again_says_whose_it_is_and_costs_nothing(writer: ReplyW
         latency=Latency(queue_ms=20.0, embedding_ms=8.0, lookup_ms=2.0, total_ms=30.0),
         cost=0.0,
         baseline_cost=baseline_cost(USAGE, CONFIG),
+        tier="small",
     )
     assert baseline_cost(USAGE, CONFIG) == pytest.approx(1.5 * 0.0035)
 
 
+def test_an_answer_of_an_escalation_says_which_tier_gave_it_and_how_good_it_is(writer: ReplyWriter) -> None:
+    escalated = make_reply(request_id="first", tier="large", confidence=0.3, review=True)
+    (sent,) = writer.again(ASKER, Answer.of(escalated, {}, None), CacheStatus.EXACT, NOW_MS)
+    reply = reply_of(sent)
+    assert (reply.route, reply.tier, reply.confidence, reply.review) == (make_route(), "large", 0.3, True)
+
+
+def test_another_tenants_request_is_not_named(writer: ReplyWriter) -> None:
+    shared = Answer.of(make_reply(request_id="first", tenant="rival"), {"shared": "1"}, None)
+    (sent,) = writer.again(ASKER, shared, CacheStatus.EXACT, NOW_MS)
+    assert reply_of(sent).matched_request_id is None
+
+
+def test_who_wants_pieces_gets_a_reused_answer_as_one_before_the_reply(writer: ReplyWriter) -> None:
+    asker = msgspec.structs.replace(ASKER, stream=True)
+    piece, sent = writer.again(asker, ANSWER, CacheStatus.EXACT, NOW_MS)
+    assert CODEC.decode(piece.value, Chunk) == Chunk(
+        request_id="second", tenant="acme", attempt=0, index=0, text=ANSWER.text, last=True
+    )
+    assert (piece.topic, piece.key, piece.headers) == ("llm.replies.stream", sent.key, sent.headers)
+    assert reply_of(sent).text == ANSWER.text
+    assert reply_of(writer.refuse(asker, ErrorCode.INTERNAL, "why", NOW_MS)).error  # and no piece
+
+
 def test_a_reply_goes_where_the_asker_listens(writer: ReplyWriter) -> None:
-    sent = writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS)
+    (sent,) = writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS)
     assert (sent.topic, sent.key) == ("shop.replies", b"key-7")
     assert sent.headers == {REQUEST_ID: b"second", TENANT: b"acme", TRACEPARENT: b"00-trace"}
 
@@ -88,8 +114,8 @@ def test_whether_an_error_may_be_retried_follows_its_code(writer: ReplyWriter) -
 
 
 def test_clocks_that_disagree_make_no_negative_latency(writer: ReplyWriter) -> None:
-    reply = reply_of(writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS - 500, lookup_ms=3.0))
-    assert reply.latency == Latency(lookup_ms=3.0)
+    (sent,) = writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS - 500, lookup_ms=3.0)
+    assert reply_of(sent).latency == Latency(lookup_ms=3.0)
 
 
 def test_replies_are_counted_by_status_and_outcome(writer: ReplyWriter) -> None:

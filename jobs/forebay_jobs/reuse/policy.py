@@ -14,7 +14,7 @@ def near_enough(neighbour: Neighbour, category: str, config: Config) -> bool:
 
 def tier_allowed(answer: Answer, asker: Asker, config: Config) -> bool:
     """Whether the answer comes from a tier within the asker's bounds; an unknown tier is not."""
-    return within_bounds(answer.route.tier, asker.min_tier, asker.max_tier, config)
+    return within_bounds(answer.tier, asker.min_tier, asker.max_tier, config)
 
 
 def within_bounds(tier: str, min_tier: str | None, max_tier: str | None, config: Config) -> bool:
