@@ -20,7 +20,7 @@ from ..demo.summary import summarise
 from ..local.effective import PROFILE
 from ..local.home import Home, running_config
 from ..local.stack import Stack
-from .stack import ConsoleProgress
+from .progress import ConsoleProgress
 
 
 class NotAllAnswered(ForebayError):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,52 +12,14 @@ import click
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ConfigError
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from ..local.ascent import Progress
 from ..local.effective import PROFILE
 from ..local.home import Home, running_config
 from ..local.stack import PartState, PartStatus, Stack
+from .progress import ConsoleProgress
 
 _COLOURS = {PartState.UP: "green", PartState.STARTING: "yellow", PartState.RESTARTING: "yellow"}
-
-
-class ConsoleProgress(Progress):
-    """Prints each finished step with the seconds since the start, and what is being waited for.
-
-    On a terminal that is a line which turns and counts; elsewhere it is printed once each time it changes.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._began = time.monotonic()
-        self._doing = ""
-        self._line = console.status(self, refresh_per_second=4) if console.is_terminal else None
-
-    def __enter__(self) -> "ConsoleProgress":
-        if self._line is not None:
-            self._line.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._line is not None:
-            self._line.stop()
-
-    def __rich__(self) -> str:
-        return escape(f"{self._elapsed_s():4.0f} s  {self._doing}")
-
-    def doing(self, what: str) -> None:
-        if self._line is None and what != self._doing:
-            self.done(f"... {what}")
-        self._doing = what
-
-    def done(self, what: str) -> None:
-        text = f"{self._elapsed_s():6.1f} s  {what}"
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def _elapsed_s(self) -> float:
-        return time.monotonic() - self._began
 
 
 def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,1 @@
+"""Comparing a changed model, such as a quantised one, with its original: answers by task, perplexity, speed."""
