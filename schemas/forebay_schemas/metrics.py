@@ -90,10 +90,38 @@ class WorkerMetrics:
             ["tier", "lane", "outcome"],
             registry=registry,
         )
+        self.escalations = Counter(
+            "forebay_worker_escalations_total",
+            "Tasks handed to another tier, by the one they left and why: confidence, refusal, cut_off, invalid_json,"
+            " unavailable.",
+            ["tier", "reason"],
+            registry=registry,
+        )
+        self.standby_answers = Counter(
+            "forebay_worker_standby_answers_total",
+            "Answers of another model than the tier's own, which could not answer.",
+            ["tier", "model"],
+            registry=registry,
+        )
+        self.failed_attempts = Counter(
+            "forebay_worker_failed_attempts_total",
+            "Attempts that failed and may be made again; a task given up counts as a dead letter besides.",
+            ["tier"],
+            registry=registry,
+        )
+        self.repeated_tasks = Counter(
+            "forebay_worker_repeated_tasks_total",
+            "Tasks passed over because the job had written them before.",
+            registry=registry,
+        )
         self.inflight = Gauge("forebay_worker_inflight", "Tasks that are being generated.", registry=registry)
+        self.held = Gauge(
+            "forebay_worker_held", "Batch generations that rest while interactive ones run.", registry=registry
+        )
         self.tokens = Counter(
             "forebay_worker_tokens_total",
-            "Tokens by kind: prompt, cached_prompt, completion.",
+            "Tokens of generations, of those too whose answer did not go out, by kind: prompt, cached_prompt,"
+            " completion.",
             ["tier", "kind"],
             registry=registry,
         )
@@ -110,6 +138,13 @@ class WorkerMetrics:
         self.generation_seconds = Histogram(
             "forebay_generation_seconds",
             "Time of one generation.",
+            ["tier"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.first_token = Histogram(
+            "forebay_first_token_seconds",
+            "From the beginning of a generation to its first token.",
             ["tier"],
             buckets=LATENCY_BUCKETS_S,
             registry=registry,

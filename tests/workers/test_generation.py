@@ -2,10 +2,11 @@
 
 import json
 
-from forebay_schemas.records import Request
+import pytest
+from forebay_schemas.records import Lane, Message, Request
 from forebay_schemas.sections import TierConfig
 from forebay_workers.backends import GenerationRequest
-from forebay_workers.generation import generation_request
+from forebay_workers.generation import generation_request, once_more
 
 from ..builders import make_request, system, user
 
@@ -13,7 +14,7 @@ TIER = TierConfig(complexity_up_to=1.0, model="model", max_tokens=100)
 
 
 def asked(request: Request, **tier: object) -> GenerationRequest:
-    return generation_request("task-1", request, TIER.model_copy(update=tier))
+    return generation_request("task-1/0/1", request, TIER.model_copy(update=tier), Lane.INTERACTIVE)
 
 
 def test_the_answer_is_as_long_as_the_request_and_the_tier_both_allow() -> None:
@@ -27,23 +28,85 @@ def test_an_absent_temperature_asks_for_the_likeliest_answer() -> None:
     assert asked(make_request(temperature=0.7)).temperature == 0.7
 
 
+def test_another_try_may_say_something_else() -> None:
+    again = once_more(asked(make_request(seed=7)))
+    assert again.temperature > 0
+    assert again.seed is None
+    assert once_more(asked(make_request(temperature=1.5))).temperature == 1.5
+
+
 def test_the_stop_sequences_of_the_tier_come_beside_those_of_the_request() -> None:
     assert asked(make_request(stop=["END"]), stop=["\n\n"]).stop == ["END", "\n\n"]
 
 
-def test_the_static_turns_come_first() -> None:
-    request = make_request("And in red?", static_messages=[system("You sell hats."), user("Do you sell hats?")])
-    assert [turn.content for turn in asked(request).messages] == ["You sell hats.", "Do you sell hats?", "And in red?"]
+def test_the_lane_is_the_tasks_and_the_priority_the_requests() -> None:
+    batch = make_request(lane=Lane.BATCH, priority=3)
+    request = generation_request("task-1/0/1", batch, TIER, Lane.INTERACTIVE)
+    assert (request.task_id, request.lane, request.priority) == ("task-1/0/1", Lane.INTERACTIVE, 3)
 
 
-def test_the_tiers_addition_follows_the_systems_prompt() -> None:
+def test_the_static_turns_come_first_and_are_counted() -> None:
+    request = asked(make_request("And in red?", static_messages=[system("You sell hats."), user("Do you sell hats?")]))
+    assert [turn.content for turn in request.messages] == ["You sell hats.", "Do you sell hats?", "And in red?"]
+    assert request.static_messages == 2
+
+
+def test_without_static_turns_the_leading_system_prompts_are_what_stays_the_same() -> None:
+    assert asked(make_request(messages=[system("You sell hats."), user("Red?")])).static_messages == 1
+    assert asked(make_request()).static_messages == 0
+
+
+def test_the_tiers_additions_follow_the_systems_prompt() -> None:
     request = make_request("Red?", static_messages=[system("You sell hats.")])
-    messages = asked(request, system_prompt="Be brief.").messages
-    assert messages == [system("You sell hats.\n\nBe brief."), user("Red?")]
+    tier = {"system_prompt": "Be kind.", "length_directive": "Answer in at most 60 words."}
+    whole = asked(request, **tier)
+    assert whole.messages == [system("You sell hats.\n\nBe kind.\n\nAnswer in at most 60 words."), user("Red?")]
+    assert whole.static_messages == 1
 
 
-def test_the_tiers_addition_is_the_system_prompt_where_there_is_none() -> None:
-    assert asked(make_request("Red?"), system_prompt="Be brief.").messages == [system("Be brief."), user("Red?")]
+@pytest.mark.parametrize("field", ["system_prompt", "length_directive"])
+def test_the_tiers_addition_is_the_system_prompt_where_there_is_none(field: str) -> None:
+    request = asked(make_request("Red?"), **{field: "Be brief."})
+    assert request.messages == [system("Be brief."), user("Red?")]
+    assert request.static_messages == 1
+
+
+FRAMED = """\
+Passages:
+
+[1] Hats are red.
+
+[2] Hats are warm.
+
+Question: Are hats warm?"""
+
+
+def test_passages_are_numbered_before_the_users_question_in_the_same_turn() -> None:
+    earlier = [user("Hello"), Message(role="assistant", content="Hello!")]
+    request = make_request(
+        messages=[*earlier, user("Are hats warm?", name="ada")], passages=["Hats are red.", "Hats are warm."]
+    )
+    assert asked(request).messages == [*earlier, user(FRAMED, name="ada")]
+
+
+def test_passages_join_the_users_last_turn_where_another_spoke_after() -> None:
+    tool = Message(role="tool", content="12 degrees", tool_call_id="1")
+    request = make_request(messages=[user("Are hats warm?"), tool], passages=["Hats are red.", "Hats are warm."])
+    assert asked(request).messages == [user(FRAMED), tool]
+
+
+def test_passages_are_a_turn_of_their_own_where_the_user_said_nothing() -> None:
+    request = make_request(messages=[system("Sum up.")], passages=["Hats are red."])
+    assert asked(request).messages == [system("Sum up."), user("Passages:\n\n[1] Hats are red.")]
+
+
+def test_a_turn_that_takes_passages_no_longer_counts_as_static() -> None:
+    tool = Message(role="tool", content="12 degrees", tool_call_id="1")
+    request = make_request(
+        static_messages=[system("You sell hats."), user("Are hats warm?")], messages=[tool], passages=["Hats are red."]
+    )
+    assert asked(request).static_messages == 1
+    assert asked(request, system_prompt="Be brief.").static_messages == 1
 
 
 def test_tools_and_formats_are_read_and_plain_text_is_no_format() -> None:

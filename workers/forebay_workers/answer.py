@@ -1,21 +1,40 @@
-"""The life of one task: read, checked against the clock, generated, told."""
+"""The life of one task: read, checked against the clock, generated, judged, told or handed on."""
 
+import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
+from forebay_schemas.canonical import category_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, InvalidRequest, RecordError
-from forebay_schemas.records import Request, Task
-from forebay_schemas.validation import expired
+from forebay_schemas.records import Hop, Lane, Request, Task
 
-from .backends import EngineDead, GenerationError, ModelBackend
-from .generation import generation_request
+from .backends import EngineDead, Generation, GenerationError, GenerationRequest, OnText, Unavailable
+from .escalation import INVALID_JSON, UNAVAILABLE, generations, is_largest, neighbour, reason_to_go_on, tier_above
+from .generation import generation_request, once_more
 from .lanes import Delivery
-from .outcome import Outcome, Outcomes, Timing, Work
+from .outcome import Outcome, Outcomes, Work, bounded
 
 _log = logging.getLogger(__name__)
+
+
+class Generator(Protocol):
+    """What answers the tasks of a tier; see ``backends.pool.Pool``."""
+
+    async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """An attempt failed in a way that another one may not: there is no outcome yet."""
+
+    reason: str
+    """For the history of a task that is given up; at most ``outcome.ERROR_CHARS`` and a few."""
 
 
 def wall_clock_ms() -> float:
@@ -33,43 +52,134 @@ class Answerer:
         self._outcomes = Outcomes(config, codec)
         self._reply_topics = {config.kafka.topics.replies, *config.kafka.reply_topics}
 
-    async def answer(self, delivery: Delivery, backend: ModelBackend) -> Outcome:
-        """Answer one delivery; cancelling stops its generation.
+    async def answer(
+        self, delivery: Delivery, pool: Generator, attempt: int, on_text: OnText | None = None
+    ) -> Outcome | Retry:
+        """Answer one delivery, or hand it to another tier; cancelling stops its generation.
+
+        Args:
+            attempt: its number, from 1 on; part of the id under which the pool knows the generation.
+            on_text: told the answer piece by piece. JSON comes in one piece: it is checked first, and pieces that
+                were told cannot be taken back.
 
         Raises:
             EngineDead: no delivery can be answered any more.
         """
-        started_ms = self._now_ms()
         try:
-            work = self._open(delivery, backend)
+            work = self._open(delivery)
         except RecordError as error:
-            return self._outcomes.dead(delivery, error, started_ms)
-        if expired(work.request, int(started_ms)):
-            message = "the deadline passed while the request waited for its model; allow more time"
-            return self._failed(work, ErrorCode.DEADLINE_EXCEEDED, message, started_ms)
+            return self._outcomes.dead(delivery, error, self._now_ms())
         try:
-            tier = self._config.tiers[delivery.tier]
-            generation = await backend.generate(generation_request(work.task.task_id, work.request, tier))
-            return self._outcomes.answered(work, generation, Timing(started_ms, self._now_ms()))
-        except GenerationError as error:
-            return self._failed(work, error.code, str(error), started_ms)
+            return await self._answer(work, pool, attempt, on_text)
         except EngineDead:
             raise
         except Exception as error:  # one request must never end the worker, whatever it does to a library
             _log.error("task %s failed unexpectedly: %s", work.task.task_id, _place(error))
-            message = f"{backend.model_id} failed unexpectedly ({type(error).__name__})"
-            return self._failed(work, ErrorCode.ENGINE_FAILED, message, started_ms)
+            return Retry(f"the worker failed unexpectedly ({type(error).__name__})")
 
-    def _open(self, delivery: Delivery, backend: ModelBackend) -> Work:
-        task = self._codec.decode(delivery.value, Task)
+    def give_up(self, delivery: Delivery, attempts: int, history: Sequence[str]) -> Outcome:
+        """The outcome of a task on which no further attempt is made.
+
+        Args:
+            attempts: how many were begun.
+            history: how they ended, oldest first; at least one line.
+        """
+        return self._without_generating(delivery, lambda work, ms: self._outcomes.given_up(work, attempts, history, ms))
+
+    def cancelled(self, delivery: Delivery) -> Outcome:
+        """The outcome of a task whose answer nobody wants any more."""
+        message = "the request was cancelled"
+        return self._without_generating(
+            delivery, lambda work, ms: self._outcomes.failed(work, ErrorCode.CANCELLED, message, ms)
+        )
+
+    def _without_generating(self, delivery: Delivery, outcome: Callable[[Work, float], Outcome]) -> Outcome:
+        now_ms = self._now_ms()
+        try:
+            return outcome(self._open(delivery), now_ms)
+        except RecordError as error:
+            return self._outcomes.dead(delivery, error, now_ms)
+
+    def _open(self, delivery: Delivery) -> Work:
+        task = delivery.task or self._codec.decode(delivery.value, Task)
         if task.reply_topic not in self._reply_topics:
             raise InvalidRequest(
                 "reply_topic", f"{task.reply_topic!a} is not allowed", "name it under kafka.reply_topics"
             )
-        return Work(delivery, task, self._codec.decode(task.request, Request), backend)
+        request = delivery.request or self._codec.decode(task.request, Request)
+        return Work(delivery, task, request, self._now_ms())
 
-    def _failed(self, work: Work, code: ErrorCode, message: str, started_ms: float) -> Outcome:
-        return self._outcomes.failed(work, code, message, Timing(started_ms, self._now_ms()))
+    async def _answer(self, work: Work, pool: Generator, attempt: int, on_text: OnText | None) -> Outcome | Retry:
+        task, request, tier = work.task, work.request, work.delivery.tier
+        rules = self._config.category(category_of(request)).escalation
+        generation_id = f"{task.task_id}/{task.hop}/{attempt}"
+        asked = generation_request(generation_id, request, self._config.tiers[tier], work.delivery.lane)
+        told = None if asked.response_format else on_text
+        try:
+            generation = await self._generate(work, pool, asked, told)
+            reason = reason_to_go_on(generation, request, rules)
+            if reason == INVALID_JSON and generations(work.path) < rules.max_hops:
+                work = work.after(self._outcomes.hop(work, generation, reason))
+                generation = await self._generate(work, pool, once_more(asked), told)
+                reason = reason_to_go_on(generation, request, rules)
+        except _Late as error:
+            return self._outcomes.failed(work, ErrorCode.DEADLINE_EXCEEDED, str(error), self._now_ms())
+        except Unavailable as error:
+            return self._elsewhere(work, error)
+        except GenerationError as error:
+            if error.code.retryable:
+                return Retry(bounded(f"{error.code}: {error}"))
+            return self._outcomes.failed(work, error.code, str(error), self._now_ms())
+        above = tier_above(tier, request, work.path, self._config)
+        if reason is not None and above is not None and generations(work.path) < rules.max_hops:
+            return self._outcomes.handed_on(work.after(self._outcomes.hop(work, generation, reason)), above)
+        if on_text is not None and told is None:
+            on_text(generation.text)
+        doubt = reason if is_largest(tier, self._config) else None
+        return self._outcomes.answered(work, generation, self._now_ms(), doubt)
+
+    async def _generate(
+        self, work: Work, pool: Generator, asked: GenerationRequest, on_text: OnText | None
+    ) -> Generation:
+        """One generation, within the time that the task has.
+
+        Raises:
+            _Late: it ran out before or meanwhile.
+        """
+        end_ms, what = self._end(work)
+        left_s = (end_ms - self._now_ms()) / 1000
+        if left_s <= 0:
+            raise _Late(f"the {what} passed while the request waited for its model; allow more time")
+        limit = asyncio.timeout(left_s if left_s < math.inf else None)
+        try:
+            async with limit:
+                return await pool.generate(asked, on_text)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise _Late(f"the {what} passed while the answer was generated; allow more time") from None
+
+    def _end(self, work: Work) -> tuple[float, str]:
+        """When an answer is of no use any more, in milliseconds since the epoch, and what says so."""
+        deadline_ms = math.inf if work.request.deadline_ms is None else work.request.deadline_ms
+        if work.delivery.lane is not Lane.BATCH:
+            return deadline_ms, "deadline"
+        window_ms = work.request.created_ms + self._config.worker.completion_window_s * 1000
+        return min((deadline_ms, "deadline"), (window_ms, "completion window of the batch lane"))
+
+    def _elsewhere(self, work: Work, error: Unavailable) -> Outcome:
+        """Ask another tier in place of one that cannot answer now."""
+        tier = work.delivery.tier
+        work = work.after(Hop(tier=tier, model_id=self._config.tiers[tier].model, reason=UNAVAILABLE))
+        stand_in = neighbour(tier, work.request, work.path, self._config)
+        if stand_in is None:
+            message = f"{error}; no other tier may answer in its place, so send the request again later"
+            return self._outcomes.failed(work, error.code, message, self._now_ms())
+        return self._outcomes.handed_on(work, stand_in)
+
+
+class _Late(Exception):
+    """The time for an answer is over."""
 
 
 def _place(error: Exception) -> str:

@@ -1,9 +1,11 @@
 """From a task to what its model is asked: the tier's limits and the defaults, applied to the request."""
 
+import dataclasses
 import json
 
+import msgspec
 from forebay_schemas.canonical import all_messages
-from forebay_schemas.records import Message, Request
+from forebay_schemas.records import Lane, Message, Request
 from forebay_schemas.sections import TierConfig
 
 from .backends import GenerationRequest
@@ -12,15 +14,24 @@ DEFAULT_TEMPERATURE = 0.0
 """For requests that name none: they may be answered from a cache, so equal ones should get the likeliest answer,
 not one of many, and a generation repeated after a crash should say the same."""
 
+ONCE_MORE_TEMPERATURE = 0.7
+"""At least this for an answer that is asked for once more: the likeliest one would come out the same."""
+
 _SYSTEM_ROLES = ("system", "developer")
 
 
-def generation_request(task_id: str, request: Request, tier: TierConfig) -> GenerationRequest:
-    """What the model of a tier is asked for a request."""
+def generation_request(generation_id: str, request: Request, tier: TierConfig, lane: Lane) -> GenerationRequest:
+    """What the model of a tier is asked for a request.
+
+    Args:
+        generation_id: one that no other attempt on the task has, of whichever tier.
+        lane: of the task, which is not the request's where a batch request leads an interactive one.
+    """
     form = None if request.response_format is None else json.loads(request.response_format)
+    messages, static = _conversation(request, tier)
     return GenerationRequest(
-        task_id=task_id,
-        messages=_with_system_prompt(all_messages(request), tier.system_prompt),
+        task_id=generation_id,
+        messages=messages,
         max_tokens=min(request.max_tokens or tier.max_tokens, tier.max_tokens),
         temperature=DEFAULT_TEMPERATURE if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
@@ -28,14 +39,49 @@ def generation_request(task_id: str, request: Request, tier: TierConfig) -> Gene
         seed=request.seed,
         tools=None if request.tools is None else json.loads(request.tools) or None,
         response_format=None if form is None or form["type"] == "text" else form,
+        static_messages=static,
+        lane=lane,
+        priority=request.priority,
     )
 
 
-def _with_system_prompt(messages: list[Message], addition: str) -> list[Message]:
-    """The tier's addition behind the request's own system prompt, so that prompts share the longest prefix."""
+def once_more(request: GenerationRequest) -> GenerationRequest:
+    """The same for another try, whose answer should differ from the first."""
+    return dataclasses.replace(request, temperature=max(request.temperature, ONCE_MORE_TEMPERATURE), seed=None)
+
+
+def _conversation(request: Request, tier: TierConfig) -> tuple[list[Message], int]:
+    """The turns, and how many of the first ones are the same from request to request."""
+    messages = all_messages(request)
+    static = len(request.static_messages) or _leading_system(messages)
+    if request.passages:
+        place = _last_user_turn(messages)
+        messages[place : place + 1] = [_with_passages(messages[place : place + 1], request.passages)]
+        static = min(static, place)
+    addition = "\n\n".join(filter(None, (tier.system_prompt, tier.length_directive)))
     if not addition:
-        return messages
-    if messages[0].role not in _SYSTEM_ROLES:
-        return [Message(role="system", content=addition), *messages]
-    first = Message(role=messages[0].role, content=f"{messages[0].content or ''}\n\n{addition}".strip())
-    return [first, *messages[1:]]
+        return messages, static
+    if messages[0].role in _SYSTEM_ROLES:
+        # Behind the request's own system prompt, so that prompts share the longest prefix over all tiers.
+        content = f"{messages[0].content or ''}\n\n{addition}".strip()
+        return [Message(role=messages[0].role, content=content), *messages[1:]], static
+    return [Message(role="system", content=addition), *messages], static + 1
+
+
+def _leading_system(messages: list[Message]) -> int:
+    others = (place for place, message in enumerate(messages) if message.role not in _SYSTEM_ROLES)
+    return next(others, len(messages))
+
+
+def _last_user_turn(messages: list[Message]) -> int:
+    """Its index; the end where the user said nothing."""
+    return max((place for place, message in enumerate(messages) if message.role == "user"), default=len(messages))
+
+
+def _with_passages(turn: list[Message], passages: list[str]) -> Message:
+    """The passages within the user's turn, because many chat templates refuse a turn more; one of its own for none."""
+    numbered = [f"[{number}] {passage}" for number, passage in enumerate(passages, 1)]
+    if not turn:
+        return Message(role="user", content="\n\n".join(["Passages:", *numbered]))
+    text = "\n\n".join(["Passages:", *numbered, f"Question: {turn[0].content or ''}"])
+    return msgspec.structs.replace(turn[0], content=text)
