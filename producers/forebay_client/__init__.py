@@ -1,4 +1,4 @@
-"""What a service imports: publish requests to Forebay, ask and wait, consume replies.
+"""What a service imports: publish requests to Forebay, ask and wait, stream answers, consume replies.
 
 >>> from forebay_client import Client
 >>> with Client(tenant="acme") as client:
@@ -17,12 +17,16 @@ from .errors import (
     ClientClosed,
     DeadlineExceeded,
     ReplyTimeout,
+    RequestCancelled,
     RequestFailed,
     RequestTooLarge,
+    StreamRestarted,
 )
+from .streams import AsyncStream, Stream
 
 __all__ = [
     "AsyncClient",
+    "AsyncStream",
     "BrokerUnavailable",
     "CacheOptions",
     "CachePolicy",
@@ -41,8 +45,11 @@ __all__ = [
     "Reply",
     "ReplyTimeout",
     "Request",
+    "RequestCancelled",
     "RequestFailed",
     "RequestTooLarge",
+    "Stream",
+    "StreamRestarted",
 ]
 
 # A library leaves it to its user where log lines go; without this Python would print the brokers' troubles.

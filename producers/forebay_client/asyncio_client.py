@@ -1,9 +1,10 @@
 """The client for asyncio: the same core, with its waiting moved off the event loop."""
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -12,9 +13,10 @@ from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import Reply
 
 from .client import FEED_POLL_S, OnFailure, OnReply, call_back
-from .core import Core
+from .core import Core, OnChunk, Ticket
 from .errors import raise_for_error
 from .requests import Question, RequestFields
+from .streams import AsyncStream
 
 T = TypeVar("T")
 
@@ -22,7 +24,7 @@ T = TypeVar("T")
 class AsyncClient:
     """``Client`` for coroutines: the same arguments, results and errors. Use it within one event loop.
 
-    A task that is cancelled while it asks stops waiting; the request keeps its deadline.
+    A task that is cancelled while it asks, or waits for a piece of a stream, cancels its request too.
     """
 
     __slots__ = ("_core", "_sender")
@@ -59,8 +61,23 @@ class AsyncClient:
         self, question: Question | None = None, *, timeout_s: float = 30.0, **fields: Unpack[RequestFields]
     ) -> Reply:
         """As ``Client.ask``."""
-        ticket = await self._off_loop(self._core.submit, question, fields, timeout_s, time.monotonic())
-        return raise_for_error(await asyncio.wrap_future(ticket.future))
+        ticket = await self._submit(question, fields, timeout_s)
+        try:
+            return raise_for_error(await asyncio.wrap_future(ticket.future))
+        except asyncio.CancelledError:
+            self._core.withdraw(ticket)
+            raise
+
+    def stream(
+        self, question: Question | None = None, *, timeout_s: float = 30.0, **fields: Unpack[RequestFields]
+    ) -> AsyncStream:
+        """As ``Client.stream``; it is published when iteration begins, or with ``async with``."""
+        begin = functools.partial(self._submit, question, {**fields, "stream": True}, timeout_s)
+        return AsyncStream(begin, self._core.withdraw)
+
+    async def cancel(self, request_id: str, *, tenant: str | None = None) -> None:
+        """As ``Client.cancel``."""
+        self._core.cancel(request_id, tenant)
 
     def replies(self, group: str) -> AsyncGenerator[Reply, None]:
         """As ``Client.replies``. Close a loop that is left early: ``async with contextlib.aclosing(...)``."""
@@ -108,6 +125,21 @@ class AsyncClient:
                         yield reply
             finally:
                 self._core.close_feed(feed)
+
+    async def _submit(
+        self, question: Question | None, fields: Any, timeout_s: float, on_chunk: OnChunk | None = None
+    ) -> Ticket:
+        self._core.check_usable()
+        submitting = self._sender.submit(self._core.submit, question, fields, timeout_s, time.monotonic(), on_chunk)
+        try:
+            return await asyncio.wrap_future(submitting)
+        except asyncio.CancelledError:
+            submitting.add_done_callback(self._withdraw_submitted)  # what its thread has begun, it ends
+            raise
+
+    def _withdraw_submitted(self, submitted: Future[Ticket]) -> None:
+        if not submitted.cancelled() and submitted.exception() is None:
+            self._core.withdraw(submitted.result())
 
     async def _off_loop(self, function: Callable[..., T], *args: Any) -> T:
         self._core.check_usable()  # a closed executor would say something else

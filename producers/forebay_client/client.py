@@ -1,5 +1,6 @@
 """The client for ordinary, threaded code."""
 
+import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
@@ -13,6 +14,7 @@ from .core import Core, Ticket
 from .errors import raise_for_error
 from .feed import ReplyFeed
 from .requests import Question, RequestFields
+from .streams import Arrival, Stream
 
 OnReply = Callable[[Reply], object]
 OnFailure = Callable[[str, ForebayError], object]
@@ -94,10 +96,47 @@ class Client:
             BrokerUnavailable: the brokers did not take it.
             ReplyTimeout: nothing came in time.
             DeadlineExceeded: the pipeline says that the deadline passed. Like ReplyTimeout it is a TimeoutError.
+            RequestCancelled: it was cancelled, from elsewhere. Ctrl-C cancels it too.
             RequestFailed: the pipeline says that something else went wrong.
             ClientClosed: another thread closed the client.
         """
         return raise_for_error(self._core.result(self._core.submit(question, fields, timeout_s)))
+
+    def stream(
+        self, question: Question | None = None, *, timeout_s: float = 30.0, **fields: Unpack[RequestFields]
+    ) -> Stream:
+        """Publish a request and iterate over its answer while it is written.
+
+        An answer from a cache, or of a model that does not stream, comes as one piece. A stream that ends without an
+        error has given the whole text of its reply, which is then at ``reply``.
+
+        Args:
+            question, fields: as for ``publish``.
+            timeout_s: how long to wait for the whole answer; the deadline, as for ``ask``.
+
+        Raises:
+            InvalidRequest, RequestTooLarge: it was not published; the message says why.
+            BrokerUnavailable: replies cannot be read.
+        """
+        arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        ticket = self._core.submit(question, {**fields, "stream": True}, timeout_s, on_chunk=arrivals.put)
+        return Stream(self._core, ticket, arrivals)
+
+    def cancel(self, request_id: str, *, tenant: str | None = None) -> None:
+        """Take a request back, from this client or from another; returns at once.
+
+        If it waits or is being generated, it ends in an error reply with the code ``cancelled``, and nothing more is
+        spent on it unless others wait for the same answer. If this comes too late, it ends in its answer; an id that
+        is not known, or answered, changes nothing. That the brokers did not take it, ``flush`` and ``close`` tell.
+
+        Args:
+            tenant: whose request it is; absent: the client's.
+
+        Raises:
+            InvalidRequest: the request is not named.
+            BrokerUnavailable: the queue is full.
+        """
+        self._core.cancel(request_id, tenant)
 
     def replies(self, group: str) -> Iterator[Reply]:
         """Consume the whole reply topic as a consumer group: every tenant's replies, repeats removed.

@@ -1,4 +1,4 @@
-"""What the sync and the asyncio client share: one producer, one reader thread, one table of awaited replies."""
+"""What the sync and the asyncio client share: one producer, one table of awaited replies, and who reads for it."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError, InvalidRequest
-from forebay_schemas.records import Lane, Reply, Request
+from forebay_schemas.records import Chunk, Lane, Reply, Request
 from forebay_schemas.registry import codec_for
 from forebay_schemas.topics import Headers
 from forebay_schemas.validation import validate
@@ -23,8 +23,8 @@ from .errors import BrokerUnavailable, ClientClosed, RequestTooLarge
 from .feed import ReplyFeed
 from .inbox import Inbox, ReplyRecord
 from .outbox import OnDelivery, Outbox
-from .outstanding import Outstanding
-from .requests import Question, build_request
+from .outstanding import Key, Outstanding
+from .requests import Question, build_cancellation, build_request
 
 POLL_S = 0.05
 """How late a timeout or a delivery failure may be noticed; a reply is noticed at once."""
@@ -36,6 +36,9 @@ _DEADLINE_GRACE_S = 60.0
 _EXIT_FLUSH_S = 5.0
 _MAX_UNDELIVERED = 1000
 
+OnChunk = Callable[[Chunk], object]
+"""Is given each piece of an answer, on the thread that reads them."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +46,7 @@ _log = logging.getLogger(__name__)
 class Ticket:
     """A published request whose reply is awaited."""
 
+    tenant: str
     request_id: str
     future: Future[Reply]
 
@@ -77,8 +81,10 @@ class Core:
         self._outbox = Outbox(config)
         self._outstanding = Outstanding()
         self._undelivered: deque[str] = deque(maxlen=_MAX_UNDELIVERED)
-        self._reader: threading.Thread | None = None
-        self._reader_lock = threading.Lock()
+        self._on_chunk: dict[Key, OnChunk] = {}
+        self._left: deque[Ticket] = deque()
+        self._readers: dict[str, threading.Thread] = {}
+        self._readers_lock = threading.Lock()
         self._feeds: set[ReplyFeed] = set()
         self._closing = threading.Event()
         self._pid = os.getpid()
@@ -90,15 +96,33 @@ class Core:
         self.check_usable()
         prepared = self._prepare(question, fields, None)
         request_id = prepared.request.request_id
-
-        def on_delivery(problem: str | None) -> None:
-            if problem is not None:
-                _log.error("request %s was not published: %s", request_id, problem)
-                self._undelivered.append(request_id)
-
-        self._send(prepared, prepared.headers, on_delivery)
+        self._send(prepared, prepared.headers, self._reporter(request_id, "request"))
         self._outbox.serve()
         return request_id
+
+    def cancel(self, request_id: str, tenant: str | None) -> None:
+        """Publish that a request is taken back.
+
+        Args:
+            tenant: whose request it is; absent: the client's.
+
+        Raises:
+            InvalidRequest: the request is not named.
+            BrokerUnavailable: the queue is full.
+        """
+        self.check_usable()
+        control = build_cancellation(request_id, tenant or self.tenant, time.time_ns() // 1_000_000)
+        topic, key, value = self._config.kafka.topics.control, control.key.encode(), self._codec.encode(control)
+        # Without waiting for room: the reader comes here too.
+        self._outbox.send(topic, key, value, {}, self._reporter(request_id, "cancellation of request"), wait_s=0.0)
+        self._outbox.serve()
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Its asker has left: the reader soon cancels the request, unless the reply comes first.
+
+        This takes no lock, because the garbage collector comes here, at any moment.
+        """
+        self._left.append(ticket)
 
     def submit(
         self,
@@ -106,6 +130,7 @@ class Core:
         fields: Mapping[str, Any],
         timeout_s: float | None = None,
         asked_s: float | None = None,
+        on_chunk: OnChunk | None = None,
     ) -> Ticket:
         """Publish a request and await its reply.
 
@@ -113,6 +138,7 @@ class Core:
             timeout_s: how long to wait; also the request's deadline unless it has one, because nobody should pay for
                 what no one waits for. Absent: until a while after the deadline, else ``UNTIL_ANSWERED_S``.
             asked_s: when the waiting began, in seconds of the monotonic clock; absent: now.
+            on_chunk: gets the pieces of the answer, until the reply has come.
         """
         asked_s = asked_s or time.monotonic()
         self.check_usable()
@@ -120,8 +146,14 @@ class Core:
         request = prepared.request
         key = (request.tenant, request.request_id)
         due_s = asked_s + (_patience_s(request) if timeout_s is None else timeout_s)
-        self._read_replies(until_s=min(due_s, asked_s + _CONNECT_S))
+        connect_until_s = min(due_s, asked_s + _CONNECT_S)
+        self._start_reader(self._reply_topic, self._read_replies, connect_until_s)
+        if on_chunk:
+            self._start_reader(self._config.kafka.topics.replies_stream, self._read_chunks, connect_until_s)
         future = self._outstanding.expect(key, asked_s, due_s)
+        if on_chunk:
+            self._on_chunk[key] = on_chunk
+            future.add_done_callback(lambda _: self._on_chunk.pop(key))
 
         def on_delivery(problem: str | None) -> None:
             if problem is None:
@@ -135,21 +167,25 @@ class Core:
         except ForebayError:
             future.cancel()
             raise
-        return Ticket(request.request_id, future)
+        return Ticket(request.tenant, request.request_id, future)
 
     def wait(self, timeout_s: float | None) -> int:
         """Wait for all awaited replies; returns how many are missing after the timeout."""
-        self._refuse_on_reader()
+        self.refuse_on_reader()
         return self._outstanding.wait(timeout_s)
 
     def result(self, ticket: Ticket) -> Reply:
-        """Wait for one reply; the reader thread keeps the ticket's time.
+        """Wait for one reply; the reader thread keeps the ticket's time. Ctrl-C cancels the request.
 
         Raises:
             BrokerUnavailable, ReplyTimeout, ClientClosed: why none came.
         """
-        self._refuse_on_reader()
-        return ticket.future.result()
+        self.refuse_on_reader()
+        try:
+            return ticket.future.result()
+        finally:
+            if not ticket.future.done():
+                self.withdraw(ticket)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until the brokers have everything that was published.
@@ -162,7 +198,7 @@ class Core:
         if left or lost:
             raise BrokerUnavailable(
                 f"{left + len(lost)} requests did not reach the brokers at {self._config.kafka.bootstrap};"
-                " check that they run, and publish again with the same request_id",
+                " check that they run, and publish (or cancel) again with the same request_id",
                 lost,
             )
 
@@ -192,11 +228,13 @@ class Core:
         if self.closed or self._pid != os.getpid():
             return
         try:
+            self._cancel_left()
             self.flush(timeout_s)
         finally:
             self._closing.set()
-            if self._reader and self._reader is not threading.current_thread():
-                self._reader.join()
+            for reader in self._readers.values():
+                if reader is not threading.current_thread():
+                    reader.join()
             self._outstanding.close("the client was closed before the reply came")
             for feed in list(self._feeds):
                 self.close_feed(feed)
@@ -244,32 +282,48 @@ class Core:
         if self.closed:
             raise ClientClosed("the client is closed; make a new one")
 
-    def _refuse_on_reader(self) -> None:
-        if threading.current_thread() is self._reader:
+    def refuse_on_reader(self) -> None:
+        """Refuse to wait on the thread that brings what would be waited for."""
+        if threading.current_thread() in self._readers.values():
             raise RuntimeError("a callback cannot wait for a reply: its thread reads them; do it on another thread")
 
-    def _read_replies(self, until_s: float) -> None:
-        """Start the reader unless it runs. A client that only publishes never comes here."""
-        if self._reader is not None:
+    def _reporter(self, request_id: str, what: str) -> OnDelivery:
+        """Says in the log, and to ``flush``, what did not reach the brokers."""
+
+        def on_delivery(problem: str | None) -> None:
+            if problem is not None:
+                _log.error("%s %s was not published: %s", what, request_id, problem)
+                self._undelivered.append(request_id)
+
+        return on_delivery
+
+    def _start_reader(self, topic: str, read: Callable[[Inbox], None], until_s: float) -> None:
+        """Start reading a topic unless it is read. A client that only publishes never comes here.
+
+        Pieces have a consumer and a thread of their own, in clients that stream: neither waits for the other's topic.
+        """
+        if topic in self._readers:
             return
-        if not self._reader_lock.acquire(timeout=max(0.0, until_s - time.monotonic())):
+        if not self._readers_lock.acquire(timeout=max(0.0, until_s - time.monotonic())):
             raise BrokerUnavailable(f"the brokers at {self._config.kafka.bootstrap} do not answer; check that they run")
         try:
-            if self._reader is None:
+            if topic not in self._readers:
                 left_s = max(0.001, until_s - time.monotonic())
-                inbox = Inbox(self._config, self._reply_topic, self._reply_key, left_s)
-                self._reader = threading.Thread(target=self._read, args=(inbox,), name="forebay-client", daemon=True)
-                self._reader.start()
+                inbox = Inbox(self._config, topic, self._reply_key, left_s)
+                reader = threading.Thread(target=read, args=(inbox,), name="forebay-client", daemon=True)
+                reader.start()
+                self._readers[topic] = reader
         finally:
-            self._reader_lock.release()
+            self._readers_lock.release()
 
-    def _read(self, inbox: Inbox) -> None:
+    def _read_replies(self, inbox: Inbox) -> None:
         try:
             while not self.closed:
                 record = inbox.poll(POLL_S)
                 self._outbox.serve()
                 if record is not None:
                     self._take(record)
+                self._cancel_left()
                 self._outstanding.expire(time.monotonic())
         except Exception as error:
             _log.exception("the client cannot read replies any more")
@@ -277,13 +331,39 @@ class Core:
         finally:
             inbox.close()
 
-    def _take(self, record: ReplyRecord) -> None:
+    def _cancel_left(self) -> None:
+        while True:
+            try:
+                ticket = self._left.popleft()
+            except IndexError:  # none is left, and who closes the client may have taken the last
+                return
+            try:
+                if ticket.future.cancel():
+                    self.cancel(ticket.request_id, ticket.tenant)
+            except ForebayError as error:
+                _log.warning("request %s goes on, it could not be cancelled: %s", ticket.request_id, error)
+
+    def _read_chunks(self, inbox: Inbox) -> None:
         try:
-            headers = Headers.from_kafka(record.headers)
+            while not self.closed:
+                if record := inbox.poll(POLL_S):
+                    self._take_chunk(record)
+        except Exception:
+            _log.exception("the client cannot read pieces of answers any more: they come whole, with their replies")
+        finally:
+            inbox.close()
+
+    def _take_chunk(self, record: ReplyRecord) -> None:
+        on_chunk = self._on_chunk.get(_key_of(record))
+        if on_chunk is None:
+            return  # another client's, or behind its reply
+        try:
+            on_chunk(self._codec.decode(record.value, Chunk))
         except ForebayError as error:
-            _log.warning("a reply is passed over: %s", error)
-            return
-        key = (headers.tenant or "", headers.request_id or "")
+            _log.warning("a piece of an answer is passed over: %s", error)
+
+    def _take(self, record: ReplyRecord) -> None:
+        key = _key_of(record)
         if not self._outstanding.awaits(key):
             return  # another client's, or a repeat
         try:
@@ -292,6 +372,16 @@ class Core:
             self._outstanding.settle(key, error)
         else:
             self._outstanding.settle(key, reply)
+
+
+def _key_of(record: ReplyRecord) -> Key:
+    """Which request a record belongs to; nobody's where its headers cannot be read."""
+    try:
+        headers = Headers.from_kafka(record.headers)
+    except ForebayError as error:
+        _log.warning("a record is passed over: %s", error)
+        return "", ""
+    return headers.tenant or "", headers.request_id or ""
 
 
 def _patience_s(request: Request) -> float:

@@ -90,13 +90,36 @@ class DeadlineExceeded(RequestFailed, TimeoutError):
     """The request's deadline passed before the pipeline had an answer; nothing more is spent on it."""
 
 
+class RequestCancelled(RequestFailed):
+    """The request was taken back before it was answered, by the asker or by an operator."""
+
+
+class StreamRestarted(ForebayError):
+    """The answer began anew with a text that is not the one streamed so far, which counts no longer.
+
+    The stream has not ended: whoever goes on iterating gets the new text from its beginning.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the answer began anew, and the text streamed so far counts no longer; go on iterating to get the new one"
+        )
+
+
+_FAILURES: dict[str, type[RequestFailed]] = {
+    ErrorCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    ErrorCode.CANCELLED: RequestCancelled,
+}
+
+
 def raise_for_error(reply: Reply) -> Reply:
     """The reply itself where it is an answer.
 
     Raises:
         DeadlineExceeded: it says that the deadline passed.
+        RequestCancelled: it says that the request was taken back.
         RequestFailed: it says that something else went wrong.
     """
     if reply.error is None:
         return reply
-    raise (DeadlineExceeded if reply.error.code == ErrorCode.DEADLINE_EXCEEDED else RequestFailed)(reply)
+    raise _FAILURES.get(reply.error.code, RequestFailed)(reply)

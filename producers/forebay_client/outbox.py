@@ -41,8 +41,16 @@ class Outbox:
         except KafkaException as error:
             raise ConfigError(f"kafka: the client settings cannot work ({error.args[0].str()}); mend them") from None
 
-    def send(self, topic: str, key: bytes, value: bytes, headers: Mapping[str, bytes], on_delivery: OnDelivery) -> None:
-        """Queue a record. Waits while the queue is full.
+    def send(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        headers: Mapping[str, bytes],
+        on_delivery: OnDelivery,
+        wait_s: float = DELIVERY_TIMEOUT_S,
+    ) -> None:
+        """Queue a record. Waits so long while the queue is full.
 
         Raises:
             BrokerUnavailable: the queue stayed full.
@@ -51,13 +59,13 @@ class Outbox:
         def report(error: KafkaError | None, _: Message) -> None:
             on_delivery(None if error is None else self._explain(error, topic))
 
-        until_s = time.monotonic() + DELIVERY_TIMEOUT_S
+        until_s = time.monotonic() + wait_s
         while True:
             try:
                 self._producer.produce(topic, value, key, headers=list(headers.items()), on_delivery=report)
                 return
             except BufferError:
-                if time.monotonic() > until_s:
+                if time.monotonic() >= until_s:
                     raise BrokerUnavailable(
                         f"the brokers at {self._bootstrap} take nothing, and the queue is full; check that they run"
                     ) from None

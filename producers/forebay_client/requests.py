@@ -1,14 +1,15 @@
-"""From what a service has at hand (a question, turns, some fields) to a valid request."""
+"""From what a service has at hand (a question, turns, some fields) to a valid request, and to its cancellation."""
 
 import json
 import re
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import msgspec
 from forebay_schemas.errors import InvalidRequest
-from forebay_schemas.records import CacheOptions, Message, Request
+from forebay_schemas.records import CacheOptions, Control, Message, Request
 
 Question = str | Sequence[Message | Mapping[str, Any]] | Request
 """The user's question, the turns of a conversation in OpenAI's shape, or a finished request."""
@@ -48,9 +49,17 @@ class RequestFields(TypedDict, total=False):
     max_tier: str | None
     prompt_version: str | None
     metadata: Mapping[str, str] | None
+    stream: bool | None
+    """``Client.stream`` sets it, and is what reads the pieces."""
+    priority: int | None
+    """Among the requests of one lane that wait for a model, higher comes first."""
+    passages: Sequence[str] | None
+    """Context to answer from; a category may be set to keep only those that matter to the question."""
     traceparent: str | None
 
 
+_CANCEL_SLOTS = 4096
+"""Cancellations share so many keys, which bounds what compaction keeps of them; they are read within seconds."""
 _NAMES = {field.name for field in msgspec.structs.fields(Request)}
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")  # later versions add
 _VALIDATION_PLACE = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<field>.*)`)?", re.DOTALL)
@@ -88,6 +97,25 @@ def build_request(
         _put(values, "deadline_ms", _deadline_ms(deadline_s, now_ms), "deadline_s")
     defaults = {"request_id": uuid.uuid4().hex, "tenant": tenant, "created_ms": now_ms}
     return _convert(defaults | values), traceparent
+
+
+def build_cancellation(request_id: str, tenant: str | None, now_ms: int) -> Control:
+    """The command that takes a request back.
+
+    Raises:
+        InvalidRequest: the request is not named.
+    """
+    if not tenant:
+        raise InvalidRequest("tenant", "is absent", "name it for the client or for the cancellation")
+    if not request_id:
+        raise InvalidRequest("request_id", "is empty", "give the id of the request to cancel")
+    return Control(
+        key=f"cancel/{zlib.crc32(f'{tenant}{request_id}'.encode()) % _CANCEL_SLOTS}",
+        command="cancel",
+        issued_ms=now_ms,
+        issued_by="client",
+        arguments={"tenant": tenant, "request_id": request_id},
+    )
 
 
 def _put(values: dict[str, Any], name: str, value: Any, short: str) -> None:

@@ -1,5 +1,6 @@
 """A broker in memory that a test steers: it delivers or not, answers or not, and repeats itself when told to."""
 
+import contextlib
 import queue
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from forebay_client.inbox import ReplyRecord
 from forebay_client.outbox import OnDelivery
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.records import Reply, Request
+from forebay_schemas.records import Chunk, Control, Reply, Request
 from forebay_schemas.topics import Headers
 
 from tests.builders import make_reply
@@ -44,7 +45,7 @@ class Sent:
 
 @dataclass
 class MemoryKafka:
-    """The broker. Replies reach every inbox, as if all reply keys hashed to one partition.
+    """The broker. Replies and chunks reach every inbox of theirs, as if all reply keys hashed to one partition.
 
     Attributes:
         answer: what job and workers reply to a request.
@@ -57,6 +58,7 @@ class MemoryKafka:
     no_delivery: bool = False
     reachable: bool = True
     sent: list[Sent] = field(default_factory=list)
+    controls: list[Sent] = field(default_factory=list)
     inboxes: list["MemoryInbox"] = field(default_factory=list)
 
     def outbox(self, config: Config) -> "MemoryOutbox":
@@ -72,8 +74,24 @@ class MemoryKafka:
     def reply(self, reply: Reply, value: bytes | None = None) -> None:
         """Write one reply; ``value`` in place of its encoded form."""
         headers = Headers(request_id=reply.request_id, tenant=reply.tenant).to_kafka()
+        record = ReplyRecord(list(headers.items()), value or CODEC.encode(reply))
         for inbox in self.inboxes:
-            inbox.records.put(ReplyRecord(list(headers.items()), value or CODEC.encode(reply)))
+            if not inbox.streams:
+                inbox.records.put(record)
+
+    def chunk(self, chunk: Chunk, value: bytes | None = None) -> None:
+        """Write one piece of an answer; ``value`` in place of its encoded form."""
+        headers = Headers(request_id=chunk.request_id, tenant=chunk.tenant).to_kafka()
+        record = ReplyRecord(list(headers.items()), value or CODEC.encode(chunk))
+        for inbox in self.inboxes:
+            if inbox.streams:
+                inbox.records.put(record)
+
+    @property
+    def cancelled(self) -> list[tuple[str, str]]:
+        """Tenant and request id of each request that was taken back, in order."""
+        commands = [CODEC.decode(sent.value, Control) for sent in self.controls]
+        return [(command.arguments["tenant"], command.arguments["request_id"]) for command in commands]
 
 
 class MemoryOutbox:
@@ -83,20 +101,30 @@ class MemoryOutbox:
         self._kafka = kafka
         self._reports: queue.SimpleQueue[tuple[OnDelivery, str | None]] = queue.SimpleQueue()
 
-    def send(self, topic: str, key: bytes, value: bytes, headers: Mapping[str, bytes], on_delivery: OnDelivery) -> None:
+    def send(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        headers: Mapping[str, bytes],
+        on_delivery: OnDelivery,
+        wait_s: float = 0,
+    ) -> None:
         sent = Sent(topic, key, value, Headers.from_kafka(dict(headers)))
-        self._kafka.sent.append(sent)
+        control = topic.endswith(".control")
+        (self._kafka.controls if control else self._kafka.sent).append(sent)
         if self._kafka.no_delivery:
             return
         self._reports.put((on_delivery, self._kafka.delivery))
-        if self._kafka.delivery is None:
+        if self._kafka.delivery is None and not control:
             for reply in self._kafka.answer(sent.request):
                 self._kafka.reply(reply)
 
     def serve(self) -> None:
-        while not self._reports.empty():
-            on_delivery, outcome = self._reports.get()
-            on_delivery(outcome)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                on_delivery, outcome = self._reports.get_nowait()
+                on_delivery(outcome)
 
     def flush(self, timeout_s: float) -> int:
         self.serve()
@@ -114,6 +142,10 @@ class MemoryInbox:
         self.reply_key = reply_key
         self.records: queue.SimpleQueue[ReplyRecord] = queue.SimpleQueue()
         self.closed = False
+
+    @property
+    def streams(self) -> bool:
+        return self.topic.endswith(".stream")
 
     def poll(self, timeout_s: float) -> ReplyRecord | None:
         try:

@@ -61,6 +61,12 @@ def test_short_names_stand_for_the_records_fields() -> None:
     assert request.cache == CacheOptions(policy=CachePolicy.REFRESH)
 
 
+def test_context_and_order_of_work_can_be_said() -> None:
+    request = build(passages=("Returns take 14 days.", "We ship on Mondays."), priority=5, stream=True)
+    assert request.passages == ["Returns take 14 days.", "We ship on Mondays."]
+    assert (request.priority, request.stream) == (5, True)
+
+
 def test_the_trace_context_is_handed_back_apart() -> None:
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     assert build_request("Hello?", {"traceparent": trace}, tenant="acme", now_ms=NOW_MS)[1] == trace
@@ -80,6 +86,8 @@ def test_the_trace_context_is_handed_back_apart() -> None:
         ({"tools": {"f": object()}}, "tools"),
         ({"cache": {"policy": "never"}}, "cache.policy"),
         ({"traceparent": "mine"}, "traceparent"),
+        ({"passages": "one text"}, "passages"),
+        ({"priority": "high"}, "priority"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(fields: dict[str, Any], field: str) -> None:
