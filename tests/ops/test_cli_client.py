@@ -1,15 +1,16 @@
-"""`forebay ask`, `send` and `tail` from a shell, on a broker in memory."""
+"""`forebay ask`, `cancel`, `send` and `tail` from a shell, on a broker in memory."""
 
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from forebay_client import Reply, Request, core
+from forebay_client import Reply, Request, StreamRestarted, core
 from forebay_ops.cli import client as commands
 from forebay_schemas.config import Config
-from forebay_schemas.records import CacheStatus, ReplyError
+from forebay_schemas.records import CacheStatus, Chunk, ReplyError
 
 from tests.builders import make_reply
 from tests.producers.doubles import MemoryKafka, silence
@@ -74,6 +75,99 @@ def test_ask_without_an_answer_fails_and_still_prints_the_reply_as_json(
     assert result.exit_code == 1
     assert json.loads(result.stdout)["error"]["code"] == "engine_failed"
     assert "no luck" in str(result.exception)
+
+
+def test_ask_can_print_the_answer_while_it_is_written(
+    forebay: Callable[..., Result], kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[str] = []
+
+    def say(piece: str = "", **options: Any) -> None:
+        """The next piece is written when the one before is printed."""
+        printed.append(piece)
+        request = kafka.sent[0].request
+        if piece == "Like":
+            kafka.reply(make_reply(request_id=request.request_id, tenant=request.tenant, text="Like this."))
+
+    def begin(request: Request) -> list[Reply]:
+        kafka.chunk(Chunk(request_id=request.request_id, tenant=request.tenant, attempt=1, index=0, text="Like"))
+        return []
+
+    kafka.answer = begin
+    monkeypatch.setattr(commands.click, "echo", say)
+    result = forebay(commands.ask, "How?", "--stream")
+    assert result.exit_code == 0
+    assert printed[:3] == ["Like", " this.", ""]
+    assert kafka.sent[0].request.stream
+
+
+def test_ask_says_when_a_streamed_answer_begins_anew(
+    forebay: Callable[..., Result], kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands.Client, "stream", lambda *_, **__: _RestartedStream())
+    result = forebay(commands.ask, "How?", "--stream")
+    assert (result.exit_code, result.stdout) == (0, "I do not\nLike this.\n")
+    assert "begins anew" in result.stderr
+
+
+class _RestartedStream(Iterator[str]):
+    """In place of a stream whose second attempt says something else."""
+
+    reply = make_reply(text="Like this.")
+
+    def __init__(self) -> None:
+        self._steps: Iterator[str | Exception] = iter(["I do", " not", StreamRestarted(), "Like", " this."])
+
+    def __next__(self) -> str:
+        step = next(self._steps)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def __enter__(self) -> "_RestartedStream":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "waiting"),
+    [((), "concurrent.futures.Future.result"), (("--stream",), "forebay_client.Stream.__next__")],
+)
+def test_ctrl_c_cancels_the_request_and_says_so(
+    forebay: Callable[..., Result],
+    kafka: MemoryKafka,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    waiting: str,
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    kafka.answer = silence
+    monkeypatch.setattr(waiting, interrupted)
+    result = forebay(commands.ask, "How?", "--tenant", "acme", *options)
+    assert result.exit_code != 0
+    assert "the request is cancelled" in result.stderr
+    assert kafka.cancelled == [("acme", kafka.sent[0].request.request_id)]
+
+
+# --- cancel -----------------------------------------------------------------------------------------------------
+
+
+def test_cancel_takes_a_request_back_and_confirms_it(forebay: Callable[..., Result], kafka: MemoryKafka) -> None:
+    result = forebay(commands.cancel, "row-17", "--tenant", "acme")
+    assert result.exit_code == 0
+    assert "request row-17 of tenant acme is taken back" in result.stdout
+    assert kafka.cancelled == [("acme", "row-17")]
+
+
+def test_cancel_confirms_nothing_that_did_not_reach_the_brokers(
+    forebay: Callable[..., Result], kafka: MemoryKafka
+) -> None:
+    kafka.delivery = "no leader"
+    result = forebay(commands.cancel, "row-17")
+    assert (result.exit_code, result.stdout) == (1, "")
 
 
 # --- send -------------------------------------------------------------------------------------------------------

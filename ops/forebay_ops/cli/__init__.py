@@ -25,6 +25,7 @@ _COMMANDS = {
     "status": _Entry("stack:status", "Show what runs of the local stack.", "local"),
     "logs": _Entry("stack:logs", "Show what the parts of the local stack have written.", "local"),
     "ask": _Entry("client:ask", "Ask one question and print the answer."),
+    "cancel": _Entry("client:cancel", "Take a request back."),
     "send": _Entry("client:send", "Publish requests from a file."),
     "tail": _Entry("client:tail", "Follow the replies."),
     "config": _Entry("parts:config", "Print the configuration that holds."),

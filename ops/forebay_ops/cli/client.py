@@ -1,11 +1,12 @@
-"""`forebay ask`, `send` and `tail`: the client from a shell."""
+"""`forebay ask`, `cancel`, `send` and `tail`: the client from a shell."""
 
 import sys
 from typing import BinaryIO
 
 import click
 import msgspec
-from forebay_client import Client, Reply, RequestFailed
+from forebay_client import Client, Reply, RequestFailed, Stream, StreamRestarted
+from forebay_client.requests import RequestFields
 from forebay_schemas.records import Lane
 from rich.console import Console
 from rich.text import Text
@@ -26,6 +27,7 @@ _LANES = click.Choice([lane.value for lane in Lane])
 @click.option("--min-tier", help="The smallest tier that may answer.")
 @click.option("--max-tier", help="The largest tier that may answer.")
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait; also the deadline.")
+@click.option("--stream", "as_stream", is_flag=True, help="Print the answer while it is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole reply as JSON.")
 def ask(
     question: str,
@@ -36,39 +38,62 @@ def ask(
     min_tier: str | None,
     max_tier: str | None,
     timeout_s: float,
+    as_stream: bool,
     as_json: bool,
 ) -> None:
     """Ask one QUESTION and wait for its answer.
 
     The answer goes to standard output. Where it came from, how fast and for how much goes to standard error. The exit
-    code is 1 where there is no answer.
+    code is 1 where there is no answer. Ctrl-C cancels the request.
 
     \b
       forebay ask "How do I reset my password?" --tenant acme --category support
       forebay ask "How can I reset my password?" --tenant acme --category support   # a rewording: from the cache
-      forebay ask "Prove that the square root of 2 is irrational." --min-tier medium
+      forebay ask "Prove that the square root of 2 is irrational." --min-tier medium --stream
       forebay ask "How long is delivery?" --json | jq .route
     """
-    with Client(tenant, config=cli_config()) as client:
-        try:
-            reply = client.ask(
-                question,
-                timeout_s=timeout_s,
-                category=category,
-                system=system,
-                lane=lane,
-                min_tier=min_tier,
-                max_tier=max_tier,
-            )
-        except RequestFailed as error:
-            if as_json:
-                click.echo(_json(error.reply))
-            raise
+    if as_stream and as_json:
+        raise click.UsageError("--stream prints the text and --json the reply; leave one of them out")
+    fields = RequestFields(category=category, system=system, lane=lane, min_tier=min_tier, max_tier=max_tier)
+    try:
+        with Client(tenant, config=cli_config()) as client:
+            if as_stream:
+                with client.stream(question, timeout_s=timeout_s, **fields) as stream:
+                    reply = _print_pieces(stream)
+            else:
+                reply = client.ask(question, timeout_s=timeout_s, **fields)
+    except RequestFailed as error:
+        if as_json:
+            click.echo(_json(error.reply))
+        raise
+    except KeyboardInterrupt:
+        click.secho("\nthe request is cancelled", dim=True, err=True)
+        raise
     if as_json:
         click.echo(_json(reply))
-    else:
+        return
+    if not as_stream:
         click.echo(reply.text)
-        click.secho(attribution(reply), dim=True, err=True)
+    click.secho(attribution(reply), dim=True, err=True)
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@click.option("--tenant", default="default", show_default=True, help="Whose request it is.")
+def cancel(request_id: str, tenant: str) -> None:
+    """Take the request ID back.
+
+    If it waits or is being answered, it ends in an error reply with the code `cancelled`, and no further token is spent
+    on it unless others wait for the same answer. A request that is answered already stays answered.
+
+    \b
+      forebay cancel row-17 --tenant acme
+    """
+    with Client(tenant, config=cli_config()) as client:
+        client.cancel(request_id)
+    click.echo(
+        f"request {request_id} of tenant {tenant} is taken back: it ends as cancelled unless it is answered already"
+    )
 
 
 @click.command()
@@ -134,6 +159,20 @@ def tail(tenant: str | None, from_beginning: bool, as_json: bool) -> None:
             if tenant in (None, reply.tenant):
                 line = Text(_json(reply)) if as_json else reply_line(reply, reply.tenant, width)
                 out.print(line, soft_wrap=True)
+
+
+def _print_pieces(stream: Stream) -> Reply:
+    try:
+        while True:
+            try:
+                for piece in stream:
+                    click.echo(piece, nl=False)
+                return stream.reply
+            except StreamRestarted:
+                click.echo()
+                click.secho("the answer begins anew:", dim=True, err=True)
+    finally:
+        click.echo()
 
 
 def _json(reply: Reply) -> str:
