@@ -155,6 +155,11 @@ class DeskConfig(Section):
     batch_flight_ttl_s: float = Field(
         default=86_400.0, gt=0, description="The same on the batch lane, where a task may wait for a day."
     )
+    orphan_result_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="How long a result is kept whose request a restored job has not read again yet.",
+    )
     hot_prefix_per_min: int = Field(
         default=600,
         ge=1,

@@ -1,18 +1,23 @@
 """Doubles for the worker's tests: deliveries, a model that answers when told, a log and a publisher in memory."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.records import Lane, Request, Usage
+from forebay_schemas.errors import RecordError
+from forebay_schemas.records import Lane, Request, Task, Usage
 from forebay_schemas.topics import Headers
-from forebay_workers.backends import Generation, GenerationRequest
+from forebay_workers.backends import Generation, GenerationRequest, OnText
 from forebay_workers.commit import Share
 from forebay_workers.intake import Owner
-from forebay_workers.lanes import Delivery
+from forebay_workers.lanes import Delivery, Room
+from forebay_workers.offsets import Commit
+from forebay_workers.recent import RecentTasks
 
 from ..builders import make_request, make_task
 
@@ -38,7 +43,11 @@ def delivery(
     """A record as the intake reads it."""
     topic = f"llm.tier.{tier}{'.batch' if lane is Lane.BATCH else ''}"
     raw: list[tuple[str, bytes | None]] = list((headers or Headers()).to_kafka().items())
-    return Delivery(tier=tier, lane=lane, partition=(topic, partition), offset=offset, value=value, headers=raw)
+    made = Delivery(tier=tier, lane=lane, partition=(topic, partition), offset=offset, value=value, headers=raw)
+    with contextlib.suppress(RecordError):
+        made.task = CODEC.decode(value, Task)
+        made.request = CODEC.decode(made.task.request, Request)
+    return made
 
 
 def task_for(request: Request | None = None, **fields: Any) -> bytes:
@@ -55,6 +64,8 @@ class Model:
         self.model_id = model_id
         self.concurrency = concurrency
         self.asked: dict[str, GenerationRequest] = {}
+        self.generations: list[str] = []
+        self.held: list[str] = []
         self.cancelled: list[str] = []
         self._answers: dict[str, asyncio.Future[Generation]] = {}
 
@@ -62,20 +73,31 @@ class Model:
 
     async def stop(self) -> None: ...
 
-    async def generate(self, request: GenerationRequest) -> Generation:
-        self.asked[request.task_id] = request
-        self._answers[request.task_id] = asyncio.get_running_loop().create_future()
+    async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+        task_id = request.task_id.split("/")[0]
+        self.asked[task_id] = request
+        self.generations.append(request.task_id)
+        self._answers[task_id] = asyncio.get_running_loop().create_future()
+        if on_text is not None:
+            on_text("answer ")
         try:
-            return await self._answers[request.task_id]
+            return await self._answers[task_id]
         except asyncio.CancelledError:
-            self.cancelled.append(request.task_id)
+            self.cancelled.append(task_id)
             raise
+
+    def hold(self, task_id: str) -> None:
+        self.held.append(task_id.split("/")[0])
+
+    def release(self, task_id: str) -> None:
+        if (name := task_id.split("/")[0]) in self.held:
+            self.held.remove(name)
 
     def answer(self, *task_ids: str) -> None:
         for task_id in task_ids:
             usage = Usage(prompt_tokens=3, completion_tokens=2)
             generation = Generation(
-                text=f"answer to {task_id}", finish_reason="stop", model_id="llama-3.1-8b", usage=usage
+                text=f"answer to {task_id}", finish_reason="stop", model_id=self.model_id, usage=usage
             )
             self._answers[task_id].set_result(generation)
 
@@ -86,17 +108,20 @@ class Model:
 class Log:
     """A source whose records the test delivers, and whose partitions it takes away."""
 
-    def __init__(self, tier: str = "small", lane: Lane = Lane.INTERACTIVE, take: Callable[[], None] | None = None):
+    def __init__(self, tier: str, lane: Lane, room: Room) -> None:
         self.tier, self.lane = tier, lane
         self.topic = f"llm.tier.{tier}{'.batch' if lane is Lane.BATCH else ''}"
         self.group: Any = f"group of {self.topic}"
         self.refreshed = 0
         self.closed = False
-        self._take = take or (lambda: None)
+        self.stored: dict[int, Commit] = {}
+        """What the group has stored, by partition."""
+        self._room = room
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def open(self, owner: Owner) -> None:
         self.owner = owner
+        self.assign(0, 1)
 
     async def run(self) -> None:
         await self._broken
@@ -108,9 +133,13 @@ class Log:
         self.closed = True
         await self.owner.revoked({(self.topic, partition) for partition in range(4)})
 
-    def deliver(self, task_id: str, *, partition: int = 0, offset: int = 0) -> None:
-        self._take()
-        value = task_for(task_id=task_id)
+    def assign(self, *partitions: int) -> RecentTasks:
+        return self.owner.assigned({(self.topic, number): self.stored.get(number) for number in partitions})
+
+    def deliver(self, task_id: str, *, partition: int = 0, offset: int = 0, **fields: Any) -> None:
+        self._room.take()
+        now_ms = round(time.time() * 1000)  # an old batch task would be in haste
+        value = task_for(make_request(lane=self.lane, **{"created_ms": now_ms, **fields}), task_id=task_id)
         self.owner.taken(delivery(value, tier=self.tier, lane=self.lane, partition=partition, offset=offset))
 
     async def revoke(self, *partitions: int) -> None:
@@ -164,4 +193,56 @@ class Publications:
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """The last committed offsets."""
-        return {partition: offset for share in self.committed for partition, offset in share.offsets.items()}
+        return {partition: commit.offset for partition, commit in self.commits().items()}
+
+    def commits(self) -> dict[tuple[str, int], Commit]:
+        """What was last stored of each partition."""
+        return {partition: commit for share in self.committed for partition, commit in share.commits.items()}
+
+
+class Stream:
+    """The pieces of one generation, as they were told."""
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.pieces: list[str] = []
+        self.finished = False
+
+    def __call__(self, text: str) -> None:
+        self.pieces.append(text)
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+class Streams:
+    """A writer of chunks that keeps them."""
+
+    def __init__(self) -> None:
+        self.made: list[Stream] = []
+        self.closed = False
+
+    def for_task(self, task: Task, request: Request, attempt: int) -> Stream:
+        self.made.append(Stream(attempt))
+        return self.made[-1]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Commands:
+    """A reader of commands whose commands the test gives."""
+
+    def __init__(self, on_cancel: Callable[[str], None]) -> None:
+        self._on_cancel = on_cancel
+        self._cancelled: set[str] = set()
+
+    async def run(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def is_cancelled(self, task_id: str) -> bool:
+        return task_id in self._cancelled
+
+    def cancel(self, task_id: str) -> None:
+        self._cancelled.add(task_id)
+        self._on_cancel(task_id)

@@ -127,7 +127,7 @@ async def test_a_full_queue_merges_pieces_and_loses_none(
 async def test_an_outage_is_logged_once_and_fails_no_generation(
     writer: ChunkWriter, producer: MemoryProducer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report = producer.settings["on.delivery"]
+    report = producer.settings["on_delivery"]
     for error in (KafkaError._MSG_TIMED_OUT, KafkaError._MSG_TIMED_OUT):
         report(KafkaError(error), None)
     assert len(caplog.records) == 1

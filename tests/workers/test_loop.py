@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
-from forebay_schemas.records import Lane
+from forebay_schemas.records import DeadLetter, Lane, Reply
+from forebay_workers import loop
 from forebay_workers.answer import Answerer
 from forebay_workers.backends import EngineDead, GenerationError
-from forebay_workers.lanes import Room
+from forebay_workers.lanes import Line, Room
 from forebay_workers.loop import Worker
+from forebay_workers.offsets import Commit, decode, encode
 from prometheus_client import CollectorRegistry
 
-from .doubles import CODEC, Log, Model, Publications, configured
+from .doubles import CODEC, Commands, Log, Model, Publications, Streams, configured
 
 P = ("llm.tier.small", 0)
 Q = ("llm.tier.small", 1)
@@ -46,25 +48,49 @@ class Running:
         self, path: Path, concurrency: int, settings: str = SETTINGS, opened: asyncio.Event | None = None
     ) -> None:
         config = configured(settings, path)
+        self.config = config
         self.registry = CollectorRegistry()
-        self.room = Room(64)
+        self.rooms = {lane: Room(64) for lane in Lane}
         self.model = Model(concurrency=concurrency)
-        self.small = Log("small", take=self.room.take)
-        self.batch = Log("small", Lane.BATCH, take=self.room.take)
-        self.large = Log("large", take=self.room.take)
+        self.small = Log("small", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
+        self.batch = Log("small", Lane.BATCH, self.rooms[Lane.BATCH])
+        self.large = Log("large", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
         self.published = Publications(opened=opened)
+        self.streams = Streams()
+        line = Line(concurrency, config.worker.batch_beside_interactive, raise_after_ms=3_600_000)
+        shared = loop.Model(line, self.rooms)
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.worker = Worker(
             config.worker,
             {"small": self.model, "large": self.model},
+            {"small": shared, "large": shared},
             [self.small, self.batch, self.large],
             self.published,
             Answerer(config, CODEC),
-            self.room,
+            self.streams,
+            self._listen,
             WorkerMetrics(self.registry),
         )
         self.task = asyncio.create_task(self.worker.run(self.stop, self.ready.set))
+
+    def _listen(self, on_cancel: Callable[[str], None]) -> Commands:
+        self.commands = Commands(on_cancel)
+        return self.commands
+
+    async def entered(self, partition: tuple[str, int], offset: int) -> None:
+        """Until an attempt on an offset is committed."""
+        await self.until(lambda: bool(self.attempts(partition).get(offset)))
+
+    def attempts(self, partition: tuple[str, int]) -> dict[int, int]:
+        """What a successor would know of attempts."""
+        commit = self.published.commits().get(partition)
+        return decode(commit)[1] if commit else {}
+
+    def done(self, partition: tuple[str, int]) -> tuple[int, set[int]]:
+        """What a successor would know to be done: where it continues, and what comes behind that."""
+        commit = self.published.commits()[partition]
+        return commit.offset, decode(commit)[0]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
@@ -114,19 +140,20 @@ async def test_an_answer_is_committed_with_its_offset(start: Start) -> None:
     await run.asked("a")
     run.model.answer("a")
     await run.committed(1)
-    (share,) = run.published.committed
-    assert (share.group, share.offsets) == (run.small.group, {P: 8})
+    entered, share = run.published.committed
+    assert (entered.records, entered.commits) == ([], {P: Commit(7, encode(set(), {7: 1}, 7))})
+    assert (share.group, share.commits) == (run.small.group, {P: Commit(8, "")})
     assert [record.topic for record in share.records] == ["llm.replies", "llm.results"]
 
 
-async def test_a_reply_does_not_wait_for_an_earlier_task_but_the_offset_does(start: Start) -> None:
+async def test_a_reply_does_not_wait_for_an_earlier_task_and_is_known_behind_it(start: Start) -> None:
     run = await start()
     run.small.deliver("slow", offset=0)
     run.small.deliver("fast", offset=1)
     await run.asked("slow", "fast")
     run.model.answer("fast")
     await run.committed(1)
-    assert run.published.offsets() == {}
+    assert run.done(P) == (0, {1})
     run.model.answer("slow")
     await run.committed(2)
     assert run.published.offsets() == {P: 2}
@@ -138,9 +165,10 @@ async def test_what_finishes_together_is_one_transaction(start: Start) -> None:
         run.small.deliver(task_id, offset=offset)
     run.large.deliver("d")
     await run.asked(*"abcd")
+    begun = run.published.begun
     run.model.answer(*"abcd")
     await run.committed(4)
-    assert run.published.begun == 1
+    assert run.published.begun == begun + 1
     assert run.published.offsets() == {P: 3, ("llm.tier.large", 0): 1}
 
 
@@ -171,9 +199,10 @@ async def test_interactive_tasks_start_first_when_both_wait(start: Start) -> Non
     await run.asked("running")
     run.batch.deliver("batch", offset=1)
     run.small.deliver("interactive")
-    run.model.answer("running")
     await run.asked("interactive")
-    assert "batch" not in run.model.asked
+    run.model.answer("interactive")
+    await run.until(lambda: run.model.held == [])
+    assert "batch" not in run.model.asked, "the one that rested comes first"
 
 
 async def test_an_error_is_committed_like_an_answer_and_the_next_task_is_unharmed(start: Start) -> None:
@@ -192,28 +221,29 @@ async def test_an_error_is_committed_like_an_answer_and_the_next_task_is_unharme
 
 async def test_places_come_back_when_the_outcome_is_committed_and_not_before(start: Start) -> None:
     run = await start()
-    run.published.gate = asyncio.Event()
-    free = 64
-    for offset in range(free):
+    room = run.rooms[Lane.INTERACTIVE]
+    for offset in range(64):
         run.small.deliver(f"t{offset}", offset=offset)
     await run.asked("t0")
+    run.published.gate = asyncio.Event()
+    begun = run.published.begun
     run.model.answer("t0")
-    await run.until(lambda: run.published.begun == 1)
-    assert not run.room.free(Lane.INTERACTIVE)
+    await run.until(lambda: run.published.begun == begun + 1)
+    assert not await room.wait(0)
     run.published.gate.set()
     await run.committed(1)
-    assert run.room.free(Lane.INTERACTIVE)
+    assert await room.wait(5)
 
 
 async def test_a_share_that_was_refused_is_tried_again_without_a_second_generation(start: Start) -> None:
     run = await start()
-    run.published.refuse = {run.small.topic}
     run.small.deliver("a")
     run.large.deliver("b")
     await run.asked("a", "b")
+    run.published.refuse = {run.small.topic}
     run.model.answer("a", "b")
     await run.until(lambda: run.small.refreshed > 0)
-    assert run.published.offsets() == {("llm.tier.large", 0): 1}, "a rebalance of one tier holds up no other"
+    assert run.published.offsets() == {P: 0, ("llm.tier.large", 0): 1}, "a rebalance of one tier holds up no other"
     run.published.refuse = set()
     await run.committed(2)
     assert run.published.offsets()[P] == 1
@@ -225,8 +255,9 @@ async def test_what_is_finished_is_committed_before_its_partition_is_given_up(st
     run.small.deliver("a")
     await run.asked("a")
     run.published.gate = asyncio.Event()
+    begun = run.published.begun
     run.model.answer("a")
-    await run.until(lambda: run.published.begun == 1)
+    await run.until(lambda: run.published.begun == begun + 1)
     revoking = asyncio.create_task(run.small.revoke(0))
     await asyncio.sleep(0)
     assert not revoking.done(), "the rebalance waits for the transaction"
@@ -244,14 +275,15 @@ async def test_what_runs_when_its_partition_is_revoked_is_stopped_and_never_publ
     await run.until(lambda: run.model.cancelled == ["gone"])
     run.model.answer("kept")
     await run.committed(1)
-    assert run.published.offsets() == {Q: 1}
+    assert run.published.offsets() == {P: 0, Q: 1}
+    assert run.attempts(P) == {}, "it was no fault of the task's"
 
 
 async def test_a_refused_share_dies_with_its_partition(start: Start) -> None:
     run = await start()
-    run.published.refuse = {run.small.topic}
     run.small.deliver("a")
     await run.asked("a")
+    run.published.refuse = {run.small.topic}
     run.model.answer("a")
     await run.until(lambda: run.small.refreshed > 0)
     await run.small.revoke(0)
@@ -259,8 +291,8 @@ async def test_a_refused_share_dies_with_its_partition(start: Start) -> None:
     run.small.deliver("b", partition=1)
     await run.asked("b")
     run.model.answer("b")
-    await run.until(lambda: Q in run.published.offsets())
-    assert P not in run.published.offsets()
+    await run.until(lambda: run.published.offsets().get(Q) == 1)
+    assert run.published.offsets()[P] == 0
     assert len(run.published.replies()) == 1
 
 
@@ -284,6 +316,7 @@ async def test_a_partition_that_comes_back_is_read_again_from_its_committed_offs
     run.small.deliver("a", offset=5)
     await run.asked("a")
     await run.small.revoke(0)
+    run.small.assign(0)
     run.small.deliver("a again", offset=5)
     await run.asked("a again")
     run.model.answer("a again")
@@ -306,10 +339,12 @@ async def test_told_to_stop_it_finishes_what_runs_commits_it_and_leaves(start: S
     run.small.deliver("waiting", offset=1)
     await run.asked("running")
     run.stop.set()
-    await run.until(lambda: not run.room.free(Lane.INTERACTIVE))
+    while await run.rooms[Lane.INTERACTIVE].wait(0):  # it takes nothing more
+        await asyncio.sleep(0.001)
     run.model.answer("running")
     await run.task
-    assert run.published.offsets() == {P: 1}
+    assert run.done(P) == (1, set())
+    assert run.attempts(P) == {}, "what only waited has no attempt"
     assert "waiting" not in run.model.asked
     assert all(log.closed for log in (run.small, run.batch, run.large))
 
@@ -332,22 +367,29 @@ async def test_told_to_stop_while_the_brokers_are_away_it_leaves(tmp_path: Path)
     assert not run.ready.is_set()
 
 
-async def test_with_a_dead_engine_it_ends_and_commits_nothing(start: Start) -> None:
+async def test_with_a_dead_engine_it_ends_and_commits_what_is_finished_and_no_more(start: Start) -> None:
     run = await start()
-    run.published.gate = asyncio.Event()
-    run.small.deliver("a")
-    await run.asked("a")
-    run.model.fail("a", EngineDead("the engine of model has died"))
+    run.small.deliver("finished", offset=0)
+    run.small.deliver("dead", offset=1)
+    run.small.deliver("beside", offset=2)
+    await run.asked("finished", "dead", "beside")
+    run.published.refuse = {run.small.topic}
+    run.model.answer("finished")
+    await run.until(lambda: run.small.refreshed > 0)
+    run.published.refuse = set()
+    run.model.fail("dead", EngineDead("the engine of model has died"))
     with pytest.raises(EngineDead):
         await run.task
-    assert run.published.begun == 0
+    assert len(run.published.replies()) == 1
+    assert run.done(P) == (1, set())
+    assert run.attempts(P) == {1: 1, 2: 1}, "whoever begins again knows what ran when it died"
 
 
 async def test_with_a_publisher_of_no_use_it_ends(start: Start) -> None:
     run = await start()
-    run.published.broken = RuntimeError("fenced")
     run.small.deliver("a")
     await run.asked("a")
+    run.published.broken = RuntimeError("fenced")
     run.model.answer("a")
     with pytest.raises(RuntimeError, match="fenced"):
         await run.task
@@ -359,3 +401,174 @@ async def test_with_a_consumer_of_no_use_it_ends(start: Start) -> None:
     with pytest.raises(RuntimeError, match="out of the group"):
         await run.task
     assert run.small.closed
+
+
+# Attempts
+
+
+def after(run: Running, attempts: dict[int, int], offset: int = 0, done: set[int] | None = None) -> None:
+    """A predecessor left this of the first partition."""
+    run.small.stored[0] = Commit(offset, encode(done or set(), attempts, offset))
+    run.small.assign(0)
+
+
+async def test_nothing_is_generated_before_its_attempt_is_committed(start: Start) -> None:
+    run = await start()
+    run.published.refuse = {run.small.topic}
+    run.small.deliver("a")
+    await run.until(lambda: run.small.refreshed > 0)
+    assert run.model.generations == []
+    run.published.refuse = set()
+    await run.asked("a")
+    assert run.attempts(P) == {0: 1}
+
+
+async def test_an_engines_failure_is_tried_again_and_each_attempt_is_counted_first(start: Start) -> None:
+    run = await start()
+    run.small.deliver("a")
+    await run.asked("a")
+    run.model.fail("a", GenerationError(ErrorCode.ENGINE_FAILED, "out of memory"))
+    await run.until(lambda: len(run.model.generations) == 2)
+    assert run.attempts(P) == {0: 2}
+    run.model.answer("a")
+    await run.committed(1)
+    assert run.published.offsets() == {P: 1}
+
+
+async def test_a_task_that_always_fails_goes_to_the_dead_letters_with_its_history(start: Start) -> None:
+    run = await start()
+    run.small.deliver("a")
+    run.small.deliver("next", offset=1)
+    for attempt in (1, 2, 3):
+        await run.until(lambda attempt=attempt: len([one for one in run.model.generations if one[0] == "a"]) == attempt)
+        run.model.fail("a", GenerationError(ErrorCode.ENGINE_FAILED, "out of memory"))
+    await run.committed(1)
+    records = [record for share in run.published.committed for record in share.records]
+    (letter,) = [CODEC.decode(record.value, DeadLetter) for record in records if record.topic == "llm.requests.dead"]
+    (reply,) = [CODEC.decode(record.value, Reply) for record in records if record.topic == "llm.replies"]
+    assert (letter.code, letter.attempts, len(letter.history)) == ("given_up", 3, 3)
+    assert all("out of memory" in line for line in letter.history)
+    assert reply.error is not None
+    assert reply.error.code == "given_up"
+    run.model.answer("next")
+    await run.committed(2)
+
+
+async def test_a_task_that_ended_as_many_workers_as_it_may_is_never_generated_again(start: Start) -> None:
+    run = await start()
+    after(run, {0: 3})
+    run.small.deliver("killer", offset=0)
+    await run.committed(1)
+    assert run.model.generations == []
+    assert run.count("forebay_worker_replies_total", tier="small", lane="interactive", outcome="given_up") == 1
+
+
+async def test_before_its_last_attempt_a_suspect_runs_alone_so_that_no_other_is_blamed(start: Start) -> None:
+    run = await start()
+    run.large.deliver("running")
+    await run.asked("running")
+    after(run, {0: 2, 1: 2})
+    run.small.deliver("suspect", offset=0)
+    run.small.deliver("another", offset=1)
+    run.small.deliver("fresh", offset=2)
+    await run.entered(P, 2)
+    assert run.attempts(P) == {0: 2, 1: 2, 2: 1}
+    assert set(run.model.asked) == {"running"}
+    run.model.answer("running")
+    await run.asked("suspect")
+    assert run.attempts(P) == {0: 3, 1: 2, 2: 1}
+    assert set(run.model.asked) == {"running", "suspect"}
+    run.model.answer("suspect")
+    await run.asked("another")
+    assert "fresh" not in run.model.asked
+    run.model.answer("another")
+    await run.asked("fresh")
+
+
+async def test_what_a_predecessor_published_is_not_generated_again(start: Start) -> None:
+    run = await start()
+    after(run, {5: 1}, offset=5, done={6, 8})
+    for offset in (5, 6, 7, 8):
+        run.small.deliver(f"t{offset}", offset=offset)
+    await run.asked("t5", "t7")
+    run.model.answer("t5", "t7")
+    await run.committed(2)
+    assert run.done(P) == (9, set())
+    assert set(run.model.asked) == {"t5", "t7"}
+
+
+async def test_a_task_that_the_job_wrote_twice_is_generated_once(start: Start) -> None:
+    run = await start()
+    run.small.assign(0).is_repeat(P, "from before/0")  # as the intake reads it back from the log
+    run.small.deliver("from before", offset=3)
+    run.small.deliver("a", offset=4)
+    run.small.deliver("a", offset=5)
+    await run.asked("a")
+    run.model.answer("a")
+    await run.committed(1)
+    assert run.done(P) == (6, set())
+    assert run.model.generations == ["a/0/1"]
+    assert run.count("forebay_worker_repeated_tasks_total") == 2
+
+
+# Lanes, streams and cancellations
+
+
+async def test_batch_generations_rest_while_interactive_ones_run(start: Start) -> None:
+    run = await start(concurrency=1)
+    run.batch.deliver("batch")
+    await run.asked("batch")
+    run.small.deliver("interactive")
+    await run.asked("interactive")
+    assert run.model.held == ["batch"]
+    assert run.count("forebay_worker_held") == 1
+    run.model.answer("interactive")
+    await run.until(lambda: run.model.held == [])
+    run.model.answer("batch")
+    await run.committed(2)
+
+
+async def test_a_full_batch_lane_leaves_interactive_places(start: Start) -> None:
+    run = await start()
+    for offset in range(64):
+        run.batch.deliver(f"b{offset}", offset=offset)
+    assert not await run.rooms[Lane.BATCH].wait(0)
+    assert await run.rooms[Lane.INTERACTIVE].wait(0)
+
+
+async def test_only_who_asks_for_it_is_told_the_answer_piece_by_piece(start: Start) -> None:
+    run = await start()
+    run.small.deliver("quiet", offset=0)
+    run.small.deliver("aloud", offset=1, stream=True)
+    await run.asked("quiet", "aloud")
+    run.model.answer("quiet", "aloud")
+    await run.committed(2)
+    (stream,) = run.streams.made
+    assert (stream.pieces, stream.finished, stream.attempt) == (["answer "], True, 1)
+
+
+async def test_a_task_that_is_taken_back_while_it_runs_is_stopped_and_told_so(start: Start) -> None:
+    run = await start()
+    run.small.deliver("a", offset=0)
+    run.small.deliver("b", offset=1)
+    await run.asked("a", "b")
+    run.commands.cancel("a")
+    await run.committed(1)
+    assert run.model.cancelled == ["a"]
+    assert run.count("forebay_worker_replies_total", tier="small", lane="interactive", outcome="cancelled") == 1
+    run.model.answer("b")
+    await run.committed(2)
+    assert run.done(P) == (2, set())
+
+
+async def test_a_task_that_is_taken_back_before_it_runs_is_never_generated(start: Start) -> None:
+    run = await start(concurrency=1)
+    run.small.deliver("running", offset=0)
+    run.small.deliver("waiting", offset=1)
+    await run.asked("running")
+    run.commands.cancel("waiting")
+    run.commands.cancel("not here yet")
+    run.small.deliver("not here yet", offset=2)
+    run.model.answer("running")
+    await run.committed(3)
+    assert set(run.model.asked) == {"running"}

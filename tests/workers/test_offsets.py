@@ -1,140 +1,216 @@
-"""An offset moves over what is finished, whatever order things happen in, and never over what is not."""
+"""What is committed is never more than what is done, whatever order things happen in and whoever dies when."""
 
 import pytest
-from forebay_workers.offsets import OffsetTracker
-from hypothesis import given
+from forebay_workers.offsets import MAX_ATTEMPTS, WINDOW, Commit, OffsetTracker, decode, encode
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 P = ("llm.tier.small", 0)
 Q = ("llm.tier.small", 1)
+BROKER_LIMIT_CHARS = 4095
 
-offsets = st.sets(st.integers(0, 10**12), min_size=1, max_size=30).map(sorted)
-"""The offsets of a partition's records: ascending, with gaps where the log holds something else."""
+offsets = st.sets(st.integers(0, WINDOW - 1), max_size=60)
 
 
-def tracker_with(started: list[int]) -> OffsetTracker:
+def tracker_with(read: list[int], commit: Commit | None = None) -> OffsetTracker:
     tracker = OffsetTracker()
-    for offset in started:
-        tracker.started(P, offset)
+    tracker.assigned(P, commit)
+    for offset in read:
+        assert tracker.read(P, offset)
     return tracker
 
 
-def test_nothing_is_committable_before_something_is_finished() -> None:
-    assert tracker_with([3, 4, 7]).committable() == {}
+def stored(tracker: OffsetTracker) -> tuple[int, set[int], dict[int, int]]:
+    """What a successor would learn: where to continue, what is done from there on, and attempts."""
+    commit = tracker.to_commit()[P]
+    return commit.offset, *decode(commit)
 
 
-def test_the_offset_moves_behind_the_finished_prefix() -> None:
-    tracker = tracker_with([3, 4, 7])
-    tracker.finished(P, 4)
-    assert tracker.committable() == {}
-    tracker.finished(P, 3)
-    assert tracker.committable() == {P: 5}
+def test_the_offset_moves_behind_what_is_done_without_a_gap_and_the_rest_is_told() -> None:
+    tracker = tracker_with([3, 4, 7, 8])
     tracker.finished(P, 7)
-    assert tracker.committable() == {P: 8}
-
-
-def test_what_is_committed_is_not_committable_again() -> None:
-    tracker = tracker_with([3, 4])
+    assert stored(tracker) == (3, {7}, {})
     tracker.finished(P, 3)
-    tracker.committed(tracker.committable())
-    assert tracker.committable() == {}
+    assert stored(tracker) == (4, {7}, {})
     tracker.finished(P, 4)
-    assert tracker.committable() == {P: 5}
+    assert stored(tracker) == (8, set(), {})
+    tracker.finished(P, 8)
+    assert stored(tracker) == (9, set(), {})
 
 
-def test_what_was_not_committed_after_all_stays_committable() -> None:
+def test_only_news_is_committed_and_what_was_refused_stays_news() -> None:
     tracker = tracker_with([3, 4])
     tracker.finished(P, 3)
-    assert tracker.committable() == tracker.committable() == {P: 4}
+    assert tracker.to_commit() == tracker.to_commit()
+    tracker.committed(tracker.to_commit())
+    assert tracker.to_commit() == {}
+    tracker.begun(P, 4)
+    assert stored(tracker) == (4, set(), {4: 1})
 
 
-def test_partitions_move_on_their_own() -> None:
-    tracker = tracker_with([1])
-    tracker.started(Q, 1)
-    tracker.finished(Q, 1)
-    assert tracker.committable() == {Q: 2}
+def test_a_successor_skips_what_is_done_and_knows_the_attempts_on_the_rest() -> None:
+    tracker = tracker_with([3, 4, 5, 6])
+    for offset in (3, 4, 5):
+        tracker.begun(P, offset)
+    tracker.begun(P, 4)
+    tracker.finished(P, 5)
+    successor = OffsetTracker()
+    successor.assigned(P, tracker.to_commit()[P])
+    assert [successor.read(P, offset) for offset in (3, 4, 5, 6)] == [True, True, False, True]
+    assert [successor.attempts(P, offset) for offset in (3, 4, 6)] == [1, 2, 0]
+    successor.finished(P, 3)
+    assert stored(successor) == (4, {5}, {4: 2})
+    successor.finished(P, 4)
+    assert stored(successor)[0] == 6, "over what the predecessor had done"
 
 
-def test_a_revoked_partition_is_forgotten_and_late_completions_count_for_nothing() -> None:
-    tracker = tracker_with([3, 4])
-    tracker.finished(P, 3)
-    tracker.revoked(P)
-    tracker.finished(P, 4)
-    tracker.committed({P: 5})
-    assert tracker.committable() == {}
-    assert tracker.partitions() == set()
+def test_an_attempt_that_was_withdrawn_does_not_count() -> None:
+    tracker = tracker_with([3])
+    tracker.begun(P, 3)
+    tracker.begun(P, 3)
+    tracker.withdrawn(P, 3)
+    assert stored(tracker) == (3, set(), {3: 1})
 
 
-def test_a_partition_that_comes_back_begins_anew_even_at_earlier_offsets() -> None:
-    tracker = tracker_with([3, 4])
-    tracker.finished(P, 4)
-    tracker.revoked(P)
-    tracker.started(P, 3)
-    tracker.finished(P, 3)
-    assert tracker.committable() == {P: 4}
-
-
-def test_a_log_that_is_read_out_of_order_is_an_error() -> None:
-    with pytest.raises(ValueError, match="offset 4 came after 4"):
-        tracker_with([3, 4, 4])
-
-
-@given(offsets, st.data())
-def test_in_any_order_of_completion_the_offset_is_the_first_unfinished_one(
-    started: list[int], data: st.DataObject
-) -> None:
-    tracker = tracker_with(started)
-    order = data.draw(st.permutations(started))
-    finished: set[int] = set()
-    for offset in order:
+def test_a_partition_whose_commit_could_not_tell_of_more_is_full() -> None:
+    tracker = tracker_with(list(range(10, 10 + WINDOW - 1)))
+    assert not tracker.full(P)
+    assert tracker.read(P, 10 + WINDOW - 1)
+    assert tracker.full(P)
+    for offset in range(11, 10 + WINDOW):
         tracker.finished(P, offset)
-        finished.add(offset)
-        prefix = [each for index, each in enumerate(started) if finished.issuperset(started[: index + 1])]
-        assert tracker.committable() == ({P: prefix[-1] + 1} if prefix else {})
+    assert tracker.full(P)
+    assert len(tracker.to_commit()[P].metadata) <= BROKER_LIMIT_CHARS
+    tracker.finished(P, 10)
+    assert not tracker.full(P)
+    assert tracker.to_commit()[P] == Commit(10 + WINDOW, "")
 
 
-@given(offsets, st.data())
-def test_a_successor_after_a_crash_begins_at_the_first_task_without_a_committed_outcome(
-    log: list[int], data: st.DataObject
-) -> None:
-    """Generations end in any order, commits happen at any time, and then the process dies."""
-    tracker = tracker_with(log)
-    committed_offset = 0
-    committed: set[int] = set()
-    finished: set[int] = set()
-    for offset in data.draw(st.permutations(log)):
-        tracker.finished(P, offset)
-        finished.add(offset)
-        if data.draw(st.booleans()):
-            positions = tracker.committable()
-            tracker.committed(positions)
-            committed_offset = positions.get(P, committed_offset)
-            committed |= finished
-    skipped = {offset for offset in log if offset < committed_offset}
-    assert skipped <= committed
-    assert all(offset in skipped for offset in log[: len(skipped)])
-    unfinished = [offset for offset in log if offset not in committed]
-    if committed and unfinished:
-        assert committed_offset <= unfinished[0]
+def test_what_lies_behind_a_gap_wider_than_the_window_is_done_again_rather_than_lost() -> None:
+    tracker = tracker_with([3, 4 + WINDOW])
+    tracker.finished(P, 4 + WINDOW)
+    assert stored(tracker) == (3, set(), {})
 
 
-@given(st.lists(st.sampled_from(["start", "finish", "commit", "revoke"]), max_size=60), st.data())
-def test_an_offset_never_goes_back_while_a_partition_is_owned(steps: list[str], data: st.DataObject) -> None:
-    tracker = OffsetTracker()
-    next_offset, running, last = 0, list[int](), -1
-    for step in steps:
-        if step == "start":
-            tracker.started(P, next_offset)
-            running.append(next_offset)
-            next_offset += data.draw(st.integers(1, 3))
-        elif step == "finish" and running:
-            tracker.finished(P, running.pop(data.draw(st.integers(0, len(running) - 1))))
-        elif step == "commit":
-            positions = tracker.committable()
-            tracker.committed(positions)
-            assert positions.get(P, last + 1) > last
-            last = positions.get(P, last)
-            assert all(offset >= last for offset in running)
-        elif step == "revoke":
-            tracker.revoked(P)
-            running, last = [], -1
+def test_a_log_read_out_of_order_is_refused() -> None:
+    tracker = tracker_with([3])
+    with pytest.raises(ValueError, match="offset 3 came after 3"):
+        tracker.read(P, 3)
+
+
+def test_what_is_said_of_a_partition_of_anothers_counts_for_nothing() -> None:
+    tracker = tracker_with([3])
+    tracker.finished(Q, 3)
+    tracker.begun(Q, 3)
+    assert not tracker.read(Q, 4)
+    assert tracker.partitions() == {P}
+    tracker.revoked(P)
+    tracker.finished(P, 3)
+    assert tracker.to_commit() == {}
+
+
+@pytest.mark.parametrize("metadata", ["", "someone else's", "1:", "1:%%%", "2:AAAA", "1:A"])
+def test_metadata_that_is_not_ours_says_nothing(metadata: str) -> None:
+    assert decode(Commit(5, metadata)) == (set(), {})
+
+
+@given(st.integers(0, 2**62), offsets, st.dictionaries(st.integers(0, WINDOW - 1), st.integers(1, MAX_ATTEMPTS)))
+def test_what_is_encoded_is_decoded_and_fits(offset: int, done: set[int], attempts: dict[int, int]) -> None:
+    done = {offset + place for place in done}
+    attempts = {offset + place: count for place, count in attempts.items() if offset + place not in done}
+    metadata = encode(done, attempts, offset)
+    assert decode(Commit(offset, metadata)) == (done, attempts)
+    assert len(metadata) <= BROKER_LIMIT_CHARS
+
+
+class Processes(RuleBasedStateMachine):
+    """Processes that take one partition over from each other, by crashes and by revocations, at any moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[int] = []
+        self.end = 0
+        self.stored: Commit | None = None
+        self.published: dict[int, int] = {}
+        """How often each offset's outcome was published: with its progress, or not at all."""
+        self.begun: dict[int, int] = {}
+        """Attempts that were committed before they began, less those withdrawn."""
+        self.take_over()
+
+    def take_over(self) -> None:
+        self.tracker = OffsetTracker()
+        self.tracker.assigned(P, self.stored)
+        self.position = self.stored.offset if self.stored else 0
+        self.running: list[int] = []
+        self.finished: list[int] = []
+
+    def commit(self) -> None:
+        commits = self.tracker.to_commit()
+        self.stored = commits.get(P, self.stored)
+        self.tracker.committed(commits)
+        for offset in self.finished:
+            self.published[offset] = self.published.get(offset, 0) + 1
+        self.finished.clear()
+
+    @rule(gap=st.integers(1, 3))
+    def write(self, gap: int) -> None:
+        self.end += gap
+        self.log.append(self.end)
+
+    @rule(count=st.integers(1, 5))
+    def read(self, count: int) -> None:
+        for offset in [offset for offset in self.log if offset >= self.position][:count]:
+            self.position = offset + 1
+            if self.tracker.read(P, offset):
+                assert self.tracker.attempts(P, offset) == self.begun.get(offset, 0)
+                self.running.append(offset)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(self.running))
+        if self.begun.get(offset, 0) < MAX_ATTEMPTS:
+            self.tracker.begun(P, offset)
+            self.begun[offset] = self.begun.get(offset, 0) + 1
+            self.commit()
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(self.running))
+        self.running.remove(offset)
+        self.tracker.finished(P, offset)
+        self.finished.append(offset)
+
+    @rule()
+    def publish(self) -> None:
+        self.commit()
+
+    @rule()
+    def crash(self) -> None:
+        self.take_over()
+
+    @rule()
+    def revoke(self) -> None:
+        for offset in self.running:
+            if self.begun.get(offset):
+                self.tracker.withdrawn(P, offset)
+                self.begun[offset] -= 1
+        self.commit()
+        self.tracker.revoked(P)
+        self.take_over()
+
+    @invariant()
+    def nothing_is_published_twice(self) -> None:
+        assert all(times == 1 for times in self.published.values())
+
+    @invariant()
+    def nothing_is_passed_over(self) -> None:
+        start, done = (self.stored.offset, decode(self.stored)[0]) if self.stored else (0, set[int]())
+        passed = {offset for offset in self.log if offset < start} | done
+        assert passed == set(self.published)
+
+
+TestProcesses = Processes.TestCase
+TestProcesses.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

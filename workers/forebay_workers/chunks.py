@@ -36,9 +36,9 @@ class ChunkWriter:
                 linger_ms=5,  # the pieces of many answers go in one request
                 partitioner="murmur2_random",  # as every producer of replies: clients choose keys by it
                 message_max_bytes=config.max_wire_bytes,
-                on_delivery=self._delivered,
                 logger=logging.getLogger("kafka.chunks"),
             )
+            | {"on_delivery": self._delivered}
         )
 
     def for_task(self, task: Task, request: Request, attempt: int) -> "ChunkStream":

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from forebay_schemas.sections import KafkaConfig
 
-from .offsets import Partition
+from .offsets import Commit, Partition
 from .outcome import OutgoingRecord
 
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -28,8 +28,8 @@ class Share:
     records: Sequence[OutgoingRecord]
     group: Any
     """The metadata of the consumer that read the tasks."""
-    offsets: Mapping[Partition, int]
-    """Where its group continues."""
+    commits: Mapping[Partition, Commit]
+    """Where its group continues, and what it knows of what comes after."""
 
 
 class Transactions:
@@ -101,9 +101,12 @@ class Transactions:
                 for record in share.records:
                     producer.produce(record.topic, record.value, record.key, headers=dict(record.headers))
             for share in shares:
-                if share.offsets:
+                if share.commits:
                     refused = [share]
-                    positions = [TopicPartition(*partition, offset) for partition, offset in share.offsets.items()]
+                    positions = [
+                        TopicPartition(*partition, commit.offset, commit.metadata)
+                        for partition, commit in share.commits.items()
+                    ]
                     producer.send_offsets_to_transaction(positions, share.group)
             refused = shares
             self._until_done(producer.commit_transaction)

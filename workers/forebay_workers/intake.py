@@ -1,16 +1,20 @@
 """Reading one topic of tasks: membership in its group, and never more tasks than there is room for."""
 
+import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException, Message
 from confluent_kafka.aio import AIOConsumer
-from forebay_schemas.records import Lane
+from forebay_schemas.codec import Codec
+from forebay_schemas.errors import ForebayError
+from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import KafkaConfig
 
 from .lanes import Delivery, Room
-from .offsets import Partition
+from .offsets import Commit, Partition
+from .recent import RecentTasks, read_back
 
 KEEP_ALIVE_S = 0.1
 """While there is no room, the group is served this often, however long a generation takes: a rebalance, and what
@@ -18,6 +22,7 @@ waits for it to be committed, are held up no longer than this."""
 
 _POLL_S = 0.1
 """A poll ends with the first record; without one it lasts this long, and so does a shutdown."""
+_COMMITTED_TIMEOUT_S = 30.0
 _PREFETCHED_RECORDS = 64
 _PREFETCH_PAUSE_MS = 10
 
@@ -26,6 +31,14 @@ _log = logging.getLogger(__name__)
 
 class Owner(Protocol):
     """Who is told what happens to the partitions of an intake. On return a rebalance goes on."""
+
+    def assigned(self, commits: Mapping[Partition, Commit | None]) -> RecentTasks:
+        """These partitions are ours, from what their group stored. Returns where to note their newest tasks."""
+        ...
+
+    def full(self, partition: Partition) -> bool:
+        """Whether nothing further of a partition may be read for now."""
+        ...
 
     def taken(self, delivery: Delivery) -> None:
         """A task was read; it holds a place until it is committed or given up."""
@@ -48,14 +61,16 @@ class Intake:
     tasks are never stuck behind batch ones that were fetched first.
     """
 
-    def __init__(self, config: KafkaConfig, tier: str, lane: Lane, room: Room) -> None:
+    def __init__(self, config: KafkaConfig, codec: Codec, tier: str, lane: Lane, room: Room) -> None:
         self.tier = tier
         self.lane = lane
         self.topic = config.topics.tier(tier, lane)
         self.group: Any = None
         """The group's metadata for a transaction; None before the first rebalance."""
         self._config = config
+        self._codec = codec
         self._room = room
+        self._partitions: set[Partition] = set()
         self._paused: bool | None = False
         self._stale = False
 
@@ -93,7 +108,7 @@ class Intake:
             KafkaException: the consumer is of no use any more.
         """
         while True:
-            if await self._room.wait(self.lane, KEEP_ALIVE_S):
+            if await self._may_read():
                 await self._pause(False)
                 message = await self._consumer.poll(_POLL_S)
             else:
@@ -120,16 +135,41 @@ class Intake:
             _log.warning("reading %s: %s", self.topic, error)
             return
         self._room.take()
+        value = message.value() or b""
+        task, request = self._contents(value)
         self._owner.taken(
             Delivery(
                 tier=self.tier,
                 lane=self.lane,
                 partition=(message.topic() or "", message.partition() or 0),
                 offset=message.offset() or 0,
-                value=message.value() or b"",
+                value=value,
+                key=message.key(),  # pyright: ignore[reportArgumentType]: as read, bytes
                 headers=message.headers() or [],  # pyright: ignore[reportArgumentType]: as read, a list with bytes
+                task=task,
+                request=request,
             )
         )
+
+    def _contents(self, value: bytes) -> tuple[Task | None, Request | None]:
+        """What a record holds; what cannot be read is told to an operator when its turn comes."""
+        try:
+            task = self._codec.decode(value, Task)
+        except ForebayError:
+            return None, None
+        try:
+            return task, self._codec.decode(task.request, Request)
+        except ForebayError:
+            return task, None
+
+    async def _may_read(self) -> bool:
+        """Wait a moment for a place and, where a partition cannot be read further, for the others to catch up."""
+        if not await self._room.wait(KEEP_ALIVE_S):
+            return False
+        if not any(map(self._owner.full, self._partitions)):
+            return True
+        await asyncio.sleep(KEEP_ALIVE_S)
+        return False
 
     async def _pause(self, pause: bool) -> None:
         """Keep polls from returning records, or let them."""
@@ -144,17 +184,30 @@ class Intake:
     async def _on_assign(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
         self.group = await consumer.consumer_group_metadata()
         if partitions:
+            stored = await consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT_S)
+            commits = {
+                (at.topic, at.partition): Commit(at.offset, at.metadata or "") if at.offset >= 0 else None
+                for at in stored
+            }
+            recent = self._owner.assigned(commits)
+            ends = {partition: commit.offset for partition, commit in commits.items() if commit}
+            await asyncio.to_thread(read_back, self._config, ends, recent)
+            self._partitions |= set(commits)
             self._paused = None  # the new ones are not, others may be
             _log.info("%s: took over partitions %s", self.topic, _numbers(partitions))
 
     async def _on_revoke(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
         self.group = await consumer.consumer_group_metadata()
         _log.info("%s: gives up partitions %s", self.topic, _numbers(partitions))
-        await self._owner.revoked({(partition.topic, partition.partition) for partition in partitions})
+        gone = {(partition.topic, partition.partition) for partition in partitions}
+        await self._owner.revoked(gone)
+        self._partitions -= gone
 
     async def _on_lost(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
         _log.warning("%s: lost partitions %s to another worker", self.topic, _numbers(partitions))
-        await self._owner.lost({(partition.topic, partition.partition) for partition in partitions})
+        gone = {(partition.topic, partition.partition) for partition in partitions}
+        await self._owner.lost(gone)
+        self._partitions -= gone
 
 
 def _numbers(partitions: list[Any]) -> list[int]:

@@ -1,48 +1,63 @@
-"""Who comes first: the places a worker has for tasks, and the order in which waiting tasks start."""
+"""Who comes first: the places for tasks, and which generations run, rest or wait."""
 
 import asyncio
-from collections import deque
-from collections.abc import Container
+import heapq
+import itertools
+import math
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
-from forebay_schemas.records import Lane
+from forebay_schemas.records import Lane, Request, Task
 
 from .offsets import Partition
 
-BATCH_RESERVE = 8
-"""Batch work leaves one place in this many free, so that an interactive task never waits for one behind it."""
 
-
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Delivery:
-    """One record of a tier's topic, as it was read. Compared by identity: a record read again is another one."""
+    """One record of a tier's topic, as it was read. Compared by identity: a record read again is another one.
+
+    Attributes:
+        task: what the record holds, and ``request`` what the task holds; None where it cannot be read.
+        attempts: generations begun, by this process or by those that had the partition before.
+        history: how attempts ended that had no outcome.
+    """
 
     tier: str
     lane: Lane
     partition: Partition
     offset: int
     value: bytes
+    key: bytes | None = None
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    task: Task | None = None
+    request: Request | None = None
+    attempts: int = 0
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def generation_id(self) -> str:
+        """What the model knows this attempt by."""
+        return f"{self.name}/{self.attempts}"
+
+    @property
+    def name(self) -> str | None:
+        """What a repeat of the task would have in common with it; equal to its header ``forebay-task``."""
+        return f"{self.task.task_id}/{self.task.hop}" if self.task else None
 
 
 class Room:
-    """The places for tasks in one process: a task holds one from being read until its outcome is committed."""
+    """The places for tasks of one model and lane: a task holds one from being read until its outcome is committed."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
         self._freed = asyncio.Event()
 
-    def free(self, lane: Lane) -> bool:
-        """Whether a task of this lane may be read now."""
-        reserve = self._limit // BATCH_RESERVE if lane is Lane.BATCH else 0
-        return self._held < self._limit - reserve
-
-    async def wait(self, lane: Lane, timeout_s: float) -> bool:
-        """Wait until there is a place for this lane; False when none came in time."""
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until there is a place; False when none came in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not self.free(lane):
+                while self._held >= self._limit:
                     self._freed.clear()
                     await self._freed.wait()
         except TimeoutError:
@@ -53,9 +68,9 @@ class Room:
         """A task was read."""
         self._held += 1
 
-    def give_back(self, count: int) -> None:
-        """Tasks are committed or given up."""
-        self._held -= count
+    def give_back(self) -> None:
+        """A task is committed or given up."""
+        self._held -= 1
         self._freed.set()
 
     def close(self) -> None:
@@ -63,25 +78,112 @@ class Room:
         self._limit = 0
 
 
-class Waiting:
-    """Tasks that were read and wait for their model, interactive ones first, each lane in the order of arrival."""
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What changes now: generations to start, to hold, and to let go on."""
 
-    def __init__(self) -> None:
-        self._lanes: dict[Lane, deque[Delivery]] = {Lane.INTERACTIVE: deque(), Lane.BATCH: deque()}
+    start: list[Delivery]
+    hold: list[Delivery]
+    release: list[Delivery]
+
+
+class Line:
+    """The tasks of one model. Pure: it decides, and is told what happened.
+
+    Interactive tasks come first. While one runs, no more than ``batch_beside_interactive`` batch generations go on
+    beside it and the others rest; when none is left they fill the model. A batch task near the end of its window
+    counts as interactive from then on.
+
+    Args:
+        concurrency: generations that the model runs at the same time.
+        raise_after_ms: age of a batch task from which on it counts as interactive.
+    """
+
+    def __init__(self, concurrency: int, batch_beside_interactive: int, raise_after_ms: float) -> None:
+        self._concurrency = concurrency
+        self._beside = batch_beside_interactive
+        self._raise_after_ms = raise_after_ms
+        self._number = itertools.count()
+        self._urgent: list[tuple[int, int, Delivery]] = []
+        self._batch: list[tuple[int, int, Delivery]] = []
+        self._next_raise_ms = math.inf
+        self._running: dict[Delivery, None] = {}
+        self._held: dict[Delivery, None] = {}
 
     def add(self, delivery: Delivery) -> None:
-        self._lanes[delivery.lane].append(delivery)
+        """A task may be generated; higher priority first, then the order of arrival."""
+        batch = delivery.lane is Lane.BATCH
+        priority = delivery.request.priority if delivery.request else 0
+        heapq.heappush(self._batch if batch else self._urgent, (-priority, next(self._number), delivery))
+        if batch:
+            self._next_raise_ms = min(self._next_raise_ms, self._raised_at_ms(delivery))
 
-    def next(self) -> Delivery | None:
-        """The task to start next, no longer waiting; None when nothing waits."""
-        for lane in self._lanes.values():
-            if lane:
-                return lane.popleft()
-        return None
+    def moves(self, now_ms: float) -> Moves:
+        """What to change now; it is taken for done."""
+        self._raise(now_ms)
+        urgent = {delivery for delivery in self._running if self._is_urgent(delivery, now_ms)}
+        release = [delivery for delivery in self._held if delivery in urgent]
+        start: list[Delivery] = []
+        while self._urgent and len(urgent) + len(start) < self._concurrency:
+            start.append(heapq.heappop(self._urgent)[2])
+        busy = len(urgent) + len(start)
+        places = self._concurrency - busy
+        if busy:
+            places = min(places, self._beside)
+        batch = [delivery for delivery in self._running if delivery not in urgent]
+        going = [delivery for delivery in batch if delivery not in self._held]
+        hold = going[places:]  # those that began last have the least to lose
+        free = places - len(going)
+        if free > 0:
+            release += (resting := [delivery for delivery in batch if delivery in self._held][:free])
+            free -= len(resting)
+            while self._batch and free > 0 and len(batch) < self._concurrency:
+                start.append(heapq.heappop(self._batch)[2])
+                free -= 1
+        self._running |= dict.fromkeys(start)
+        self._held = {one: None for one in (*self._held, *hold) if one not in release}
+        return Moves(start, hold, release)
 
-    def drop(self, partitions: Container[Partition]) -> int:
-        """Forget the tasks of these partitions; the number forgotten."""
-        before = sum(map(len, self._lanes.values()))
-        for lane, deliveries in self._lanes.items():
-            self._lanes[lane] = deque(delivery for delivery in deliveries if delivery.partition not in partitions)
-        return before - sum(map(len, self._lanes.values()))
+    def ended(self, delivery: Delivery) -> None:
+        """A generation is over."""
+        self._running.pop(delivery, None)
+        self._held.pop(delivery, None)
+
+    def drop(self, partitions: Container[Partition]) -> list[Delivery]:
+        """Forget the waiting tasks of these partitions; those that were forgotten."""
+        dropped: list[Delivery] = []
+        for queue in (self._urgent, self._batch):
+            dropped += [item[2] for item in queue if item[2].partition in partitions]
+            queue[:] = [item for item in queue if item[2].partition not in partitions]
+            heapq.heapify(queue)
+        return dropped
+
+    @property
+    def running(self) -> list[Delivery]:
+        """The tasks that are being generated, held ones too, in the order of their start."""
+        return list(self._running)
+
+    @property
+    def held(self) -> int:
+        """How many generations rest."""
+        return len(self._held)
+
+    def _raise(self, now_ms: float) -> None:
+        if now_ms < self._next_raise_ms:
+            return
+        raised = [item for item in self._batch if self._is_urgent(item[2], now_ms)]
+        for item in raised:
+            heapq.heappush(self._urgent, item)
+        self._batch = [item for item in self._batch if item not in raised]
+        heapq.heapify(self._batch)
+        self._next_raise_ms = min(map(self._raised_at_ms, _deliveries(self._batch)), default=math.inf)
+
+    def _is_urgent(self, delivery: Delivery, now_ms: float) -> bool:
+        return delivery.lane is Lane.INTERACTIVE or self._raised_at_ms(delivery) <= now_ms
+
+    def _raised_at_ms(self, delivery: Delivery) -> float:
+        return delivery.request.created_ms + self._raise_after_ms if delivery.request else math.inf
+
+
+def _deliveries(queue: Iterable[tuple[int, int, Delivery]]) -> Iterable[Delivery]:
+    return (delivery for _, _, delivery in queue)

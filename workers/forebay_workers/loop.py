@@ -1,37 +1,46 @@
-"""The worker loop: who holds a task at each moment, and when its offset may move.
+"""The worker loop: who holds a task at each moment, and what of it is committed when.
 
 A delivery is in one place at a time::
 
-    intake ─► waiting ─► running ─► finished ─► committed
-                 └──────────┴──────────┴──────► dropped, when its partition goes to another worker
+    intake ─► entering ─► waiting ─► running ─► finished ─► committed
+                 ▲ suspects             │
+                 └──────── again ───────┘
 
-It takes a place in the ``Room`` when it is read and gives it back when it is committed or dropped. Its offset is
-committed together with its records or after them, never before. All of this happens on one event loop, and nothing
-moves between two awaits, so a rebalance never sees a delivery in two places.
+Each attempt is counted, and the count committed, before it begins (``entering``): so a task that ends its worker is
+known to the next one, and is given up at the last attempt. Before that it runs alone, so that nobody else is blamed.
+A reply, its result and the progress they stand for are one transaction. All of this happens on one event loop, and
+nothing moves between two awaits, so a rebalance never sees a delivery in two places.
 """
 
 import asyncio
+import contextlib
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from forebay_schemas.metrics import WorkerMetrics
+from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
-from .answer import Answerer
-from .backends import ModelBackend
+from .answer import Answerer, Retry
+from .backends.pool import Pool
 from .commit import Share
 from .counting import count
 from .intake import Owner
-from .lanes import Delivery, Room, Waiting
-from .offsets import OffsetTracker, Partition
+from .lanes import Delivery, Line, Room
+from .offsets import MAX_ATTEMPTS, Commit, OffsetTracker, Partition
 from .outcome import Outcome
+from .recent import RecentTasks
 
 RETRY_COMMIT_S = 0.1
 """Time for a rebalance to get on before its group's share is tried again."""
 LAST_COMMITS = 20
 """How often the last commit before leaving is tried; what then is not committed will be done again."""
+RAISE_CHECK_S = 1.0
+"""How late a batch task that nears the end of its window is noticed."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,40 +70,76 @@ class Publisher(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(eq=False)
-class _Model:
-    """A model with the tasks that wait for it and those that it answers."""
+class Stream(Protocol):
+    """Where the pieces of one answer go; see ``chunks.ChunkStream``."""
 
-    backend: ModelBackend
-    waiting: Waiting = field(default_factory=Waiting)
-    running: dict[Delivery, asyncio.Task[None]] = field(default_factory=dict)
+    def __call__(self, text: str) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Streams(Protocol):
+    """Where the pieces of all answers go; see ``chunks.ChunkWriter``."""
+
+    def for_task(self, task: Task, request: Request, attempt: int) -> Stream: ...
+
+    async def close(self) -> None: ...
+
+
+class Commands(Protocol):
+    """Which tasks are taken back; see ``control.ControlReader``."""
+
+    async def run(self) -> None: ...
+
+    def is_cancelled(self, task_id: str) -> bool: ...
+
+
+@dataclass(eq=False)
+class Model:
+    """A model that is loaded once, with the tasks of all tiers that it answers."""
+
+    line: Line
+    rooms: Mapping[Lane, Room]
+    generations: dict[Delivery, asyncio.Task[None]] = field(default_factory=dict)
 
 
 class Worker:
-    """Serves tiers until it is told to stop. Models are started and stopped by whoever made them."""
+    """Serves tiers until it is told to stop. Backends are started and stopped by whoever made them.
+
+    Args:
+        pools: by tier, what generates.
+        models: by tier; tiers whose pools begin with the same backend share one.
+        listen: makes the reader of commands, which tells its argument of each task that is taken back.
+    """
 
     def __init__(
         self,
         config: WorkerConfig,
-        backends: Mapping[str, ModelBackend],
+        pools: Mapping[str, Pool],
+        models: Mapping[str, Model],
         sources: Sequence[Source],
         publisher: Publisher,
         answerer: Answerer,
-        room: Room,
+        streams: Streams,
+        listen: Callable[[Callable[[str], None]], Commands],
         metrics: WorkerMetrics,
     ) -> None:
-        """``backends`` are by tier; tiers that share a model share the object."""
         self._config = config
+        self._pools = pools
+        self._models = models
         self._sources = sources
         self._publisher = publisher
         self._answerer = answerer
-        self._room = room
+        self._streams = streams
+        self._commands = listen(self._cancel)
         self._metrics = metrics
-        models = {backend: _Model(backend) for backend in backends.values()}
-        self._models = {tier: models[backend] for tier, backend in backends.items()}
-        self._finished: dict[Delivery, Outcome] = {}
-        self._some_finished = asyncio.Event()
         self._offsets = OffsetTracker()
+        self._recent = RecentTasks()
+        self._entering: dict[Delivery, None] = {}
+        self._suspects: deque[Delivery] = deque()
+        self._alone: Delivery | None = None
+        self._finished: dict[Delivery, Outcome] = {}
+        self._news = asyncio.Event()
         self._committing = asyncio.Lock()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping = False
@@ -115,7 +160,7 @@ class Worker:
         for source in self._sources:
             await source.open(self)
         serving = [asyncio.create_task(source.run()) for source in self._sources]
-        serving.append(asyncio.create_task(self._commit_what_finishes()))
+        serving += map(asyncio.create_task, (self._commands.run(), self._commit_news(), self._look_at_windows()))
         try:
             ready()
             await asyncio.wait([stopping, self._failure, *serving], return_when=asyncio.FIRST_COMPLETED)
@@ -123,6 +168,10 @@ class Worker:
                 if task.done():
                     task.result()
             await self._drain()
+        except BaseException:
+            with contextlib.suppress(Exception):  # what is finished was paid for; the other failure is the one to tell
+                await self._commit()
+            raise
         finally:
             for task in (stopping, *serving):
                 task.cancel()
@@ -130,16 +179,48 @@ class Worker:
             for source in self._sources:
                 await source.close()
             self._publisher.close()
+            await self._streams.close()
+
+    # What sources tell
+
+    def assigned(self, commits: Mapping[Partition, Commit | None]) -> RecentTasks:
+        """These partitions are ours, from what their group stored. The newest tasks before that are to be noted."""
+        for partition, commit in commits.items():
+            self._offsets.assigned(partition, commit)
+        return self._recent
+
+    def full(self, partition: Partition) -> bool:
+        """Whether nothing further of a partition may be read for now."""
+        return self._offsets.full(partition)
 
     def taken(self, delivery: Delivery) -> None:
         """A source read a task."""
-        self._offsets.started(delivery.partition, delivery.offset)
-        model = self._models[delivery.tier]
-        model.waiting.add(delivery)
-        self._start(model)
+        partition, offset = delivery.partition, delivery.offset
+        left_to_do = self._offsets.read(partition, offset)
+        repeat = delivery.name is not None and self._recent.is_repeat(partition, delivery.name)
+        if not left_to_do or repeat:
+            if left_to_do:
+                self._metrics.repeated_tasks.inc()
+                self._offsets.finished(partition, offset)
+            self._room(delivery).give_back()
+            self._news.set()
+            return
+        delivery.attempts = self._offsets.attempts(partition, offset)
+        delivery.history = [f"the worker ended during attempt {number + 1}" for number in range(delivery.attempts)]
+        if delivery.task and self._commands.is_cancelled(delivery.task.task_id):
+            self._finish(delivery, self._answerer.cancelled(delivery))
+        elif delivery.attempts >= self._config.max_attempts:
+            self._give_up(delivery)
+        elif delivery.attempts and delivery.attempts == self._config.max_attempts - 1:
+            _log.warning("task %s ended its worker before, so it runs alone", delivery.name)
+            self._suspects.append(delivery)
+            self._advance()
+        else:
+            self._enter(delivery)
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
-        """Commit what is finished, give up what is not: another worker begins where the commit ends."""
+        """Commit what is finished and give up what is not: another worker begins where the commit ends."""
+        self._withdraw(partitions)
         await self._commit()
         self._drop(partitions)
 
@@ -148,110 +229,223 @@ class Worker:
         async with self._committing:
             self._drop(partitions)
 
-    def _start(self, model: _Model) -> None:
-        """Give the model as much as it answers at the same time."""
-        while not self._stopping and len(model.running) < model.backend.concurrency:
-            delivery = model.waiting.next()
-            if delivery is None:
-                break
-            model.running[delivery] = asyncio.create_task(self._answer(delivery, model))
-        self._metrics.inflight.set(len(self._running()))
+    def _cancel(self, task_id: str) -> None:
+        """Nobody wants the answer to a task any more. One that waits is refused when its turn comes."""
+        for model in self._distinct_models():
+            for delivery in [one for one in model.generations if one.task and one.task.task_id == task_id]:
+                model.generations.pop(delivery).cancel()
+                self._ended(delivery)
+                self._finish(delivery, self._answerer.cancelled(delivery))
 
-    async def _answer(self, delivery: Delivery, model: _Model) -> None:
+    # The way of a delivery
+
+    def _enter(self, delivery: Delivery) -> None:
+        """Count another attempt; it may begin once that is committed."""
+        delivery.attempts += 1
+        self._offsets.begun(delivery.partition, delivery.offset)
+        self._entering[delivery] = None
+        self._news.set()
+
+    def _entered(self, delivery: Delivery) -> None:
+        if delivery not in self._entering:
+            return  # withdrawn meanwhile
+        del self._entering[delivery]
+        if delivery is self._alone:
+            self._generate(delivery)
+        else:
+            self._models[delivery.tier].line.add(delivery)
+
+    def _advance(self) -> None:
+        """Start, hold and release what the lanes say; while there are suspects, one of them alone."""
+        if self._stopping:
+            return
+        generating = any(model.generations for model in self._models.values())
+        if self._alone is None and self._suspects and not generating:
+            self._alone = self._suspects.popleft()
+            self._enter(self._alone)
+        if self._alone is None and not self._suspects:
+            for model in self._distinct_models():
+                moves = model.line.moves(time.time() * 1000)
+                for delivery in moves.hold:
+                    self._pools[delivery.tier].hold(delivery.generation_id)
+                for delivery in moves.release:
+                    self._pools[delivery.tier].release(delivery.generation_id)
+                for delivery in moves.start:
+                    self._generate(delivery)
+        self._metrics.inflight.set(sum(len(model.generations) for model in self._distinct_models()))
+        self._metrics.held.set(sum(model.line.held for model in self._distinct_models()))
+
+    def _generate(self, delivery: Delivery) -> None:
+        self._models[delivery.tier].generations[delivery] = asyncio.create_task(self._answer(delivery))
+
+    async def _answer(self, delivery: Delivery) -> None:
         try:
-            outcome = await self._answerer.answer(delivery, model.backend)
-        except Exception as error:  # EngineDead: the delivery stays where it is, and its offset with it
+            outcome = await self._outcome(delivery)
+        except Exception as error:  # EngineDead: the delivery stays where it is, and its attempt counts
             if not self._failure.done():
                 self._failure.set_exception(error)
             return
-        del model.running[delivery]
+        del self._models[delivery.tier].generations[delivery]
+        self._ended(delivery)
+        if isinstance(outcome, Outcome):
+            self._finish(delivery, outcome)
+        else:
+            self._metrics.failed_attempts.labels(delivery.tier).inc()
+            delivery.history.append(f"attempt {delivery.attempts}: {outcome.reason}")
+            if delivery.attempts >= self._config.max_attempts:
+                self._give_up(delivery)
+            else:
+                self._enter(delivery)
+        self._advance()
+
+    async def _outcome(self, delivery: Delivery) -> Outcome | Retry:
+        task, request = delivery.task, delivery.request
+        if task is not None and self._commands.is_cancelled(task.task_id):
+            return self._answerer.cancelled(delivery)
+        pool = self._pools[delivery.tier]
+        if task is None or request is None or not request.stream:
+            return await self._answerer.answer(delivery, pool, delivery.attempts)
+        stream = self._streams.for_task(task, request, (MAX_ATTEMPTS + 1) * task.hop + delivery.attempts)
+        outcome = await self._answerer.answer(delivery, pool, delivery.attempts, stream)
+        if isinstance(outcome, Outcome) and outcome.reply is not None:
+            stream.finish()
+        return outcome
+
+    def _ended(self, delivery: Delivery) -> None:
+        self._models[delivery.tier].line.ended(delivery)
+        if delivery is self._alone:
+            self._alone = None
+
+    def _give_up(self, delivery: Delivery) -> None:
+        _log.error("task %s is given up after %d attempts", delivery.name, delivery.attempts)
+        self._finish(delivery, self._answerer.give_up(delivery, delivery.attempts, delivery.history))
+
+    def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
         self._finished[delivery] = outcome
         self._offsets.finished(delivery.partition, delivery.offset)
-        self._some_finished.set()
-        self._start(model)
+        self._news.set()
 
-    async def _commit_what_finishes(self) -> None:
+    # Commits
+
+    async def _commit_news(self) -> None:
+        """Commit at once what comes after a pause, and together what comes within an interval."""
+        interval_s = self._config.commit_interval_ms / 1000
+        last_s = 0.0
         while True:
-            await self._some_finished.wait()
-            await asyncio.sleep(self._config.commit_interval_ms / 1000)
+            await self._news.wait()
+            await asyncio.sleep(max(0.0, last_s + interval_s - time.monotonic()))
+            last_s = time.monotonic()
             if not await self._commit():
                 await asyncio.sleep(RETRY_COMMIT_S)
 
     async def _commit(self) -> bool:
         """Publish what is finished with the progress it stands for; False when some of it has to be tried again."""
         async with self._committing:
-            self._some_finished.clear()
-            batch = dict(self._finished)  # more may finish while these are published
-            if not batch:
-                return True
-            shares = self._shares(batch)
-            committed = await self._publisher.commit(shares)
+            self._news.clear()
+            finished, entering = dict(self._finished), list(self._entering)  # more may come while these are published
+            shares = self._shares(finished)
+            committed = await self._publisher.commit(shares) if shares else set[str]()
             for share in shares:
-                outcome = "committed" if share.topic in committed else "aborted"
-                self._metrics.commits.labels(outcome).inc()
+                self._metrics.commits.labels("committed" if share.topic in committed else "aborted").inc()
                 if share.topic in committed:
-                    self._offsets.committed(share.offsets)
+                    self._offsets.committed(share.commits)
+            refused = {share.topic for share in shares} - committed
             for source in self._sources:
-                if source.topic not in committed:
+                if source.topic in refused:
                     source.refresh()
-            done = [delivery for delivery in batch if delivery.partition[0] in committed]
-            for delivery in done:
-                count(self._metrics, delivery, self._finished.pop(delivery))
-            self._room.give_back(len(done))
-            if self._finished:
-                self._some_finished.set()
-            return len(committed) == len(shares)
+            for delivery in finished:
+                if delivery.partition[0] not in refused and (outcome := self._finished.pop(delivery, None)):
+                    count(self._metrics, delivery, outcome)
+                    self._room(delivery).give_back()
+            for delivery in entering:
+                if delivery.partition[0] not in refused:
+                    self._entered(delivery)
+            if self._finished or self._entering:
+                self._news.set()
+            self._advance()
+            return not refused
 
-    def _shares(self, batch: Mapping[Delivery, Outcome]) -> list[Share]:
-        offsets = self._offsets.committable()
+    def _shares(self, finished: Mapping[Delivery, Outcome]) -> list[Share]:
+        commits = self._offsets.to_commit()
         shares = [
             Share(
                 source.topic,
                 [
                     record
-                    for delivery, outcome in batch.items()
+                    for delivery, outcome in finished.items()
                     if delivery.partition[0] == source.topic
                     for record in outcome.records
                 ],
                 source.group,
-                {partition: offset for partition, offset in offsets.items() if partition[0] == source.topic},
+                {partition: commit for partition, commit in commits.items() if partition[0] == source.topic},
             )
             for source in self._sources
         ]
-        return [share for share in shares if share.records]
+        return [share for share in shares if share.records or share.commits]
+
+    # Leaving
+
+    def _withdraw(self, partitions: Collection[Partition]) -> None:
+        """Stop what is not finished; attempts that are given up for no fault of the task do not count."""
+        begun: list[Delivery] = [one for one in self._entering if one.partition in partitions]
+        for delivery in begun:
+            del self._entering[delivery]
+        unbegun = [one for one in self._suspects if one.partition in partitions]
+        self._suspects = deque(one for one in self._suspects if one.partition not in partitions)
+        for model in self._distinct_models():
+            begun += model.line.drop(partitions)
+            for delivery in [one for one in model.generations if one.partition in partitions]:
+                model.generations.pop(delivery).cancel()
+                begun.append(delivery)
+        for delivery in begun:
+            self._ended(delivery)
+            self._offsets.withdrawn(delivery.partition, delivery.offset)
+        for delivery in (*begun, *unbegun):
+            self._room(delivery).give_back()
 
     def _drop(self, partitions: Collection[Partition]) -> None:
         """Forget everything of these partitions; generations that run are stopped."""
-        dropped = 0
-        for model in set(self._models.values()):
-            dropped += model.waiting.drop(partitions)
-            for delivery in [delivery for delivery in model.running if delivery.partition in partitions]:
-                model.running.pop(delivery).cancel()
-                dropped += 1
-        for delivery in [delivery for delivery in self._finished if delivery.partition in partitions]:
+        self._withdraw(partitions)
+        for delivery in [one for one in self._finished if one.partition in partitions]:
             del self._finished[delivery]
-            dropped += 1
+            self._room(delivery).give_back()
         for partition in partitions:
             self._offsets.revoked(partition)
-        self._room.give_back(dropped)
-        for model in set(self._models.values()):
-            self._start(model)
+            self._recent.forget(partition)
+        self._advance()
 
     async def _drain(self) -> None:
         """Read and start nothing more, let what runs finish, commit it. What waits is left to another worker."""
         self._stopping = True
-        self._room.close()
+        for model in self._distinct_models():
+            for room in model.rooms.values():
+                room.close()
+        for model in self._distinct_models():
+            for delivery in model.line.running:
+                self._pools[delivery.tier].release(delivery.generation_id)
         if running := self._running():
             _log.info("stopping: %d generations may finish first", len(running))
             await asyncio.wait(running, timeout=self._config.drain_timeout_s)
+        if left := len(self._running()):
+            _log.warning("%d generations are left unfinished; another worker will do them", left)
+        self._withdraw(self._offsets.partitions())
         for _ in range(LAST_COMMITS):
             if await self._commit():
                 break
             await asyncio.sleep(RETRY_COMMIT_S)
         if self._failure.done():
             self._failure.result()
-        if left := len(self._running()) + len(self._finished):
-            _log.warning("%d tasks are left unfinished; another worker will do them", left)
+
+    async def _look_at_windows(self) -> None:
+        while True:
+            await asyncio.sleep(RAISE_CHECK_S)
+            self._advance()
+
+    def _room(self, delivery: Delivery) -> Room:
+        return self._models[delivery.tier].rooms[delivery.lane]
+
+    def _distinct_models(self) -> list[Model]:
+        return list({id(model): model for model in self._models.values()}.values())
 
     def _running(self) -> list[asyncio.Task[None]]:
-        return [task for model in set(self._models.values()) for task in model.running.values()]
+        return [task for model in self._distinct_models() for task in model.generations.values()]

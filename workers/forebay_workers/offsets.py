@@ -1,81 +1,191 @@
-"""Which offset of a partition may be committed while its tasks finish out of order. Pure: no clock, no Kafka."""
+"""What of a partition is done, and how often the rest was begun, while its tasks finish out of order.
 
+Pure: no clock, no Kafka. A group's commit is one offset and a short text, its metadata. Everything before the offset
+is done; the metadata tells of each offset from there on whether it is done too or how many attempts were begun on it.
+So a successor generates only what has no committed outcome, and knows which tasks ended their worker before.
+"""
+
+import base64
+import binascii
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 Partition = tuple[str, int]
 """Topic and number."""
+
+WINDOW = 4096
+"""Offsets that the metadata of one commit can tell of: at half a byte each and four characters for three bytes they
+take 2,732 of the 4,095 that the brokers allow by default."""
+MAX_ATTEMPTS = 14
+"""The most attempts that can be told of."""
+
+_DONE = 15
+_FORMAT = "1:"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a group stores of one partition.
+
+    Attributes:
+        offset: where it continues; everything before is done.
+        metadata: what is known of the offsets from there on; see ``encode``.
+    """
+
+    offset: int
+    metadata: str
+
+
+def encode(done: set[int], attempts: Mapping[int, int], offset: int) -> str:
+    """Half a byte for each offset from ``offset`` on: 15 for done, else the number of attempts begun.
+
+    What lies behind the window is left out, and would be done again after a crash. Only a gap in the log brings
+    anything there, see ``OffsetTracker.full``.
+    """
+    states = {position - offset: min(count, MAX_ATTEMPTS) for position, count in attempts.items() if count}
+    states |= {position - offset: _DONE for position in done}
+    states = {place: state for place, state in states.items() if 0 <= place < WINDOW}
+    if not states:
+        return ""
+    packed = bytearray(max(states) // 2 + 1)
+    for place, state in states.items():
+        packed[place // 2] |= state << (4 * (place % 2))
+    return _FORMAT + base64.b64encode(packed).decode()
+
+
+def decode(commit: Commit) -> tuple[set[int], dict[int, int]]:
+    """The offsets that are done and the attempts on others. Metadata of anybody else's says nothing."""
+    if not commit.metadata.startswith(_FORMAT):
+        return set(), {}
+    try:
+        packed = base64.b64decode(commit.metadata.removeprefix(_FORMAT), validate=True)
+    except (binascii.Error, ValueError):
+        return set(), {}
+    halves = (half for byte in packed for half in (byte & 15, byte >> 4))
+    states = dict(enumerate(halves, commit.offset))
+    done = {offset for offset, state in states.items() if state == _DONE}
+    return done, {offset: state for offset, state in states.items() if 0 < state < _DONE}
 
 
 class OffsetTracker:
     """Progress of the partitions that this process owns.
 
-    The offset to commit is the one after the longest run of finished tasks, counted from the first task taken:
-    everything before it is done, so a successor that begins there loses nothing. Tasks that finished behind a
-    running one are done again after a crash.
-
-    A partition is known from its first ``started`` to ``revoked``; what arrives for an unknown one counts for
-    nothing, because by then its offsets belong to another process.
+    A partition is known from ``assigned`` to ``revoked``; what is said of an unknown one counts for nothing, because
+    by then its offsets belong to another process.
     """
 
     def __init__(self) -> None:
         self._partitions: dict[Partition, _Progress] = {}
 
-    def partitions(self) -> set[Partition]:
-        """Those that are known."""
-        return set(self._partitions)
-
-    def started(self, partition: Partition, offset: int) -> None:
-        """A task was taken from the log.
-
-        Raises:
-            ValueError: the offset is not above the last one taken: the log was read out of order.
-        """
-        self._partitions.setdefault(partition, _Progress()).start(partition, offset)
-
-    def finished(self, partition: Partition, offset: int) -> None:
-        """A task that was started has its outcome."""
-        if progress := self._partitions.get(partition):
-            progress.finish(offset)
-
-    def committable(self) -> dict[Partition, int]:
-        """The offset to continue from, for each partition that has moved since its last commit."""
-        return {
-            partition: progress.next_offset
-            for partition, progress in self._partitions.items()
-            if progress.next_offset is not None and progress.next_offset != progress.committed
-        }
-
-    def committed(self, offsets: Mapping[Partition, int]) -> None:
-        """These offsets, taken from ``committable``, are stored by the broker."""
-        for partition, offset in offsets.items():
-            if progress := self._partitions.get(partition):
-                progress.committed = offset
+    def assigned(self, partition: Partition, commit: Commit | None) -> None:
+        """The partition is ours, from what its group stored; None where it stored nothing."""
+        self._partitions[partition] = _Progress(commit)
 
     def revoked(self, partition: Partition) -> None:
         """The partition belongs to another process from here on."""
         self._partitions.pop(partition, None)
 
+    def partitions(self) -> set[Partition]:
+        """Those that are known."""
+        return set(self._partitions)
+
+    def read(self, partition: Partition, offset: int) -> bool:
+        """A task was read from the log; whether there is anything left to do about it.
+
+        Raises:
+            ValueError: the offset is not above the last one read: the log was read out of order.
+        """
+        progress = self._partitions.get(partition)
+        return progress is not None and progress.read(offset)
+
+    def attempts(self, partition: Partition, offset: int) -> int:
+        """How many attempts were begun on a task, by this process or others, in [0, ``MAX_ATTEMPTS``]."""
+        progress = self._partitions.get(partition)
+        return progress.attempts.get(offset, 0) if progress else 0
+
+    def begun(self, partition: Partition, offset: int) -> None:
+        """Another attempt begins; it must be committed before it does."""
+        if progress := self._partitions.get(partition):
+            progress.count(offset, 1)
+
+    def withdrawn(self, partition: Partition, offset: int) -> None:
+        """The last attempt was given up for no fault of the task."""
+        if progress := self._partitions.get(partition):
+            progress.count(offset, -1)
+
+    def finished(self, partition: Partition, offset: int) -> None:
+        """A task that was read has its outcome."""
+        if progress := self._partitions.get(partition):
+            progress.finish(offset)
+
+    def full(self, partition: Partition) -> bool:
+        """Whether nothing further may be read: a commit could not tell of it."""
+        progress = self._partitions.get(partition)
+        return progress is not None and progress.full
+
+    def to_commit(self) -> dict[Partition, Commit]:
+        """What to store, for each partition of which there is news since ``committed``."""
+        commits = {partition: progress.commit() for partition, progress in self._partitions.items()}
+        return {
+            partition: commit
+            for partition, commit in commits.items()
+            if commit is not None and commit != self._partitions[partition].committed
+        }
+
+    def committed(self, commits: Mapping[Partition, Commit]) -> None:
+        """These, taken from ``to_commit``, are stored by the brokers."""
+        for partition, commit in commits.items():
+            if progress := self._partitions.get(partition):
+                progress.committed = commit
+
 
 class _Progress:
-    """One partition: its tasks in log order, from the first unfinished one on."""
+    """One partition. ``unfinished`` holds what was read and has no outcome, in the order of the log."""
 
-    def __init__(self) -> None:
-        self.next_offset: int | None = None
-        self.committed: int | None = None
-        self._last_started = -1
-        self._finished: dict[int, bool] = {}
+    def __init__(self, commit: Commit | None) -> None:
+        self.committed = commit
+        self._offset = commit.offset if commit else None
+        self._done, self.attempts = decode(commit) if commit else (set[int](), dict[int, int]())
+        self._last_read = -1
+        self._unfinished: dict[int, None] = {}
 
-    def start(self, partition: Partition, offset: int) -> None:
-        if offset <= self._last_started:
-            raise ValueError(f"{partition}: offset {offset} came after {self._last_started}; a partition is read once")
-        self._last_started = offset
-        self._finished[offset] = False
+    @property
+    def full(self) -> bool:
+        return self._offset is not None and self._last_read - self._offset >= WINDOW - 1
+
+    def read(self, offset: int) -> bool:
+        if offset <= self._last_read:
+            raise ValueError(f"offset {offset} came after {self._last_read}; a partition is read once")
+        self._last_read = offset
+        if self._offset is None:
+            self._offset = offset
+        if offset in self._done:
+            self._advance()
+            return False
+        self._unfinished[offset] = None
+        return True
+
+    def count(self, offset: int, change: int) -> None:
+        if offset in self._unfinished:
+            self.attempts[offset] = max(0, self.attempts.get(offset, 0) + change)
 
     def finish(self, offset: int) -> None:
-        if offset not in self._finished:
+        if offset not in self._unfinished:
             return
-        self._finished[offset] = True
-        # Offsets have gaps (transaction markers, compaction), so the order of the log counts, not the numbers.
-        while self._finished and self._finished[first := next(iter(self._finished))]:
-            del self._finished[first]
-            self.next_offset = first + 1
+        del self._unfinished[offset]
+        self.attempts.pop(offset, None)
+        self._done.add(offset)
+        self._advance()
+
+    def _advance(self) -> None:
+        # Offsets have gaps (transaction markers, compaction), so what was read counts, not every number.
+        following = next(iter(self._unfinished), self._last_read + 1)
+        if self._offset is not None and following > self._offset:
+            self._offset = following
+            self._done = {done for done in self._done if done >= following}
+            self.attempts = {at: count for at, count in self.attempts.items() if at >= following}
+
+    def commit(self) -> Commit | None:
+        if self._offset is None:
+            return None
+        return Commit(self._offset, encode(self._done, self.attempts, self._offset))

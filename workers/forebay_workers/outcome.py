@@ -120,14 +120,17 @@ class Outcomes:
         return replace(outcome, records=(*outcome.records, dead), dead=ErrorCode.GIVEN_UP)
 
     def handed_on(self, work: Work, tier: str) -> Outcome:
-        """The task goes to another tier, for the reason of its last hop; the asker goes on waiting."""
+        """The task goes to another tier, for the reason of its last hop; the asker goes on waiting.
+
+        It keeps its key, by which the tasks of one static prefix meet there too.
+        """
         task = msgspec.structs.replace(work.task, hop=work.task.hop + 1, path=work.path)
         headers = msgspec.structs.replace(
             _to_asker(work), deadline_ms=work.request.deadline_ms, bucket=task.bucket, task=f"{task.task_id}/{task.hop}"
         )
         record = OutgoingRecord(
             self._config.kafka.topics.tier(tier, work.delivery.lane),
-            task_key(None, task.task_id),
+            work.delivery.key.decode(errors="replace") if work.delivery.key else task_key(None, task.task_id),
             self._codec.encode(task),
             headers.to_kafka(),
         )

@@ -20,10 +20,13 @@ from prometheus_client import start_http_server
 
 from .answer import Answerer
 from .backends import ModelBackend, create
+from .backends.pool import Pool
+from .chunks import ChunkWriter
 from .commit import Transactions
+from .control import ControlReader
 from .intake import Intake
-from .lanes import Room
-from .loop import Worker
+from .lanes import Line, Room
+from .loop import Model, Worker
 
 _log = logging.getLogger("forebay_workers")
 
@@ -56,27 +59,51 @@ def main(tiers: str | None) -> None:
 async def serve(config: Config, tiers: list[str]) -> None:
     """Load the models of the tiers, once each, and serve them until a signal comes."""
     stop = _stop_on_signals()
-    models: dict[str, ModelBackend] = {}
+    backends: dict[str, ModelBackend] = {}
     try:
-        for name in dict.fromkeys(config.tiers[tier].model for tier in tiers):
-            models[name] = create(name, config)
-            await _start(models[name], stop)
-        metrics = WorkerMetrics()
-        room = Room(config.worker.max_inflight)
-        worker = Worker(
-            config.worker,
-            {tier: models[config.tiers[tier].model] for tier in tiers},
-            [Intake(config.kafka, tier, lane, room) for tier in tiers for lane in Lane],
-            Transactions(config.kafka),
-            Answerer(config, codec_for(config)),
-            room,
-            metrics,
-        )
-        await worker.run(stop, lambda: _announce(config, tiers))
+        for name in dict.fromkeys(name for tier in tiers for name in _model_names(config, tier)):
+            backends[name] = create(name, config)
+            await _start(backends[name], stop)
+        await _serve(config, tiers, backends, stop)
     finally:
-        for model in models.values():
-            await model.stop()
+        for backend in backends.values():
+            await backend.stop()
     _log.info("stopped")
+
+
+async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBackend], stop: asyncio.Event) -> None:
+    codec = codec_for(config)
+    shared = {config.tiers[tier].model: _model(config, backends[config.tiers[tier].model]) for tier in tiers}
+    models = {tier: shared[config.tiers[tier].model] for tier in tiers}
+    worker = Worker(
+        config.worker,
+        {tier: _pool(config, tier, backends) for tier in tiers},
+        models,
+        [Intake(config.kafka, codec, tier, lane, models[tier].rooms[lane]) for tier in tiers for lane in Lane],
+        Transactions(config.kafka),
+        Answerer(config, codec),
+        ChunkWriter(config.kafka, codec),
+        lambda on_cancel: ControlReader(config.kafka, codec, on_cancel),
+        WorkerMetrics(),
+    )
+    await worker.run(stop, lambda: _announce(config, tiers))
+
+
+def _pool(config: Config, tier: str, backends: dict[str, ModelBackend]) -> Pool:
+    primary, *standbys = (backends[name] for name in _model_names(config, tier))
+    return Pool(primary, standbys)
+
+
+def _model_names(config: Config, tier: str) -> list[str]:
+    return [config.tiers[tier].model, *config.tiers[tier].standby]
+
+
+def _model(config: Config, backend: ModelBackend) -> Model:
+    """Where the tasks of a model wait. More than it can soon use is left in Kafka, where other workers find it."""
+    places = config.worker.max_inflight or 2 * backend.concurrency
+    raise_after_s = max(0.0, config.worker.completion_window_s - config.worker.raise_before_s)
+    line = Line(backend.concurrency, config.worker.batch_beside_interactive, raise_after_s * 1000)
+    return Model(line, {lane: Room(places) for lane in Lane})
 
 
 def _chosen(config: Config, names: str | None) -> list[str]:

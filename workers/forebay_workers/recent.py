@@ -1,0 +1,94 @@
+"""Tasks that were written before: a restored job writes some again, and they must not be generated again.
+
+A repeat lies in the partition of the first, at most as far behind it as the job writes between two checkpoints. So the
+names of the newest tasks of each partition are enough, and whoever takes a partition over reads them from the log.
+"""
+
+import logging
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
+from forebay_schemas.sections import KafkaConfig
+from forebay_schemas.topics import TASK
+
+from .offsets import Partition
+
+REMEMBERED = 10_000
+"""Tasks of each partition that are known by name."""
+_TIMEOUT_S = 20.0
+"""For reading them; without them a task that was written twice may be answered twice."""
+
+_log = logging.getLogger(__name__)
+
+
+class RecentTasks:
+    """The names of the newest tasks, by partition."""
+
+    def __init__(self) -> None:
+        self._names: defaultdict[Partition, OrderedDict[str, None]] = defaultdict(OrderedDict)
+
+    def is_repeat(self, partition: Partition, name: str) -> bool:
+        """Note a task in the order of the log; whether its name was noted before."""
+        names = self._names[partition]
+        known = name in names
+        names[name] = None
+        names.move_to_end(name)
+        if len(names) > REMEMBERED:
+            names.popitem(last=False)
+        return known
+
+    def forget(self, partition: Partition) -> None:
+        """The partition belongs to another process."""
+        self._names.pop(partition, None)
+
+
+def read_back(config: KafkaConfig, ends: Mapping[Partition, int], recent: RecentTasks) -> None:
+    """Note the newest tasks before ``ends`` (exclusive offsets). Blocks; without the brokers it says so and goes on."""
+    if not ends:
+        return
+    consumer = Consumer(
+        config.client(
+            group_id=f"{config.topic_prefix}-workers-recent",  # librdkafka wants a name; no group is joined
+            enable_auto_commit=False,
+            enable_partition_eof=False,
+            isolation_level="read_committed",  # a task handed on in a transaction that was aborted comes again
+            auto_offset_reset="earliest",
+            fetch_message_max_bytes=config.max_wire_bytes,
+            logger=logging.getLogger("kafka.consumer"),
+        )
+    )
+    try:
+        _read(consumer, ends, recent)
+    except KafkaException as error:
+        _log.warning("the recent tasks of %s cannot be read: %s", sorted(ends), error.args[0])
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Consumer, ends: Mapping[Partition, int], recent: RecentTasks) -> None:
+    until_s = time.monotonic() + _TIMEOUT_S
+    positions: dict[Partition, int] = {}
+    for partition, end in ends.items():
+        first, _ = consumer.get_watermark_offsets(TopicPartition(*partition), _TIMEOUT_S)
+        if max(first, end - REMEMBERED) < end:
+            positions[partition] = max(first, end - REMEMBERED)
+    consumer.assign([TopicPartition(*partition, start) for partition, start in positions.items()])
+    while positions and time.monotonic() < until_s:
+        for message in consumer.consume(500, 0.1):
+            if message.error():
+                continue
+            partition, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
+            if partition in positions and offset < ends[partition]:
+                name = next((value for key, value in message.headers() or () if key == TASK), None)
+                if name is not None:
+                    recent.is_repeat(partition, name if isinstance(name, str) else name.decode(errors="replace"))
+        # The position also moves over what is no record: markers, or records that were compacted away.
+        for place in consumer.position([TopicPartition(*partition) for partition in positions]):
+            partition = (place.topic, place.partition)
+            if place.offset != OFFSET_INVALID and place.offset >= ends[partition]:
+                del positions[partition]
+                consumer.incremental_unassign([TopicPartition(*partition)])
+    if positions:
+        _log.warning("the recent tasks of %s could not be read in %g s", sorted(positions), _TIMEOUT_S)
