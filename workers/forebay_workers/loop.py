@@ -26,7 +26,7 @@ from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
 from .answer import Answerer, Retry
-from .backends.pool import Pool
+from .backends import TextModel
 from .commit import Share
 from .counting import count
 from .intake import Owner
@@ -115,7 +115,7 @@ class Worker:
     def __init__(
         self,
         config: WorkerConfig,
-        pools: Mapping[str, Pool],
+        pools: Mapping[str, TextModel],
         models: Mapping[str, Model],
         sources: Sequence[Source],
         publisher: Publisher,
