@@ -20,8 +20,9 @@ from .caches.answers import Answer, AnswerStore
 from .caches.semantic import Found, SemanticCache
 from .desk_state import DeskState
 from .dispatch import Dispatcher
-from .flights import flight_to_lead, flights_to_join, same_request, waiters
-from .messages import Arrival, Asker, Flight, Outgoing
+from .flights import flight_to_lead, flights_to_join, join, lead, leave, release, waiters, waiting
+from .messages import Arrival, Asker, Cancel, Flight, Outgoing, counts_for
+from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
 
 LONGEST_NAP_MS = 60_000
@@ -52,6 +53,7 @@ class Desk:
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._replies = ReplyWriter(config, codec, metrics)
+        self._orphans = Orphans(config.desk.orphan_result_s)
 
     def arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
         """A request that the exact cache did not answer: it joins an equal one in flight, or leads a flight."""
@@ -59,9 +61,12 @@ class Desk:
             return self._arrive(state, arrival, now_ms)
         except Exception:
             logger.exception("a request is given up on a defect")
-            return [self._replies.refuse(arrival.asker, ErrorCode.INTERNAL, _DEFECT, now_ms)]
+            return self._give_up([arrival.asker], now_ms)
 
     def _arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
+        if waiting(state, arrival.asker.name) is not None:
+            self._metrics.duplicates.inc()  # published again while Redis was away to notice
+            return []
         for key in flights_to_join(arrival):
             flight = state.flight(key)
             if flight is not None and flight.answer is None:
@@ -76,10 +81,10 @@ class Desk:
         before = state.flight(key)
         if before is None:
             self._metrics.flights_opened.inc()
-        elif same_request(before.leader.asker, arrival.asker):
-            self._metrics.duplicates.inc()  # published again while Redis was away to notice
+        elif before.leader.asker.name == arrival.asker.name:
+            self._metrics.duplicates.inc()  # likewise, and it was answered a moment ago
             return []
-        state.put_flight(key, Flight(leader=arrival, lane=arrival.asker.lane))
+        lead(state, key, Flight(leader=arrival, lane=arrival.asker.lane))
         state.add_pending(key)
         return []
 
@@ -88,21 +93,23 @@ class Desk:
         sent: list[Outgoing] = []
         for key in dict.fromkeys(state.take_due(now_ms)):
             flight = state.flight(key)
-            if flight is not None:
+            if key == ORPHANS:
+                self._orphans.expire(state, now_ms)
+            elif flight is not None:
                 sent += self._guarded(self._due, state, key, flight, now_ms)
-        waiting: list[tuple[str, Flight]] = []
+        leaders: list[tuple[str, Flight]] = []
         for key in dict.fromkeys(state.take_pending()):
             flight = state.flight(key)
             if flight is not None:
                 sent += self._guarded(self._in_time, state, key, flight, now_ms)
                 flight = state.flight(key)
             if flight is not None:
-                waiting.append((key, flight))
+                leaders.append((key, flight))
         # Batch requests of the same tick see the tier topics after the interactive ones.
-        waiting.sort(key=lambda item: item[1].leader.asker.lane is Lane.BATCH)
-        found = self._semantic.find([flight.leader for _, flight in waiting], now_ms)
+        leaders.sort(key=lambda item: item[1].leader.asker.lane is Lane.BATCH)
+        found = self._semantic.find([flight.leader for _, flight in leaders], now_ms)
         missed: list[tuple[str, Flight, Found]] = []
-        for (key, flight), what in zip(waiting, found, strict=True):
+        for (key, flight), what in zip(leaders, found, strict=True):
             if what.answer is None:
                 missed.append((key, flight, what))
             else:
@@ -115,10 +122,11 @@ class Desk:
     def settle(self, state: DeskState, result: Result, now_ms: int) -> list[Outgoing]:
         """A worker's result: keep the answer, release those who wait; or let a follower lead after a failure."""
         flight = state.flight(result.flight_key)
-        if flight is None or flight.task_id is None:
+        if flight is None or flight.task_id != result.task_id:
             self._metrics.results.labels("unknown").inc()
+            self._orphans.keep(state, result, now_ms)
             return []
-        if flight.answer is not None or flight.task_id != result.task_id:
+        if flight.answer is not None:
             self._metrics.results.labels("repeated").inc()
             return []
         return self._guarded(self._settle, state, result.flight_key, flight, result, now_ms)
@@ -133,6 +141,30 @@ class Desk:
             return self._failed(state, key, flight, reply.error, now_ms)
         return self._landed(state, key, flight, reply, result.reply, now_ms)
 
+    def cancel(self, state: DeskState, cancel: Cancel, now_ms: int) -> list[Outgoing]:
+        """A request is taken back. One that does not wait here changes nothing."""
+        found = waiting(state, cancel.name)
+        if found is None:
+            return []
+        place, flight, asker = found
+        if not counts_for(cancel.issued_ms, asker.created_ms, self._config.redis.seen_ttl_s):
+            return []
+        return self._guarded(self._cancel, state, place.flight, flight, asker, place.number, now_ms)
+
+    def _cancel(
+        self, state: DeskState, key: str, flight: Flight, asker: Asker, number: int | None, now_ms: int
+    ) -> list[Outgoing]:
+        if number is None and flight.task_id is not None:
+            # The leader's reply is up to a worker. While others wait for the same generation, it goes on.
+            alone = next(waiters(state, key, flight), None) is None
+            return [self._dispatcher.withdraw(flight.task_id, now_ms)] if alone else []
+        message = "taken back while it waited at the desk"
+        sent = [self._replies.refuse(asker, ErrorCode.CANCELLED, message, now_ms)]
+        if number is None:
+            return sent + self._succeed(state, key, flight, now_ms)
+        leave(state, key, number, asker)
+        return sent
+
     def _guarded(
         self, act: Callable[..., list[Outgoing]], state: DeskState, key: str, flight: Flight, *rest: Any
     ) -> list[Outgoing]:
@@ -143,11 +175,15 @@ class Desk:
         except Exception:
             logger.exception("a flight is given up on a defect")
             flight = state.flight(key) or flight  # a follower may have taken the lead
-            waiting = [asker for _, asker in waiters(state, key, flight)]
+            left = [asker for _, asker in waiters(state, key, flight)]
             if flight.task_id is None:  # else the leader's reply is up to a worker
-                waiting.insert(0, flight.leader.asker)
+                left.insert(0, flight.leader.asker)
             self._forget(state, key, flight)
-            return [self._replies.refuse(asker, ErrorCode.INTERNAL, _DEFECT, rest[-1]) for asker in waiting]
+            return self._give_up(left, rest[-1])
+
+    def _give_up(self, askers: list[Asker], now_ms: int) -> list[Outgoing]:
+        self._answers.forget(askers)  # whoever asks again has another chance
+        return [self._replies.refuse(asker, ErrorCode.INTERNAL, _DEFECT, now_ms) for asker in askers]
 
     def _reply_in(self, result: Result, leader: Asker) -> Reply | None:
         """The reply that a result carries; None where it is no reply to the leader's request."""
@@ -166,11 +202,7 @@ class Desk:
         return None
 
     def _join(self, state: DeskState, key: str, flight: Flight, asker: Asker, now_ms: int) -> None:
-        if same_request(asker, flight.leader.asker):
-            self._metrics.duplicates.inc()  # published again while Redis was away to notice
-            return
-        state.put_waiter(key, flight.waiters, asker)
-        flight = msgspec.structs.replace(flight, waiters=flight.waiters + 1)
+        flight = join(state, key, flight, asker)
         if asker.deadline_ms is not None:
             flight = self._look_again(state, key, flight, asker.deadline_ms, now_ms)
         state.put_flight(key, flight)
@@ -217,8 +249,13 @@ class Desk:
         desk = self._config.desk
         ttl_s = desk.batch_flight_ttl_s if flight.lane is Lane.BATCH else desk.flight_ttl_s
         expires_ms = now_ms + round(ttl_s * 1000)
-        flight = msgspec.structs.replace(flight, expires_ms=expires_ms)
-        state.put_flight(key, self._look_again(state, key, flight, expires_ms, now_ms))
+        flight = self._look_again(
+            state, key, msgspec.structs.replace(flight, expires_ms=expires_ms), expires_ms, now_ms
+        )
+        state.put_flight(key, flight)
+        result = self._orphans.take(state, task.task_id)
+        if result is not None:
+            return self._settle(state, key, flight, result, now_ms)
         self._metrics.tasks.labels(task.route.tier, flight.lane, task.route.reason).inc()
         return [self._dispatcher.record(flight, task)]
 
@@ -233,7 +270,7 @@ class Desk:
             for _, asker in waiters(state, key, flight)
             for record in self._replies.again(asker, answer, CacheStatus.JOINED, now_ms)
         ]
-        self._drop_waiters(state, key, flight)
+        release(state, key, flight)
         # Whoever missed the cache just before it was filled still finds the flight.
         expires_ms = now_ms + round(self._config.desk.flight_linger_s * 1000)
         flight = msgspec.structs.replace(
@@ -263,8 +300,10 @@ class Desk:
         return "kept"
 
     def _failed(self, state: DeskState, key: str, flight: Flight, error: ReplyError, now_ms: int) -> list[Outgoing]:
+        if error.retryable:
+            self._answers.forget([flight.leader.asker])
         # Not as an ErrorCode: a newer worker may use one that this job does not know.
-        if error.retryable or error.code == ErrorCode.DEADLINE_EXCEEDED:  # the leader's own misfortune
+        if error.retryable or error.code in (ErrorCode.DEADLINE_EXCEEDED, ErrorCode.CANCELLED):  # the leader's own
             return self._promote(state, key, flight, now_ms)
         sent = [self._replies.fail(asker, error, now_ms) for _, asker in waiters(state, key, flight)]
         self._forget(state, key, flight)
@@ -281,13 +320,14 @@ class Desk:
         sent: list[Outgoing] = []
         for number, asker in waiters(state, key, flight):
             if asker.expired(now_ms):
-                state.drop_waiter(key, number)
+                leave(state, key, number, asker)
                 sent.append(self._late(asker, now_ms))
                 continue
             request = self._readdress(flight.leader.request, asker)
             leader = msgspec.structs.replace(flight.leader, asker=asker, request=request)
+            state.drop_place(flight.leader.asker.name)
             state.drop_waiter(key, number)
-            state.put_flight(key, msgspec.structs.replace(flight, leader=leader, task_id=None))
+            lead(state, key, msgspec.structs.replace(flight, leader=leader, task_id=None))
             self._metrics.promotions.inc()
             return sent
         self._forget(state, key, flight)
@@ -304,7 +344,7 @@ class Desk:
         next_ms = flight.expires_ms or now_ms + LONGEST_NAP_MS
         for number, asker in waiters(state, key, flight):
             if asker.expired(now_ms):
-                state.drop_waiter(key, number)
+                leave(state, key, number, asker)
                 sent.append(self._late(asker, now_ms))
             elif asker.deadline_ms is not None:
                 next_ms = min(next_ms, asker.deadline_ms)
@@ -345,11 +385,7 @@ class Desk:
     def _answer_of(self, reply: Reply, flight: Flight) -> Answer:
         return Answer.of(reply, flight.leader.epochs or {}, flight.leader.ttl_s)
 
-    def _drop_waiters(self, state: DeskState, key: str, flight: Flight) -> None:
-        for number in range(flight.waiters):
-            state.drop_waiter(key, number)
-
     def _forget(self, state: DeskState, key: str, flight: Flight) -> None:
-        self._drop_waiters(state, key, flight)
+        release(state, key, flight)
         state.drop_flight(key)
         self._metrics.flights_closed.inc()

@@ -2,7 +2,9 @@
 
 from typing import Protocol
 
-from .messages import Asker, Flight
+from forebay_schemas.records import Result
+
+from .messages import Asker, Flight, Place
 
 
 class DeskState(Protocol):
@@ -20,6 +22,14 @@ class DeskState(Protocol):
 
     def drop_waiter(self, key: str, number: int) -> None: ...
 
+    def place(self, name: str) -> Place | None:
+        """Where the request of a name (``Asker.name``) waits."""
+        ...
+
+    def put_place(self, name: str, place: Place) -> None: ...
+
+    def drop_place(self, name: str) -> None: ...
+
     def add_pending(self, key: str) -> None:
         """Note a flight whose leader waits for the next batch, and see that ``tick`` is called for it soon."""
         ...
@@ -35,3 +45,15 @@ class DeskState(Protocol):
     def take_due(self, now_ms: int) -> list[str]:
         """The flights whose time has come; a key may be named twice or be gone."""
         ...
+
+    def orphan(self, task_id: str) -> Result | None: ...
+
+    def put_orphan(self, result: Result) -> None: ...
+
+    def drop_orphan(self, task_id: str) -> None: ...
+
+    def orphan_queue(self) -> list[tuple[int, str]]:
+        """Until when (milliseconds since the epoch) which task's orphan is kept, oldest first; some may be gone."""
+        ...
+
+    def put_orphan_queue(self, queue: list[tuple[int, str]]) -> None: ...

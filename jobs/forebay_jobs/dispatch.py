@@ -1,12 +1,13 @@
 """Handing the leader of a flight to a tier: what its task holds, and on which key it travels."""
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 
 import msgspec
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.records import CacheStatus, Request, Task
+from forebay_schemas.records import CacheStatus, Control, Request, Task
 from forebay_schemas.topics import Headers, task_key
 
 from .caches.prefixes import PrefixRates
@@ -14,6 +15,9 @@ from .caches.semantic import Found
 from .messages import Asker, Flight, Outgoing
 from .replies import ReplyWriter
 from .router.rules import route
+
+_CANCEL_SLOTS = 4_096
+"""Keys of the commands that cancel tasks: compaction keeps the newest of each, so they never fill the topic."""
 
 
 class Dispatcher:
@@ -82,6 +86,19 @@ class Dispatcher:
             value=self._codec.encode(task),
             headers=headers.to_kafka(),
         )
+
+    def withdraw(self, task_id: str, now_ms: int) -> Outgoing:
+        """The command to the workers to cancel a task that nobody waits for."""
+        slot = zlib.crc32(task_id.encode()) % _CANCEL_SLOTS
+        control = Control(
+            key=f"cancel/{slot}",
+            command="cancel_task",
+            issued_ms=now_ms,
+            issued_by="job",
+            arguments={"task_id": task_id},
+        )
+        topic = self._config.kafka.topics.control
+        return Outgoing(topic=topic, key=control.key.encode(), value=self._codec.encode(control))
 
 
 def _task_id(asker: Asker, attempt: int) -> str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from forebay_schemas.records import Lane
 
 from .desk_state import DeskState
-from .messages import Arrival, Asker, Flight
+from .messages import Arrival, Asker, Flight, Place
 
 
 def flights_to_join(arrival: Arrival) -> Sequence[str]:
@@ -21,9 +22,40 @@ def flight_to_lead(arrival: Arrival) -> str:
     return _shared_key(arrival, arrival.asker.lane) if arrival.joinable else f"!{arrival.asker.name}"
 
 
-def same_request(one: Asker, other: Asker) -> bool:
-    """Whether both are one request, read again or published again."""
-    return one.name == other.name
+def lead(state: DeskState, key: str, flight: Flight) -> None:
+    """Put a flight with a new leader."""
+    state.put_flight(key, flight)
+    state.put_place(flight.leader.asker.name, Place(flight=key))
+
+
+def join(state: DeskState, key: str, flight: Flight, asker: Asker) -> Flight:
+    """Let somebody wait for a flight; the flight, which is still to be put."""
+    state.put_waiter(key, flight.waiters, asker)
+    state.put_place(asker.name, Place(flight=key, number=flight.waiters))
+    return msgspec.structs.replace(flight, waiters=flight.waiters + 1)
+
+
+def leave(state: DeskState, key: str, number: int, asker: Asker) -> None:
+    """Let somebody who joined wait no longer."""
+    state.drop_waiter(key, number)
+    state.drop_place(asker.name)
+
+
+def release(state: DeskState, key: str, flight: Flight) -> None:
+    """Let nobody wait for a flight any more, neither its leader nor those who joined."""
+    state.drop_place(flight.leader.asker.name)
+    for number, asker in waiters(state, key, flight):
+        leave(state, key, number, asker)
+
+
+def waiting(state: DeskState, name: str) -> tuple[Place, Flight, Asker] | None:
+    """Where the request of a name waits for its answer, in which flight, and who it is; None where it does not."""
+    place = state.place(name)
+    flight = state.flight(place.flight) if place else None
+    if place is None or flight is None:
+        return None
+    asker = flight.leader.asker if place.number is None else state.waiter(place.flight, place.number)
+    return (place, flight, asker) if asker is not None and asker.name == name else None
 
 
 def waiters(state: DeskState, key: str, flight: Flight) -> Iterator[tuple[int, Asker]]:

@@ -114,6 +114,8 @@ class Intake:
         if lookup.repeated:
             self._metrics.duplicates.inc()
             return []
+        if lookup.cancelled:
+            return [self._replies.refuse(asker, ErrorCode.CANCELLED, "taken back before the job read it", now_ms)]
         answer = lookup.answer
         ttl_s = self._config.category(asker.category).exact_ttl_s
         if request.cache.ttl_s is not None:

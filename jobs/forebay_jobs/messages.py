@@ -125,6 +125,36 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     lookup_ms: float = 0.0
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request waits at the desk."""
+
+    flight: str
+    number: int | None = None
+    """Its number among those who joined; None: it leads."""
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is taken back."""
+
+    tenant: str
+    request_id: str
+    issued_ms: int
+
+    @property
+    def name(self) -> str:
+        """Of the request, as ``Asker.name``."""
+        return asker_name(self.tenant, self.request_id)
+
+
+def counts_for(issued_ms: int, created_ms: int, seen_ttl_s: int) -> bool:
+    """Whether a cancellation concerns a request of a time.
+
+    An id is good for one request within ``seen_ttl_s``, and a night later for another one that an old command, read
+    once more, must not meet. The window also lets the clocks of two machines disagree.
+    """
+    return created_ms < issued_ms + seen_ttl_s * 1000
+
+
 class Flight(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, from the arrival of its leader until a few seconds after its result."""
 

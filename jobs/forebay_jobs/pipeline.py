@@ -3,6 +3,7 @@
 requests ─► intake ─┬─ exact hit, error ──────────────────────────────────────► replies, dead letters
                     └─ arrival ─ by bucket ─► desk ─ joined, by meaning ──────► replies
 results ─────────────────────── by bucket ─►      └─ leader ─────────────────► a tier's tasks
+control ── to all buckets ─────────────────►
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 from .kafka_tables import read_topics, write_topics
+from .operators.control import ControlOperator
 from .operators.desk import DeskOperator
 from .operators.intake import IntakeOperator
 from .operators.rows import DESK_ITEM, OUTGOING, RESULT, TO_DESK
@@ -36,17 +38,26 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
         .uid("results")
     )
 
+    # Requests that are taken back. Like requests they are read from where the last job stopped: what was asked while
+    # none ran is read later, and so is what was taken back.
+    cancellations = (
+        read_topics(tables, "control", [config.kafka.topics.control], config)
+        .process(ControlOperator(config), output_type=DESK_ITEM)
+        .name("control")
+        .uid("control")
+    )
+
     # Equal requests meet in one bucket, and so do a task and its result: join, look up by meaning, dispatch.
     desk = (
         interactive.get_side_output(TO_DESK)
-        .union(batch.get_side_output(TO_DESK), results)
+        .union(batch.get_side_output(TO_DESK), results, cancellations)
         .key_by(lambda row: row.bucket, key_type=Types.STRING())
         .process(DeskOperator(config), output_type=OUTGOING)
         .name("desk")
         .uid("desk")
     )
 
-    # Replies, tasks and dead letters, each to the topic it names.
+    # Replies, tasks, commands and dead letters, each to the topic it names.
     write_topics(tables, "outgoing", interactive.union(batch, desk), written_topics(config), config)
 
 

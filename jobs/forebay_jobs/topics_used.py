@@ -15,4 +15,4 @@ def written_topics(config: Config) -> list[str]:
     """Every topic that the job may write to."""
     topics = config.kafka.topics
     tiers = [topics.tier(tier, lane) for tier in config.tiers for lane in Lane]
-    return [topics.replies, *config.kafka.reply_topics, topics.replies_stream, topics.dead, *tiers]
+    return [topics.replies, *config.kafka.reply_topics, topics.replies_stream, topics.dead, topics.control, *tiers]

@@ -35,7 +35,7 @@ class ErrorCode(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may succeed when it is sent again, under a new id: this one is answered."""
+        """Whether the same request may succeed when it is sent again; its id is free for that."""
         return self in (ErrorCode.ENGINE_FAILED, ErrorCode.INTERNAL)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,13 +14,13 @@ from forebay_jobs.caches.semantic import Found, SemanticCache
 from forebay_jobs.desk import Desk
 from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.embedding import Embedder
-from forebay_jobs.messages import Arrival, Asker, Flight, Outgoing
+from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Outgoing, Place, asker_name
 from forebay_jobs.replies import ReplyWriter
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.records import CacheStatus, Reply, Request, Result, Task
+from forebay_schemas.records import CacheStatus, Control, Reply, Request, Result, Task
 from forebay_schemas.topics import Headers
 from prometheus_client import CollectorRegistry
 
@@ -50,11 +50,14 @@ class MemoryState:
         self.waiters: dict[tuple[str, int], bytes] = {}
         self.due: dict[int, list[str]] = {}
         self.pending: list[str] = []
+        self.places: dict[str, bytes] = {}
+        self.orphans: dict[str, bytes] = {}
+        self.queue: bytes = b""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is left of what happened."""
-        return not (self.flights or self.waiters or self.due or self.pending)
+        return not any(vars(self).values())
 
     def copy(self) -> "MemoryState":
         return copy.deepcopy(self)
@@ -79,6 +82,16 @@ class MemoryState:
     def drop_waiter(self, key: str, number: int) -> None:
         self.waiters.pop((key, number), None)
 
+    def place(self, name: str) -> Place | None:
+        data = self.places.get(name)
+        return msgspec.msgpack.decode(data, type=Place) if data else None
+
+    def put_place(self, name: str, place: Place) -> None:
+        self.places[name] = msgspec.msgpack.encode(place)
+
+    def drop_place(self, name: str) -> None:
+        self.places.pop(name, None)
+
     def add_pending(self, key: str) -> None:
         self.pending.append(key)
 
@@ -93,6 +106,22 @@ class MemoryState:
         seconds = sorted(second for second in self.due if second * 1000 <= now_ms)
         return [key for second in seconds for key in self.due.pop(second)]
 
+    def orphan(self, task_id: str) -> Result | None:
+        data = self.orphans.get(task_id)
+        return msgspec.msgpack.decode(data, type=Result) if data else None
+
+    def put_orphan(self, result: Result) -> None:
+        self.orphans[result.task_id] = msgspec.msgpack.encode(result)
+
+    def drop_orphan(self, task_id: str) -> None:
+        self.orphans.pop(task_id, None)
+
+    def orphan_queue(self) -> list[tuple[int, str]]:
+        return msgspec.msgpack.decode(self.queue, type=list[tuple[int, str]]) if self.queue else []
+
+    def put_orphan_queue(self, queue: list[tuple[int, str]]) -> None:
+        self.queue = msgspec.msgpack.encode(queue) if queue else b""
+
 
 class MemoryAnswers(AnswerStore):
     """The exact cache in dictionaries; ``away`` makes it fail as Redis does when it is down."""
@@ -101,14 +130,18 @@ class MemoryAnswers(AnswerStore):
         self.away = False
         self.answers: dict[str, Answer] = {}
         self.epochs: dict[str, str] = {}
-        self.seen: dict[tuple[str, str], str] = {}
+        self.seen: dict[str, str] = {}
+        self.cancelled: dict[str, Cancel] = {}
         self._models = tuple(config.models)
         self._numbers = itertools.count()
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
         if self.away:
             return Lookup()
-        first = self.seen.setdefault((request.tenant, request.request_id), origin)
+        name = asker_name(request.tenant, request.request_id)
+        if name in self.cancelled:
+            return Lookup(cancelled=True)
+        first = self.seen.setdefault(name, origin)
         epochs = self.current(request)
         answer = self.answers.get(digest) if read else None
         return Lookup(
@@ -126,6 +159,14 @@ class MemoryAnswers(AnswerStore):
         if not self.away:
             self.answers[digest] = answer
         return not self.away
+
+    def note_cancelled(self, cancel: Cancel) -> None:
+        if not self.away and cancel.name not in self.seen:
+            self.cancelled[cancel.name] = cancel
+
+    def forget(self, askers: Iterable[Asker]) -> None:
+        for asker in askers if not self.away else ():
+            self.seen.pop(asker.name, None)
 
     def current(self, request: Request) -> dict[str, str]:
         """The epochs of a request's scopes, created where absent."""
@@ -317,6 +358,11 @@ class DeskRig:
         result = Result(task_id=task_id or task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=reply)
         return self.desk.settle(self.state, result, self.now_ms)
 
+    def cancel(self, request_id: str, *, tenant: str = "acme") -> list[Outgoing]:
+        """A request is taken back."""
+        cancel = Cancel(tenant=tenant, request_id=request_id, issued_ms=self.now_ms)
+        return self.desk.cancel(self.state, cancel, self.now_ms)
+
     def lead(self, request_id: str = "leader", /, **fields: Any) -> Task:
         """A request arrives and is dispatched; its task."""
         assert self.ask(request_id, **fields) == []
@@ -340,6 +386,15 @@ def task_of(sent: Outgoing) -> Task:
 def reply_of(sent: Outgoing) -> Reply:
     assert is_reply(sent)
     return CODEC.decode(sent.value, Reply)
+
+
+def cancelled_task(sent: Sequence[Outgoing]) -> str:
+    """The id of the one task that workers are told to cancel."""
+    (one,) = sent
+    assert one.topic == "llm.control"
+    control = CODEC.decode(one.value, Control)
+    assert (control.command, control.key.encode(), control.issued_by) == ("cancel_task", one.key, "job")
+    return control.arguments["task_id"]
 
 
 def only_task(sent: Sequence[Outgoing]) -> Task:

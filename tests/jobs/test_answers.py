@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from forebay_jobs.caches.answers import Answer, AnswerStore, Lookup, new_epoch
 from forebay_jobs.caches.redis_store import RedisStore
+from forebay_jobs.messages import Cancel
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheOptions, CacheScope, Request, Usage
 
 from tests.builders import NOW_MS, make_reply, make_request, make_route
-from tests.jobs.doubles import metrics
+from tests.jobs.doubles import an_asker, metrics
 from tests.jobs.redis_server import RedisServer
 
 PREFIX = "llm:1"
@@ -217,6 +218,44 @@ def test_no_tenant_can_take_an_id_of_another(store: Store) -> None:
     assert not store.look(make_request(tenant="1:a", request_id="b:c")).repeated
 
 
+def test_an_id_that_is_forgotten_may_come_again(store: Store) -> None:
+    store.look(REQUEST)
+    store.store.forget([an_asker(REQUEST), an_asker(make_request(request_id="never seen"))])
+    assert not store.look(REQUEST).repeated
+    assert store.look(REQUEST).repeated
+
+
+# Taken back before they were read
+
+
+def taken_back(at_ms: int = NOW_MS) -> Cancel:
+    return Cancel(tenant="acme", request_id="request-1", issued_ms=at_ms)
+
+
+def test_a_request_that_is_taken_back_before_it_is_read_is_told_so_however_often_it_is_read(store: Store) -> None:
+    store.store.note_cancelled(taken_back())
+    (key,) = store.redis.keys(f"{PREFIX}:seen:*")
+    assert 80_000 < store.redis.ttl(key) <= 86_400  # a batch request may wait for a day
+    for origin in ("requests/0/5", "requests/0/5", "requests/0/6"):
+        lookup = store.look(REQUEST, origin=origin)
+        assert (lookup.cancelled, lookup.repeated) == (True, False)
+    assert not store.look(make_request(tenant="rival")).cancelled
+
+
+def test_a_request_that_was_read_before_it_is_taken_back_is_left_to_the_desk(store: Store) -> None:
+    store.look(REQUEST, origin="requests/0/5")
+    store.store.note_cancelled(taken_back())
+    assert not store.look(REQUEST, origin="requests/0/5").cancelled
+    assert store.look(REQUEST, origin="requests/0/6").repeated
+
+
+def test_what_was_taken_back_last_night_does_not_stop_tonights_request_of_the_same_id(store: Store) -> None:
+    store.store.note_cancelled(taken_back(NOW_MS - 80_000_000))
+    lookup = store.look(REQUEST, origin="requests/0/5")
+    assert (lookup.cancelled, lookup.repeated) == (False, False)
+    assert store.look(REQUEST, origin="requests/0/6").repeated
+
+
 # Several at once, for the semantic cache
 
 
@@ -290,6 +329,8 @@ def test_without_a_server_everything_fails_open_and_comes_back_by_itself(redis_s
         assert store.look(REQUEST) == Lookup()
         assert not store.store.keep("0" * 32, kept, 60)
         assert [fetched.gone for fetched in store.store.fetch([("0" * 32, {})])] == [False]
+        store.store.note_cancelled(taken_back())
+        store.store.forget([an_asker(REQUEST)])
         assert (store.up(), store.errors() >= 1) == (0, True)
     finally:
         redis_server.start()

@@ -6,6 +6,8 @@ import msgspec
 import pytest
 from forebay_jobs.caches.answers import Answer
 from forebay_jobs.desk import LONGEST_NAP_MS
+from forebay_jobs.messages import Cancel
+from forebay_jobs.orphans import LIMIT
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CacheScope, Lane, ReplyError, Request
@@ -17,6 +19,7 @@ from tests.jobs.doubles import (
     DeskRig,
     an_arrival,
     an_asker,
+    cancelled_task,
     configured,
     only_task,
     replies,
@@ -30,6 +33,7 @@ LINGER_MS = 5_000
 RULES = system("Answer in one sentence.")
 ENGINE_FAILED = ReplyError(code="engine_failed", message="the engine broke", retryable=True)
 REFUSED = ReplyError(code="engine_refused", message="no such schema", retryable=False)
+CANCELLED = ReplyError(code="cancelled", message="taken back", retryable=False)
 LATE = ReplyError(code="deadline_exceeded", message="too late", retryable=False)
 
 
@@ -309,7 +313,7 @@ def test_results_of_unknown_repeated_and_foreign_tasks_change_nothing(rig: DeskR
     assert list(statuses(rig.settle(task))) == ["waiting"]
     assert rig.settle(task) == []
     outcomes = {name: rig.metrics.results.labels(name)._value.get() for name in ("unknown", "repeated", "matched")}
-    assert outcomes == {"unknown": 1, "repeated": 2, "matched": 1}
+    assert outcomes == {"unknown": 2, "repeated": 1, "matched": 1}
 
 
 def test_a_result_for_a_leader_that_is_not_dispatched_yet_is_unknown(rig: DeskRig) -> None:
@@ -381,6 +385,15 @@ def test_the_workers_own_deadline_error_lets_a_follower_lead_too(rig: DeskRig) -
     task = rig.lead()
     rig.ask("heir")
     assert only_task(rig.settle(task, reply_to(task, error=LATE))).reply_key == "key-heir"
+
+
+@pytest.mark.parametrize(("error", "free"), [(ENGINE_FAILED, True), (REFUSED, False), (None, False)], ids=str)
+def test_after_a_failure_worth_a_retry_the_id_is_free_again(rig: DeskRig, error: ReplyError | None, free: bool) -> None:
+    request = make_request(request_id="leader")
+    rig.answers.look(request, "0" * 32, "requests/0/1", read=True)
+    task = rig.lead()
+    rig.settle(task, reply_to(task, error=error))
+    assert rig.answers.look(request, "0" * 32, "requests/0/2", read=True).repeated is not free
 
 
 def test_followers_whose_time_has_passed_do_not_lead_but_are_told(rig: DeskRig) -> None:
@@ -468,6 +481,138 @@ def test_a_flight_without_a_result_is_given_up_in_the_end_and_a_follower_leads(r
     assert rig.settle(task) == []  # far too late
     rig.settle(promoted)
     rig.forget_all()
+    assert rig.state.empty
+
+
+# Taking back
+
+
+def test_a_follower_that_is_taken_back_is_told_and_nobody_else(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("gone")
+    rig.ask("patient")
+    assert statuses(rig.cancel("gone")) == {"gone": "cancelled"}
+    assert rig.cancel("gone") == []
+    assert statuses(rig.settle(task)) == {"patient": "joined"}
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_a_leader_that_is_taken_back_before_its_dispatch_is_told_and_a_follower_leads(rig: DeskRig) -> None:
+    rig.ask("gone")
+    rig.ask("heir", priority=2)
+    assert statuses(rig.cancel("gone")) == {"gone": "cancelled"}
+    task = only_task(rig.tick())
+    assert task.reply_key == "key-heir"
+    assert rig.meaning.batches == [1]
+    rig.settle(task)
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_a_leader_alone_that_is_taken_back_before_its_dispatch_leaves_nothing(rig: DeskRig) -> None:
+    rig.ask("gone")
+    assert statuses(rig.cancel("gone")) == {"gone": "cancelled"}
+    rig.ask("next")
+    assert only_task(rig.tick()).reply_key == "key-next"
+
+
+def test_a_leader_whose_task_is_out_gets_its_answer_if_others_wait_for_it(rig: DeskRig) -> None:
+    task = rig.lead("gone")
+    rig.ask("waiting")
+    assert rig.cancel("gone") == []
+    assert statuses(rig.settle(task)) == {"waiting": "joined"}
+
+
+def test_a_task_for_which_nobody_waits_any_more_is_cancelled_at_the_workers(rig: DeskRig) -> None:
+    task = rig.lead("gone")
+    rig.ask("gone too")
+    rig.cancel("gone too")
+    assert cancelled_task(rig.cancel("gone")) == task.task_id
+    assert rig.settle(task, reply_to(task, error=CANCELLED)) == []
+    assert rig.cancel("gone") == []
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_who_joined_a_task_while_it_was_cancelled_leads(rig: DeskRig) -> None:
+    task = rig.lead("gone")
+    rig.cancel("gone")
+    rig.ask("late")
+    assert only_task(rig.settle(task, reply_to(task, error=CANCELLED))).reply_key == "key-late"
+
+
+def test_a_heir_is_taken_back_like_any_leader(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("heir")
+    promoted = only_task(rig.settle(task, reply_to(task, error=ENGINE_FAILED)))
+    assert rig.cancel("leader") == []
+    assert cancelled_task(rig.cancel("heir")) == promoted.task_id
+
+
+def test_what_does_not_wait_here_cannot_be_taken_back(rig: DeskRig) -> None:
+    assert rig.cancel("unknown") == []
+    task = rig.lead()
+    assert rig.cancel("leader", tenant="rival") == []
+    rig.settle(task)
+    assert rig.cancel("leader") == []
+
+
+def test_an_old_command_does_not_meet_a_new_request_under_the_same_id(rig: DeskRig) -> None:
+    command = Cancel(tenant="acme", request_id="row-17", issued_ms=NOW_MS - 86_400_000)
+    rig.ask("row-17")
+    assert rig.desk.cancel(rig.state, command, NOW_MS) == []
+    assert only_task(rig.tick()).reply_key == "key-row-17"
+
+
+# Results before their requests
+
+
+def test_a_result_that_came_before_its_request_is_the_tasks_result_and_no_task_is_written() -> None:
+    before, rig = DeskRig(), DeskRig()
+    task = before.lead()
+    assert rig.settle(task) == []  # the job was set back to before it had read anything
+    rig.ask("leader")
+    rig.ask("follower")
+    assert statuses(rig.tick()) == {"follower": "joined"}
+    assert len(rig.answers.answers) == 1
+    assert rig.metrics.tasks.labels("small", "interactive", "complexity")._value.get() == 0
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_a_failure_that_came_before_its_request_lets_a_follower_lead_at_once() -> None:
+    before, rig = DeskRig(), DeskRig()
+    task = before.lead()
+    rig.settle(task, reply_to(task, error=ENGINE_FAILED))
+    rig.ask("leader")
+    rig.ask("follower")
+    assert only_task(rig.tick()).reply_key == "key-follower"
+
+
+def test_a_result_of_the_next_leader_may_come_before_the_first_one_failed(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("heir")
+    early = rig.state.copy()
+    promoted = only_task(rig.settle(task, reply_to(task, error=ENGINE_FAILED)))
+    rig.state = early
+    rig.ask("other")
+    assert rig.settle(promoted) == []
+    assert statuses(rig.settle(task, reply_to(task, error=ENGINE_FAILED))) == {"other": "joined"}
+
+
+def test_results_of_unknown_tasks_are_kept_for_a_while_and_not_in_any_number() -> None:
+    rig = DeskRig(configured(desk={"orphan_result_s": 60.0}))
+    for number in range(LIMIT + 5):
+        rig.desk.settle(rig.state, make_result(task_id=f"task-{number}"), rig.now_ms)
+        rig.desk.settle(rig.state, make_result(task_id=f"task-{number}"), rig.now_ms)  # read twice
+    assert len(rig.state.orphans) == len(rig.state.orphan_queue()) == LIMIT
+    assert "task-4" not in rig.state.orphans
+    rig.now_ms += 30_000
+    rig.desk.settle(rig.state, make_result(task_id="younger"), rig.now_ms)
+    rig.tick(after_ms=32_000)
+    assert list(rig.state.orphans) == ["younger"]
+    rig.tick(after_ms=32_000)
     assert rig.state.empty
 
 
@@ -559,12 +704,16 @@ def test_a_desk_without_linger_forgets_at_once() -> None:
 
 def test_a_flight_on_which_the_desk_breaks_ends_with_errors_and_harms_no_other(rig: DeskRig) -> None:
     """What cannot happen as far as anyone knows: a request that intake accepted and the desk cannot read."""
+    for request_id in ("broken", "follower"):
+        request = make_request("unreadable", request_id=request_id)
+        rig.answers.look(request, "0" * 32, "requests/0/1", read=True)
     rig.arrive(make_request("unreadable", request_id="broken"), request=b"garbage")
     rig.arrive(make_request("unreadable", request_id="follower"), request=b"garbage")
     rig.ask("sound")
     sent = rig.tick()
     assert statuses(sent[:2]) == {"broken": "internal", "follower": "internal"}
     assert [reply.error.retryable for reply in replies(sent[:2]).values() if reply.error] == [True, True]
+    assert not rig.answers.seen  # both may be sent again
     rig.settle(task_of(sent[2]))
     rig.forget_all()
     assert not rig.state.flights

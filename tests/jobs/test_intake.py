@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from forebay_jobs.caches.answers import Answer
 from forebay_jobs.intake import Intake
-from forebay_jobs.messages import Arrival, Incoming, Outgoing
+from forebay_jobs.messages import Arrival, Cancel, Incoming, Outgoing
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheOptions, CachePolicy, DeadLetter, Lane, Message, Reply, Request
@@ -370,7 +370,14 @@ def test_without_redis_a_request_is_answered_but_neither_looked_up_nor_kept(rig:
     assert (arrival.keep, arrival.look_by_meaning, arrival.question, arrival.epochs) == (False, False, None, None)
 
 
-# Repeats
+# Repeats and what is taken back
+
+
+def test_a_request_that_was_taken_back_before_it_was_read_is_refused_and_goes_no_further(rig: IntakeRig) -> None:
+    rig.cache(make_request())
+    rig.answers.note_cancelled(Cancel(tenant="acme", request_id="request-1", issued_ms=NOW_MS))
+    assert code_of(rig.answered(make_request())) == "cancelled"
+    assert rig.answered(make_request(request_id="another")).cache_status == "exact"
 
 
 def test_an_id_that_is_published_again_is_dropped(rig: IntakeRig) -> None:

@@ -11,7 +11,7 @@ with warnings.catch_warnings():
     pytest.importorskip("pyflink.table", reason="apache-flink is not installed")
 
 from forebay_jobs.kafka_tables import read_topics
-from forebay_jobs.messages import Flight, Outgoing
+from forebay_jobs.messages import Flight, Outgoing, Place
 from forebay_jobs.operators import desk as desk_operator
 from forebay_jobs.operators.desk import _FlinkState
 from forebay_jobs.operators.rows import outgoing_row, raw_bytes
@@ -24,7 +24,7 @@ from forebay_schemas.topics import BUCKET
 from pydantic import SecretStr
 from pyflink.common import Row
 
-from tests.builders import NOW_MS, make_request
+from tests.builders import NOW_MS, make_request, make_result
 from tests.jobs.doubles import an_arrival, an_asker, configured
 
 
@@ -54,16 +54,35 @@ class ListState:
         self.values = []
 
 
+class ValueState:
+    """Flink's value state as far as it is used."""
+
+    kept: Any = None
+
+    def value(self) -> Any:
+        return self.kept
+
+    def update(self, value: Any) -> None:
+        self.kept = value
+
+    def clear(self) -> None:
+        self.kept = None
+
+
 class Runtime:
     """Flink's runtime context and timers as far as they are used."""
 
     def __init__(self) -> None:
         self.maps: dict[str, MapState] = {}
+        self.one = ValueState()
         self.list = ListState()
         self.timers: set[int] = set()
 
     def get_map_state(self, descriptor: Any) -> MapState:
         return self.maps.setdefault(descriptor.get_name(), MapState())
+
+    def get_state(self, descriptor: Any) -> "ValueState":
+        return self.one
 
     def get_list_state(self, descriptor: Any) -> ListState:
         return self.list
@@ -104,6 +123,22 @@ def test_flights_and_waiters_come_back_as_they_were_put(rig: Rig) -> None:
     rig.state.drop_waiter("key", 7)
     rig.state.drop_waiter("key", 7)
     assert rig.runtime.maps["flights"] == rig.runtime.maps["waiters"] == {}
+
+
+def test_places_and_orphans_come_back_as_they_were_put(rig: Rig) -> None:
+    rig.state.put_place("4:acme:one", Place(flight="key", number=3))
+    assert rig.state.place("4:acme:one") == Place(flight="key", number=3)
+    rig.state.drop_place("4:acme:one")
+    assert rig.state.place("4:acme:one") is None
+    rig.state.put_orphan(make_result())
+    assert rig.state.orphan("task-1") == make_result()
+    rig.state.drop_orphan("task-1")
+    assert rig.state.orphan("task-1") is None
+    assert rig.state.orphan_queue() == []
+    rig.state.put_orphan_queue([(NOW_MS, "task-1")])
+    assert rig.state.orphan_queue() == [(NOW_MS, "task-1")]
+    rig.state.put_orphan_queue([])
+    assert rig.runtime.one.kept is None
 
 
 def test_all_leaders_of_a_window_share_one_timer(rig: Rig) -> None:
@@ -151,7 +186,7 @@ def test_each_lane_reads_its_topics_and_everything_that_is_written_has_a_topic()
     assert request_topics(config, Lane.INTERACTIVE) == ["llm.requests", "shop.requests"]
     assert request_topics(config, Lane.BATCH) == ["llm.requests.batch", "night.requests"]
     assert set(written_topics(config)) == {
-        "llm.replies", "shop.replies", "llm.replies.stream", "llm.requests.dead",
+        "llm.replies", "shop.replies", "llm.replies.stream", "llm.requests.dead", "llm.control",
         *(f"llm.tier.{tier}{lane}" for tier in load_config().tiers for lane in ("", ".batch")),
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from forebay_schemas.canonical import category_of
 from forebay_schemas.config import Config
 from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
 
-from forebay_jobs.messages import asker_name
+from forebay_jobs.messages import Asker, Cancel, asker_name, counts_for
 
 from .redis_store import RedisStore
 
@@ -90,6 +90,8 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     """The epochs of the request's scopes; None where Redis is away: then nothing may be reused or kept."""
     repeated: bool = False
     """Whether another record brought the same request id before."""
+    cancelled: bool = False
+    """Whether the request was taken back before it was read."""
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +103,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _AWAY = Lookup()
+_CANCELLED = b"cancelled:"
+"""In the place of an origin, which begins with the name of a topic and so has no colon."""
 
 
 class AnswerStore:
@@ -109,6 +113,7 @@ class AnswerStore:
     def __init__(self, config: Config, store: RedisStore) -> None:
         self._store = store
         self._seen_ttl_s = config.redis.seen_ttl_s
+        self._cancelled_ttl_s = round(config.desk.batch_flight_ttl_s)
         self._models = tuple(config.models)
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
@@ -130,6 +135,18 @@ class AnswerStore:
         data = msgspec.msgpack.encode(answer)
         return self._store.call(lambda client: bool(client.set(self._answer_key(digest), data, ex=ttl_s)), False)
 
+    def note_cancelled(self, cancel: Cancel) -> None:
+        """Let a request that was not read yet be refused when it is, within the time that a batch request may wait."""
+        note = _CANCELLED + str(cancel.issued_ms).encode()
+        key = self._seen_key(cancel.name)
+        self._store.call(lambda client: client.set(key, note, nx=True, ex=self._cancelled_ttl_s), None)
+
+    def forget(self, askers: Iterable[Asker]) -> None:
+        """Let these requests be sent again under their ids."""
+        keys = [self._seen_key(asker.name) for asker in askers]
+        if keys:
+            self._store.call(lambda client: client.delete(*keys), None)
+
     def _look(self, client: redis.Redis, request: Request, digest: str, origin: str, read: bool) -> Lookup:
         scopes = scopes_of(request, self._models)
         seen_key = self._seen_key(asker_name(request.tenant, request.request_id))
@@ -139,13 +156,18 @@ class AnswerStore:
             pipe.mget(
                 [self._answer_key(digest), *map(self._epoch_key, scopes)] if read else map(self._epoch_key, scopes)
             )
-            _, first_origin, values = pipe.execute()
+            _, first, values = pipe.execute()
         answer = _answer_in(values.pop(0)) if read else None
         epochs = self._complete(client, scopes, values)
+        cancelled_ms = _cancelled_ms(first)
+        cancelled = cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
+        if cancelled_ms is not None and not cancelled:  # it was about an older request of this id
+            client.set(seen_key, origin, ex=self._seen_ttl_s)
         return Lookup(
             answer=answer if answer and answer.holds(epochs) else None,
             epochs=epochs,
-            repeated=first_origin is not None and first_origin != origin.encode(),
+            repeated=first is not None and cancelled_ms is None and first != origin.encode(),
+            cancelled=cancelled,
         )
 
     def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
@@ -205,6 +227,11 @@ def new_epoch() -> str:
 
 def _model_scope(model: str) -> str:
     return f"model:{model}"
+
+
+def _cancelled_ms(seen: bytes | None) -> int | None:
+    """When the request was taken back, where that is what is noted under its id."""
+    return int(seen.removeprefix(_CANCELLED)) if seen is not None and seen.startswith(_CANCELLED) else None
 
 
 def _answer_in(data: bytes | None) -> Answer | None:

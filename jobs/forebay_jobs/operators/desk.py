@@ -10,19 +10,19 @@ from forebay_schemas.errors import RecordError
 from forebay_schemas.records import Result
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor
+from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
 from forebay_jobs.desk import Desk
-from forebay_jobs.messages import Arrival, Asker, Flight
+from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Place
 from forebay_jobs.runtime import runtime_for
 
-from .rows import ARRIVAL, now_ms, outgoing_row, raw_bytes
+from .rows import ARRIVAL, CANCELLATION, now_ms, outgoing_row, raw_bytes
 
 logger = logging.getLogger(__name__)
 
 
 class DeskOperator(KeyedProcessFunction):
-    """Arrivals and results of one bucket in; replies and tasks out."""
+    """Arrivals, cancellations and results of one bucket in; replies and tasks out."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -44,6 +44,8 @@ class DeskOperator(KeyedProcessFunction):
         if value.kind == ARRIVAL:
             arrival = msgspec.msgpack.decode(payload, type=Arrival)
             sent = self._desk.arrive(self._state, arrival, now)
+        elif value.kind == CANCELLATION:
+            sent = self._desk.cancel(self._state, msgspec.msgpack.decode(payload, type=Cancel), now)
         else:
             try:
                 result = self._codec.decode(payload, Result)
@@ -79,7 +81,10 @@ class _FlinkState:
 
         self._flights = map_state("flights", Types.STRING())
         self._waiters = map_state("waiters", Types.STRING())
+        self._places = map_state("places", Types.STRING())
         self._due = map_state("due", Types.LONG())
+        self._orphans = map_state("orphans", Types.STRING())
+        self._orphan_queue = context.get_state(ValueStateDescriptor("orphan-queue", Types.PICKLED_BYTE_ARRAY()))
         self._pending = context.get_list_state(ListStateDescriptor("pending", Types.STRING()))
         self._window_ms = window_ms
 
@@ -102,6 +107,16 @@ class _FlinkState:
 
     def drop_waiter(self, key: str, number: int) -> None:
         self._waiters.remove(f"{key}/{number}")
+
+    def place(self, name: str) -> Place | None:
+        data = self._places.get(name)
+        return msgspec.msgpack.decode(data, type=Place) if data else None
+
+    def put_place(self, name: str, place: Place) -> None:
+        self._places.put(name, msgspec.msgpack.encode(place))
+
+    def drop_place(self, name: str) -> None:
+        self._places.remove(name)
 
     def add_pending(self, key: str) -> None:
         self._pending.add(key)
@@ -129,3 +144,23 @@ class _FlinkState:
             return []
         self._due.remove(second)
         return msgspec.msgpack.decode(keys, type=list[str])
+
+    def orphan(self, task_id: str) -> Result | None:
+        data = self._orphans.get(task_id)
+        return msgspec.msgpack.decode(data, type=Result) if data else None
+
+    def put_orphan(self, result: Result) -> None:
+        self._orphans.put(result.task_id, msgspec.msgpack.encode(result))
+
+    def drop_orphan(self, task_id: str) -> None:
+        self._orphans.remove(task_id)
+
+    def orphan_queue(self) -> list[tuple[int, str]]:
+        data = self._orphan_queue.value()
+        return msgspec.msgpack.decode(data, type=list[tuple[int, str]]) if data else []
+
+    def put_orphan_queue(self, queue: list[tuple[int, str]]) -> None:
+        if queue:
+            self._orphan_queue.update(msgspec.msgpack.encode(queue))
+        else:
+            self._orphan_queue.clear()
