@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from forebay_ops.cli.validate_model import validate_model
 from forebay_ops.models import comparison
-from forebay_ops.models.agreement import agree, is_json_object, normalise, token_agreement
+from forebay_ops.models.agreement import agree, normalise, token_agreement
 from forebay_ops.models.answering import NoAnswers, answer_all, spread
 from forebay_ops.models.jobs import Answer, Answered, AnswerJob, Perplexity, PerplexityJob, Speed, Subject
 from forebay_ops.models.prompts import NoPrompts, Prompt, read_prompts
@@ -115,9 +115,6 @@ def test_json_is_compared_by_its_values() -> None:
     assert not agree('{"a": "x"}', '{"a": "X"}', as_json=True)
     assert not agree('{"a": 1}', '{"a": true}', as_json=True)
     assert agree("no json", "No JSON.", as_json=True)
-    assert is_json_object("{}")
-    assert not is_json_object("[]")
-    assert not is_json_object('{"a": ')
 
 
 def test_token_agreement_is_the_share_in_common_and_in_order() -> None:
@@ -143,7 +140,7 @@ def test_no_difference_in_a_few_prompts_is_no_certainty() -> None:
     assert interval([1.0]).low == pytest.approx(0.025)
 
 
-@pytest.mark.parametrize("tolerance", [0.5, 0.05, 0.02, 0.001])
+@pytest.mark.parametrize("tolerance", [0.5, 0.05, 0.02])
 def test_the_least_count_is_where_no_difference_is_enough(tolerance: float) -> None:
     least = least_prompts(tolerance)
     assert interval([0.0] * least).high <= tolerance < interval([0.0] * (least - 1)).high

@@ -34,6 +34,7 @@ _COMMANDS = {
     "worker": _Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
     "bench": _Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
     "validate-model": _Entry("validate_model:validate_model", "Compare a quantised model with its original."),
+    "check-prompts": _Entry("check_prompts:check_prompts", "Find what keeps prompts out of prefix caches."),
 }
 
 

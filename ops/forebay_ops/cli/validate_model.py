@@ -91,8 +91,8 @@ def validate_model(
       {"task": "summary", "messages": [{"role": "user", "content": "Summarise: ..."}], "compare": "tokens"}
 
     What counts is, by task: the accuracy lost, where `answer` tells what is right; else the share of answers that
-    differ, or with `"compare": "tokens"` the share of tokens, for free text. An object that was asked for and is no
-    valid JSON counts beside it. With --text, so does the rise in perplexity.
+    differ, or with `"compare": "tokens"` the share of tokens, for free text. JSON that was asked for and does not
+    come, or not by its schema, counts beside it. With --text, so does the rise in perplexity.
 
     A loss within its tolerance has to be shown: 72 prompts of a task are needed for 0.05 if none of them differs,
     183 for 0.02. With fewer the command says how many it takes.

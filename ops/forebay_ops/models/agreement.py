@@ -39,11 +39,6 @@ def token_agreement(one: str, other: str) -> float:
     return SequenceMatcher(None, left, right, autojunk=False).ratio()
 
 
-def is_json_object(text: str) -> bool:
-    """Whether an answer is the JSON object that was asked for."""
-    return isinstance(_parsed(text), dict)
-
-
 def _parsed(text: str) -> object | None:
     try:
         return json.loads(text)

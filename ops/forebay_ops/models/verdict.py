@@ -6,8 +6,9 @@ from typing import Literal
 
 import msgspec
 from forebay_schemas.errors import ForebayError
+from forebay_workers.json_answers import is_valid
 
-from .agreement import agree, is_json_object, token_agreement
+from .agreement import agree, token_agreement
 from .jobs import Answer, Perplexity
 from .prompts import Prompt
 from .statistics import Interval, interval, prompts_needed
@@ -57,7 +58,7 @@ class TaskComparison(msgspec.Struct, frozen=True, kw_only=True):
         unanswered: by the changed model, among them.
         agreement: share of equal answers.
         accuracy: of the original and of the changed model, where the right answers are known.
-        invalid_json: share of answers that are no JSON object, of each model, where one was asked for.
+        invalid_json: share of answers of each model that are not the JSON asked for, where it was.
         checks: what decides.
     """
 
@@ -159,9 +160,7 @@ def _compare_task(task: str, pairs: Sequence[tuple[Prompt, str, str | None]], to
     tokens = [0.0 if other is None else token_agreement(one, other) for _, one, other in pairs]
     right = [(_right(prompt, one), _right(prompt, other)) for prompt, one, other in pairs if prompt.answer is not None]
     invalid = [
-        (not is_json_object(one), other is None or not is_json_object(other))
-        for prompt, one, other in pairs
-        if prompt.wants_json
+        (_is_invalid(prompt, one), _is_invalid(prompt, other)) for prompt, one, other in pairs if prompt.wants_json
     ]
     if right:
         checks = [_check("lost accuracy", [float(one) - float(other) for one, other in right], tolerance)]
@@ -189,6 +188,11 @@ def _agree(prompt: Prompt, one: str, other: str | None) -> bool:
 
 def _right(prompt: Prompt, text: str | None) -> bool:
     return prompt.answer is not None and _agree(prompt, prompt.answer, text)
+
+
+def _is_invalid(prompt: Prompt, text: str | None) -> bool:
+    form = msgspec.json.encode(prompt.request.response_format).decode()
+    return text is None or not is_valid(text, form)
 
 
 def _shares(pairs: Sequence[tuple[bool, bool]]) -> tuple[float, float] | None:
