@@ -13,6 +13,7 @@ from forebay_schemas.topics import Headers, task_key
 from .caches.prefixes import PrefixRates
 from .caches.semantic import Found
 from .messages import Asker, Flight, Outgoing
+from .pruning import Pruner
 from .replies import ReplyWriter
 from .router.rules import route
 
@@ -23,16 +24,23 @@ _CANCEL_SLOTS = 4_096
 class Dispatcher:
     """Makes tasks of flights. One instance serves all desks of a process."""
 
-    def __init__(self, config: Config, codec: Codec, replies: ReplyWriter, rates: PrefixRates) -> None:
+    def __init__(self, config: Config, codec: Codec, replies: ReplyWriter, rates: PrefixRates, pruner: Pruner) -> None:
         self._config = config
         self._codec = codec
         self._replies = replies
         self._rates = rates
+        self._pruner = pruner
 
     def prepare(self, flights: Sequence[Flight]) -> list[Flight]:
         """The flights as they are to be dispatched, with what is asked of stores for all of them at once."""
-        spreads = self._rates.spreads([flight.leader for flight in flights])
-        return [msgspec.structs.replace(flight, spread=spread) for flight, spread in zip(flights, spreads, strict=True)]
+        leaders = [flight.leader for flight in flights]
+        spreads, requests = self._rates.spreads(leaders), self._pruner.prune(leaders)
+        return [
+            msgspec.structs.replace(
+                flight, spread=spread, leader=msgspec.structs.replace(flight.leader, request=request)
+            )
+            for flight, spread, request in zip(flights, spreads, requests, strict=True)
+        ]
 
     def next_task(self, key: str, flight: Flight, found: Found) -> tuple[Flight, Task]:
         """The flight with its next task out, and the task.

@@ -62,6 +62,10 @@ class Embedder:
             for text, encoding in zip(short, self._tokenizer.encode_batch(short), strict=True)
         ]
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, all of it, by the model's own tokenizer."""
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors of the texts, shape (texts, dimensions), float32."""
         started = time.perf_counter()

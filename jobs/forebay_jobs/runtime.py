@@ -22,6 +22,7 @@ from .caches.redis_store import RedisStore
 from .caches.semantic import SemanticCache
 from .dispatch import Dispatcher
 from .embedding import Embedder
+from .pruning import Pruner
 from .replies import ReplyWriter
 from .throttle import Pressure
 
@@ -57,13 +58,17 @@ class Runtime:
     @cached_property
     def dispatcher(self) -> Dispatcher:
         replies = ReplyWriter(self.config, self.codec, self.metrics)
-        return Dispatcher(self.config, self.codec, replies, PrefixRates(self.config, self.redis))
+        pruner = Pruner(self.config, self.codec, self.embedder, self.metrics)
+        return Dispatcher(self.config, self.codec, replies, PrefixRates(self.config, self.redis), pruner)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        return Embedder(self.config.embedding, self.metrics)
 
     @cached_property
     def semantic(self) -> SemanticCache:
-        embedder = Embedder(self.config.embedding, self.metrics)
-        self._index = open_index(self.config.semantic, embedder.dimensions, embedder.version)
-        return SemanticCache(self.config, embedder, self._index, self.answers, self.metrics)
+        self._index = open_index(self.config.semantic, self.embedder.dimensions, self.embedder.version)
+        return SemanticCache(self.config, self.embedder, self._index, self.answers, self.metrics)
 
     def locked(self) -> threading.RLock:
         """Held while parts are first built: operators open at the same time, and models must load once."""

@@ -67,6 +67,17 @@ class JobMetrics:
         self.embedding_seconds = Histogram(
             "forebay_embedding_seconds", "Time of one embedding call.", buckets=LATENCY_BUCKETS_S, registry=registry
         )
+        self.passages = Counter(
+            "forebay_passages_total",
+            "Passages that were weighed for their use to the question, by what became of them: kept, left_out.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.passage_tokens_saved = Counter(
+            "forebay_passage_tokens_saved_total",
+            "Tokens of the passages that were left out, by the embedder's tokenizer.",
+            registry=registry,
+        )
         self.flights_opened = Counter(
             "forebay_flights_opened_total", "Requests that began to lead a flight at the desk.", registry=registry
         )

@@ -15,6 +15,7 @@ from forebay_jobs.desk import Desk
 from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Outgoing, Place, asker_name
+from forebay_jobs.pruning import Pruner
 from forebay_jobs.replies import ReplyWriter
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.codec import Codec
@@ -208,14 +209,19 @@ class LetterEmbedder(Embedder):
     def __init__(self) -> None:
         self.dimensions = 26
         self.version = "letters"
+        self.batches: list[int] = []
         self.broken = False
 
     def grasps(self, texts: Sequence[str]) -> list[bool]:
         return ["\u2603" not in text for text in texts]
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
     def embed(self, texts: Sequence[str]) -> Vector:
         if self.broken:
             raise RuntimeError("the model is broken")
+        self.batches.append(len(texts))
         counts = np.array(
             [[text.lower().count(chr(97 + letter)) for letter in range(26)] for text in texts], np.float32
         )
@@ -276,7 +282,8 @@ class MemoryRates(PrefixRates):
 
 def a_dispatcher(config: Config, counted: JobMetrics) -> Dispatcher:
     """A dispatcher over doubles."""
-    return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config))
+    pruner = Pruner(config, CODEC, LetterEmbedder(), counted)
+    return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config), pruner)
 
 
 def an_asker(request: Request, **fields: Any) -> Asker:

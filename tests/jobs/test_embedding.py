@@ -41,5 +41,6 @@ def test_the_packaged_model_tells_meanings_apart_and_knows_what_it_does_not_read
     ]
     assert embedder.grasps([*texts, *unread, "word " * 200]) == [True] * 3 + [False] * 6 + [True]
     assert embedder.grasps([]) == []
+    assert embedder.count_tokens(["", "How do I return a parcel?", long]) == [0, 7, 300]
     one, two = embedder.embed(unread[:2])
     assert float(one @ two) == pytest.approx(1, abs=1e-4)  # which is why they are not compared
