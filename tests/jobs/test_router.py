@@ -93,6 +93,12 @@ def test_a_sign_of_difficulty_is_seen(question: str, feature: str) -> None:
     assert features_of(make_request(question))[feature] > 0
 
 
+def test_passages_count_by_their_length() -> None:
+    none, some, many = (features_of(make_request(passages=["x" * 800] * count)) for count in (0, 1, 9))
+    assert (none["context"], some["context"], many["context"]) == (0.0, 0.25, 0.5)
+    assert (round(some["length"] - none["length"], 6), many["length"]) == (0.5, 1.0)
+
+
 def test_length_and_earlier_turns_count_and_the_system_prompt_does_not() -> None:
     short = features_of(make_request("Why?", static_messages=[system("Be brief. " * 500)]))
     long = features_of(make_request(messages=[user("The story. " * 200), user("Why?")]))

@@ -78,19 +78,23 @@ _FORMAT = re.compile(
 
 
 def features_of(request: Request) -> dict[str, float]:
-    """The features of a request, by name: of its last turn, and of how much stands before it."""
+    """The features of a request, by name: of its last turn, and of how much stands before it.
+
+    Passages count as length, and as context as much as a reference to what was said: there is something to relate to.
+    """
     messages = all_messages(request)
     last = ends(messages[-1].content or "")
     turns = sum(1 for message in messages[:-1] if message.role in ("user", "assistant", "tool"))
     chars = sum(len(message.content or "") for message in messages if message.role not in ("system", "developer"))
+    passage_chars = sum(map(len, request.passages))
     steps = len(_STEP.findall(last)) + max(0, last.count("?") - 1)
     analytical = len(_ANALYTICAL.findall(last))
     creative = bool(_CREATIVE.search(last))
     return {
-        "length": min(1.0, chars / _CHARS_PER_TOKEN / _FULL_LENGTH_TOKENS),
+        "length": _length(chars + passage_chars),
         "analytical": _saturate(analytical, 2),
         "creative": float(creative),
-        "context": min(1.0, 0.5 * bool(_REFERENCE.search(last)) + 0.15 * turns),
+        "context": min(1.0, 0.5 * max(bool(_REFERENCE.search(last)), _length(passage_chars)) + 0.15 * turns),
         "steps": _saturate(steps, 4),
         "code": float(bool(_CODE.search(last) or _CODE_SHAPE.search(last))),
         "maths": float(bool(_MATHS.search(last))),
@@ -99,6 +103,10 @@ def features_of(request: Request) -> dict[str, float]:
         ),
         "recognised": float(bool(analytical or creative or _FACTUAL.search(last))),
     }
+
+
+def _length(chars: int) -> float:
+    return min(1.0, chars / _CHARS_PER_TOKEN / _FULL_LENGTH_TOKENS)
 
 
 def _saturate(count: int, full: int) -> float:
