@@ -37,8 +37,8 @@ def parse_object(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def request_of(fields: dict[str, Any], tenant: str = "default") -> Request:
-    """The request that a line's fields make.
+def request_of(fields: dict[str, Any], tenant: str | None) -> tuple[Request, str | None]:
+    """The request that a line's fields make, and its trace context.
 
     Args:
         fields: those of a request, and ``question``.
@@ -51,5 +51,4 @@ def request_of(fields: dict[str, Any], tenant: str = "default") -> Request:
     question = fields.get("question")
     if question is not None and not isinstance(question, str | list):
         raise InvalidRequest("question", "is neither text nor a list of turns", "give the user's question")
-    request, _ = build_request(question, rest, tenant=tenant, now_ms=time.time_ns() // 1_000_000)
-    return request
+    return build_request(question, rest, tenant=tenant, now_ms=time.time_ns() // 1_000_000)

@@ -5,7 +5,7 @@ import io
 import pytest
 from forebay_ops.demo.player import Outcome, Play
 from forebay_ops.demo.script import Expect, Line
-from forebay_ops.demo.show import Show, dollars, duration, show_summary
+from forebay_ops.demo.show import Show, show_summary
 from forebay_ops.demo.summary import summarise
 from forebay_ops.local.effective import PROFILE
 from forebay_schemas.config import Config, load_config
@@ -118,18 +118,3 @@ def test_silence_is_told_in_a_log_every_ten_seconds(config: Config):
         "... waiting for #1, #2, #3 and 2 more for 20 s, 7 more to send",
         "... waiting for #1, #2, #3 and 2 more for 10 s, 7 more to send",
     ]
-
-
-DURATIONS = {None: "-", 0.2: "0 ms", 999.4: "999 ms", 999.6: "1.00 s", 61_234.0: "61.23 s", 120_000.0: "120 s"}
-
-
-@pytest.mark.parametrize(("ms", "text"), DURATIONS.items())
-def test_durations_take_at_most_seven_characters(ms: float | None, text: str):
-    assert duration(ms) == text
-    assert len(text) <= 7
-
-
-def test_dollars_are_told_to_the_millionth():
-    assert dollars(0.0) == "$0"
-    assert dollars(0.0000042) == "$0.000004"
-    assert dollars(-0.5) == "-$0.500000"

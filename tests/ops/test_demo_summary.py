@@ -1,8 +1,7 @@
 """The sums at the end of the demo, from made-up replies."""
 
-import pytest
 from forebay_ops.demo.script import Expect
-from forebay_ops.demo.summary import percentile, summarise
+from forebay_ops.demo.summary import summarise
 from forebay_schemas.records import CacheStatus, Route, Usage
 
 from tests.ops.demo_doubles import ERROR, a_line, an_outcome
@@ -12,19 +11,6 @@ TIERS = ("small", "medium", "large")
 
 def route_to(tier: str) -> Route:
     return Route(tier=tier, complexity=0.5, confidence=1.0, reason="complexity")
-
-
-@pytest.mark.parametrize(
-    ("percent", "expected"), [(50, 50.0), (95, 95.0), (99, 99.0), (100, 100.0), (0, 1.0)]
-)  # fmt: skip
-def test_a_percentile_is_the_nearest_rank(percent: int, expected: float):
-    assert percentile([float(value) for value in range(100, 0, -1)], percent) == expected
-
-
-def test_a_percentile_of_few_values_is_one_of_them_and_of_none_is_none():
-    assert percentile([7.0], 99) == 7.0
-    assert percentile([1.0, 9.0], 50) == 1.0
-    assert percentile([], 50) is None
 
 
 def test_requests_are_counted_by_how_they_were_answered_with_their_latencies():

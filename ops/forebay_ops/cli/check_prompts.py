@@ -57,9 +57,10 @@ def check_prompts(file: BinaryIO | None, topic: bool, newest: int, tenant: str, 
 def _requests(file: BinaryIO, tenant: str) -> Iterator[Request]:
     for number, line in numbered(file):
         try:
-            yield request_of(parse_object(line), tenant)
+            request, _ = request_of(parse_object(line), tenant)
         except RecordError as error:
             raise LineError(number, error) from None
+        yield request
 
 
 def _show(console: Console, checked: Checked) -> None:

@@ -7,8 +7,7 @@ from forebay_schemas.records import CacheStatus, Reply
 from rich.table import Table
 from rich.text import Text
 
-from ..demo.show import dollars, duration
-from ..demo.summary import percentile
+from ..figures import dollars, duration, percentile
 
 ERROR = "error"
 COLOURS = {

@@ -1,6 +1,5 @@
 """Sends the lines of a file and, where wanted, shows the replies as they come."""
 
-import json
 import threading
 import time
 from collections.abc import Iterable
@@ -8,12 +7,12 @@ from typing import Any
 
 import click
 import msgspec
-from forebay_client import Client, ClientClosed, ErrorCode, ForebayError, InvalidRequest, RecordError, Reply
-from forebay_client.requests import build_request
+from forebay_client import Client, ClientClosed, ForebayError, RecordError, Reply
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ..request_lines import LineError, numbered, parse_object, request_of
 from .reply_lines import Tally, reply_line
 
 _MAX_IN_FLIGHT = 10_000
@@ -70,9 +69,7 @@ class Sending:
         next_s = time.monotonic()
         try:
             with self._progress:
-                for number, line in enumerate(lines, start=1):
-                    if not line.strip():
-                        continue
+                for number, line in numbered(lines):
                     if rate:
                         time.sleep(max(0.0, next_s - time.monotonic()))
                         next_s = max(next_s, time.monotonic() - 1.0) + 1 / rate
@@ -86,16 +83,13 @@ class Sending:
 
     def _send(self, number: int, line: bytes) -> None:
         try:
-            question, fields = _parse(line)
-            request, traceparent = build_request(
-                question, fields, tenant=self._client.tenant, now_ms=time.time_ns() // 1_000_000
-            )
+            request, traceparent = request_of(parse_object(line), self._client.tenant)
             if self._wait:
                 self._send_and_await(number, request, traceparent)
             else:
                 self._client.publish(request, traceparent=traceparent)
         except RecordError as error:
-            self._fail(f"line {number}: {error}")
+            self._fail(str(LineError(number, error)))
         else:
             self.sent += 1
 
@@ -149,16 +143,3 @@ class Sending:
         if self._tally.replies:
             self._err.print(self._tally.table())
             self._err.print(Text(self._tally.sentence()))
-
-
-def _parse(line: bytes) -> tuple[Any, dict[str, Any]]:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(ErrorCode.INVALID_REQUEST, f"is no JSON ({error}); give one object a line") from None
-    if not isinstance(fields, dict):
-        raise RecordError(ErrorCode.INVALID_REQUEST, 'is no object; give one, such as {"question": "..."}')
-    question = fields.pop("question", None)
-    if question is not None and not isinstance(question, str | list):
-        raise InvalidRequest("question", "is neither text nor a list of turns", "give the user's question")
-    return question, fields

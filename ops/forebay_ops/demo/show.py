@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ..figures import dollars, duration
 from .player import Outcome, Play, Watcher
 from .script import Expect, Line
 from .summary import Summary
@@ -135,18 +136,6 @@ def show_summary(console: Console, summary: Summary, play: Play, config: Config)
     console.print()
     for sentence in (*_failures(summary), *_expectations(summary), _honesty(config)):
         console.print(Text(sentence))
-
-
-def duration(ms: float | None) -> str:
-    """At most 7 characters: milliseconds below a second, else seconds."""
-    if ms is None:
-        return "-"
-    return f"{ms:.0f} ms" if ms < 999.5 else f"{ms / 1000:.2f} s" if ms < 99_995 else f"{ms / 1000:.0f} s"
-
-
-def dollars(amount: float) -> str:
-    """US dollars to the millionth, which is what an answer of a small model costs."""
-    return f"{'-' if amount < 0 else ''}${abs(amount):.6f}" if amount else "$0"
 
 
 def _kinds(summary: Summary) -> Table:

@@ -1,10 +1,10 @@
 """What a play comes to: how it was answered, how fast, by which tiers, and for how much."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..figures import percentile
 from .player import Outcome
 from .script import Expect
 
@@ -97,13 +97,6 @@ def summarise(outcomes: Sequence[Outcome], tiers: Sequence[str]) -> Summary:
         dead_letters_told=sum(kind is Expect.DEAD_LETTER for kind, _ in replies),
         surprises=_surprises(outcomes),
     )
-
-
-def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The nearest-rank percentile: the least value that at least ``percent`` % of the values do not exceed."""
-    if not values:
-        return None
-    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def _surprises(outcomes: Sequence[Outcome]) -> list[Outcome]:

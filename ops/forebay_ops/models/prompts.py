@@ -79,7 +79,7 @@ def _prompt(number: int, fields: dict[str, Any], config: Config, max_tokens: int
         if "question" in fields:
             raise InvalidRequest("prompt", "says the same as question, which is given too", "leave one of them out")
         fields["question"] = _text(fields, "prompt", "give the user's question as text, or messages")
-    request = request_of(fields)
+    request, _ = request_of(fields, tenant="default")
     validate(request, config)
     return Prompt(
         line=number,

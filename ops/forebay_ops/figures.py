@@ -1,0 +1,23 @@
+"""Figures as people read them: times, amounts of money, percentiles."""
+
+import math
+from collections.abc import Sequence
+
+
+def duration(ms: float | None) -> str:
+    """At most 7 characters: milliseconds below a second, else seconds."""
+    if ms is None:
+        return "-"
+    return f"{ms:.0f} ms" if ms < 999.5 else f"{ms / 1000:.2f} s" if ms < 99_995 else f"{ms / 1000:.0f} s"
+
+
+def dollars(amount: float) -> str:
+    """US dollars to the millionth, which is what an answer of a small model costs."""
+    return f"{'-' if amount < 0 else ''}${abs(amount):.6f}" if amount else "$0"
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """The nearest-rank percentile: the least value that at least ``percent`` % of the values do not exceed."""
+    if not values:
+        return None
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
