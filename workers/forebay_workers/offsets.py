@@ -92,8 +92,7 @@ class OffsetTracker:
     def read(self, partition: Partition, offset: int) -> bool:
         """A task was read from the log; whether there is anything left to do about it.
 
-        Raises:
-            ValueError: the offset is not above the last one read: the log was read out of order.
+        There is not where it is done, and where it was read before: librdkafka may step back in a log when it resumes.
         """
         progress = self._partitions.get(partition)
         return progress is not None and progress.read(offset)
@@ -155,7 +154,7 @@ class _Progress:
 
     def read(self, offset: int) -> bool:
         if offset <= self._last_read:
-            raise ValueError(f"offset {offset} came after {self._last_read}; a partition is read once")
+            return False
         self._last_read = offset
         if self._offset is None:
             self._offset = offset
