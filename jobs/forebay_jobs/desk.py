@@ -302,8 +302,8 @@ class Desk:
     def _failed(self, state: DeskState, key: str, flight: Flight, error: ReplyError, now_ms: int) -> list[Outgoing]:
         if error.retryable:
             self._answers.forget([flight.leader.asker])
-        # Not as an ErrorCode: a newer worker may use one that this job does not know.
-        if error.retryable or error.code in (ErrorCode.DEADLINE_EXCEEDED, ErrorCode.CANCELLED):  # the leader's own
+        # What befell the leader alone. Not as an ErrorCode: a newer worker may use one that this job does not know.
+        if error.retryable or error.code in (ErrorCode.DEADLINE_EXCEEDED, ErrorCode.CANCELLED):
             return self._promote(state, key, flight, now_ms)
         sent = [self._replies.fail(asker, error, now_ms) for _, asker in waiters(state, key, flight)]
         self._forget(state, key, flight)

@@ -36,13 +36,10 @@ class Pruner:
 
     def prune(self, leaders: Sequence[Arrival]) -> list[bytes]:
         """The encoded requests as they go to the tiers; all passages are embedded in one batch."""
-        pruned = [leader.request for leader in leaders]
         opened = {place: one for place, leader in enumerate(leaders) if (one := self._open(leader))}
-        chosen = self._guard.call(lambda: self._choose([*opened.values()]), [None] * len(opened)) if opened else []
-        for place, passages in zip(opened, chosen, strict=True):
-            if passages is not None:
-                pruned[place] = self._codec.encode(msgspec.structs.replace(opened[place].request, passages=passages))
-        return pruned
+        pruned = self._guard.call(lambda: self._choose([*opened.values()]), [None] * len(opened)) if opened else []
+        changed = dict(zip(opened, pruned, strict=True))
+        return [changed.get(place) or leader.request for place, leader in enumerate(leaders)]
 
     def _open(self, leader: Arrival) -> _Opened | None:
         """The leader's request where there may be something to leave out."""
@@ -56,8 +53,8 @@ class Pruner:
         question = question_of(request)
         return _Opened(request, question, settings) if request.passages and question else None
 
-    def _choose(self, opened: Sequence[_Opened]) -> list[list[str] | None]:
-        """The passages to show of each request; None where they cannot be judged or all are shown."""
+    def _choose(self, opened: Sequence[_Opened]) -> list[bytes | None]:
+        """The encoded requests without what is left out; None where passages cannot be judged or all are shown."""
         # A question that the model reads only in part has a vector that says little about what matters to it.
         grasped = self._embedder.grasps([one.question for one in opened])
         judged = [one for one, whole in zip(opened, grasped, strict=True) if whole]
@@ -65,19 +62,20 @@ class Pruner:
         if not texts:
             return [None] * len(opened)
         vectors, tokens = self._embedder.embed(texts), self._embedder.count_tokens(texts)
-        chosen: list[list[str] | None] = []
+        pruned: list[bytes | None] = []
         start = 0
         for one, whole in zip(opened, grasped, strict=True):
             if not whole:
-                chosen.append(None)
+                pruned.append(None)
                 continue
             passages = one.request.passages
             rows = slice(start + 1, start + 1 + len(passages))
             kept = choose((vectors[rows] @ vectors[start]).tolist(), tokens[rows], one.settings)
             self._count(kept, tokens[rows])
-            chosen.append([passages[place] for place in kept] if len(kept) < len(passages) else None)
+            request = msgspec.structs.replace(one.request, passages=[passages[place] for place in kept])
+            pruned.append(self._codec.encode(request) if len(kept) < len(passages) else None)
             start = rows.stop
-        return chosen
+        return pruned
 
     def _count(self, kept: Sequence[int], tokens: Sequence[int]) -> None:
         self._metrics.passages.labels("kept").inc(len(kept))

@@ -142,7 +142,10 @@ class AnswerStore:
         self._store.call(lambda client: client.set(key, note, nx=True, ex=self._cancelled_ttl_s), None)
 
     def forget(self, askers: Iterable[Asker]) -> None:
-        """Let these requests be sent again under their ids."""
+        """Let these requests be sent again under their ids.
+
+        One that is sent again before this, within a moment of its error, is still taken for a repeat.
+        """
         keys = [self._seen_key(asker.name) for asker in askers]
         if keys:
             self._store.call(lambda client: client.delete(*keys), None)
