@@ -2,14 +2,47 @@
 
 import asyncio
 import hashlib
+import os
+import signal
 
 import msgspec
+from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import Usage
 from forebay_schemas.sections import SyntheticConfig
 
-from . import Generation, GenerationRequest, OnText
+from . import Generation, GenerationError, GenerationRequest, OnText
 
 _WORDS = ("water", "gate", "turbine", "valve", "level", "flow", "head", "basin", "spill", "intake", "river", "rain")
+
+
+class _Clock:
+    """The time of one generation, which stands still while it is held."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.running.set()
+
+    def hold(self) -> None:
+        self.running.clear()
+        self.stopped.set()
+
+    def release(self) -> None:
+        self.stopped.clear()
+        self.running.set()
+
+    async def spend(self, seconds: float) -> None:
+        """Return when the clock has run for this long."""
+        now_s = asyncio.get_running_loop().time
+        while True:
+            await self.running.wait()
+            began_s = now_s()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.stopped.wait()
+            except TimeoutError:
+                return
+            seconds -= now_s() - began_s
 
 
 class SyntheticBackend:
@@ -20,32 +53,62 @@ class SyntheticBackend:
     def __init__(self, model_id: str, config: SyntheticConfig) -> None:
         self.model_id = model_id
         self.concurrency = config.concurrency
-        self._latency_s = config.latency_ms / 1000
-        self._tokens = config.tokens
+        self._config = config
+        self._clocks: dict[str, _Clock] = {}
 
     async def start(self) -> None:
         """Nothing has to be loaded."""
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        await asyncio.sleep(self._latency_s)
+        self._fail_where_configured(request)
+        clock = self._clocks[request.task_id] = _Clock()
+        try:
+            return await self._write(request, clock, on_text)
+        finally:
+            del self._clocks[request.task_id]
+
+    def hold(self, task_id: str) -> None:
+        if clock := self._clocks.get(task_id):
+            clock.hold()
+
+    def release(self, task_id: str) -> None:
+        if clock := self._clocks.get(task_id):
+            clock.release()
+
+    async def stop(self) -> None:
+        """Nothing runs here that would not be cancelled with its request."""
+
+    def _fail_where_configured(self, request: GenerationRequest) -> None:
+        prompt = "\n".join(message.content or "" for message in request.messages)
+        if self._config.crash_on is not None and self._config.crash_on in prompt:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._config.fail_on is not None and self._config.fail_on in prompt:
+            raise GenerationError(ErrorCode.ENGINE_FAILED, f"{self.model_id} fails on this prompt, as configured")
+
+    async def _write(self, request: GenerationRequest, clock: _Clock, on_text: OnText | None) -> Generation:
+        began_s = asyncio.get_running_loop().time()
         digest = hashlib.shake_128(msgspec.json.encode([request.messages, request.seed]))
-        tokens = min(self._tokens, request.max_tokens)
+        tokens = min(self._config.tokens, request.max_tokens)
+        words = [_WORDS[byte % len(_WORDS)] for byte in digest.digest(tokens)]
+        latency_s = self._config.latency_ms / 1000
+        await clock.spend(latency_s / tokens)
+        first_token_ms = (asyncio.get_running_loop().time() - began_s) * 1000
+        if on_text is None:  # one wait for all the others: a load test has thousands of these
+            await clock.spend(latency_s - latency_s / tokens)
+        else:
+            on_text(words[0])
+            for word in words[1:]:
+                await clock.spend(latency_s / tokens)
+                on_text(f" {word}")
         return Generation(
-            text=" ".join(_WORDS[byte % len(_WORDS)] for byte in digest.digest(tokens)),
+            text=" ".join(words),
             model_id=self.model_id,
             synthetic=True,
-            finish_reason="length" if tokens < self._tokens else "stop",
+            finish_reason="length" if tokens < self._config.tokens else "stop",
             usage=Usage(
                 prompt_tokens=sum(len((message.content or "").split()) for message in request.messages),
                 completion_tokens=tokens,
             ),
+            confidence=1.0,
+            first_token_ms=first_token_ms,
         )
-
-    def hold(self, task_id: str) -> None:
-        """Nothing is computed here, so nothing can rest."""
-
-    def release(self, task_id: str) -> None:
-        """See ``hold``."""
-
-    async def stop(self) -> None:
-        """Nothing runs here that would not be cancelled with its request."""
