@@ -74,25 +74,22 @@ class EngineDead(ForebayError):
     """The engine will answer nothing any more: the process must end and be started again."""
 
 
-class ModelBackend(Protocol):
-    """A model that is loaded once in this process, whatever number of tiers it serves."""
+class TextModel(Protocol):
+    """What answers the requests of a tier: one model, or a pool of them."""
 
-    model_id: str
-    """The model's name in the configuration."""
-    synthetic: bool
-    """True where no model writes the text."""
+    @property
+    def model_id(self) -> str:
+        """The model's name in the configuration."""
+        ...
+
+    @property
+    def synthetic(self) -> bool:
+        """True where no model writes the text."""
+        ...
 
     @property
     def concurrency(self) -> int:
         """Generations that run at the same time; a further one would wait inside. Known after ``start``."""
-        ...
-
-    async def start(self) -> None:
-        """Load the model; the event loop stays free meanwhile.
-
-        Raises:
-            ConfigError: the model cannot be loaded as it is configured.
-        """
         ...
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
@@ -115,6 +112,18 @@ class ModelBackend(Protocol):
         """Let a held generation go on."""
         ...
 
+
+class ModelBackend(TextModel, Protocol):
+    """A model that is loaded once in this process, whatever number of tiers it serves."""
+
+    async def start(self) -> None:
+        """Load the model; the event loop stays free meanwhile.
+
+        Raises:
+            ConfigError: the model cannot be loaded as it is configured.
+        """
+        ...
+
     async def stop(self) -> None:
         """Give up what runs and free the machine. Allowed at any time, also before ``start`` has finished."""
         ...
@@ -132,8 +141,12 @@ def create(name: str, config: Config) -> ModelBackend:
         from .vllm import VllmBackend
 
         return VllmBackend(name, model, config.worker.drain_timeout_s)
+    if model.backend is BackendKind.OPENAI:
+        from .openai import OpenAIBackend
+
+        return OpenAIBackend(name, model.endpoint)
     if model.backend is BackendKind.SYNTHETIC:
         from .synthetic import SyntheticBackend
 
         return SyntheticBackend(name, model.synthetic)
-    raise ConfigError(f"models.{name}.backend: is absent, so no worker can serve it; set vllm or synthetic")
+    raise ConfigError(f"models.{name}.backend: is absent, so no worker can serve it; set vllm, openai or synthetic")

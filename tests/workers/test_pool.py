@@ -1,0 +1,179 @@
+"""A tier goes on answering while one of its models can; a model that keeps failing is left alone for a while."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from forebay_schemas.errors import ErrorCode
+from forebay_schemas.records import Usage
+from forebay_workers.backends import Generation, GenerationError, GenerationRequest, OnText, Unavailable
+from forebay_workers.backends.breaker import Breaker
+from forebay_workers.backends.pool import Pool
+
+from ..builders import user
+
+REQUEST = GenerationRequest(
+    task_id="task-1",
+    messages=[user("So?")],
+    max_tokens=9,
+    temperature=0.0,
+    top_p=1.0,
+    stop=[],
+    seed=None,
+    tools=None,
+    response_format=None,
+)
+
+
+class Scripted:
+    """A model that tells some pieces and then fails, or answers with them."""
+
+    synthetic = False
+
+    def __init__(self, model_id: str, pieces: list[str], error: Exception | None = None, concurrency: int = 8) -> None:
+        self.model_id = model_id
+        self.concurrency = concurrency
+        self.calls: list[str] = []
+        self._pieces = pieces
+        self._error = error
+
+    async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+        self.calls.append(f"generate {request.task_id}")
+        for piece in self._pieces if on_text else []:
+            on_text(piece)  # pyright: ignore[reportOptionalCall]
+        if self._error is not None:
+            raise self._error
+        return Generation(text="".join(self._pieces), finish_reason="stop", usage=Usage(), model_id=self.model_id)
+
+    def hold(self, task_id: str) -> None:
+        self.calls.append(f"hold {task_id}")
+
+    def release(self, task_id: str) -> None:
+        self.calls.append(f"release {task_id}")
+
+
+def away(name: str, *told: str) -> Scripted:
+    return Scripted(name, list(told), Unavailable(f"{name} is away"))
+
+
+async def test_the_first_model_that_can_answers_and_the_reply_names_it() -> None:
+    models = [away("a"), Scripted("b", ["hi"]), Scripted("c", ["ho"])]
+    pieces: list[str] = []
+    pool = Pool(models[0], models[1:])
+    for on_text in (None, pieces.append):
+        answer = await pool.generate(REQUEST, on_text)
+        assert (answer.text, answer.model_id) == ("hi", "b")
+    assert pieces == ["hi"]
+    assert models[2].calls == []
+
+
+async def test_a_pool_is_unavailable_when_all_its_models_are() -> None:
+    with pytest.raises(Unavailable, match="a is away; b is away"):
+        await Pool(away("a"), [away("b")]).generate(REQUEST)
+
+
+async def test_no_other_model_goes_on_with_a_text_that_was_begun() -> None:
+    standby = Scripted("b", ["hi"])
+    pieces: list[str] = []
+    with pytest.raises(Unavailable, match="a is away"):
+        await Pool(away("a", "The ans"), [standby]).generate(REQUEST, pieces.append)
+    assert pieces == ["The ans"]
+    assert standby.calls == []
+
+
+async def test_a_request_that_a_model_refuses_is_not_passed_on() -> None:
+    standby = Scripted("b", ["hi"])
+    primary = Scripted("a", [], GenerationError(ErrorCode.ENGINE_REFUSED, "bad schema"))
+    with pytest.raises(GenerationError, match="bad schema"):
+        await Pool(primary, [standby]).generate(REQUEST)
+    assert standby.calls == []
+
+
+def test_all_models_rest_and_go_on() -> None:
+    models = [away("a"), away("b")]
+    pool = Pool(models[0], models[1:])
+    pool.hold("task-1")
+    pool.release("task-1")
+    assert [model.calls for model in models] == [["hold task-1", "release task-1"]] * 2
+
+
+def test_a_pool_speaks_for_its_primary() -> None:
+    pool = Pool(Scripted("a", [], concurrency=3), [Scripted("b", [])])
+    assert (pool.model_id, pool.concurrency, pool.synthetic) == ("a", 3, False)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(failures_to_open=3, open_s=10, now_s=clock)
+
+
+def after(breaker: Breaker, *endings: Callable[[Breaker], None]) -> Breaker:
+    for ending in endings:
+        assert breaker.admits()
+        ending(breaker)
+    return breaker
+
+
+def test_failures_in_a_row_open_a_breaker(breaker: Breaker) -> None:
+    after(breaker, Breaker.failed, Breaker.failed)
+    assert breaker.admits()
+    breaker.failed()
+    assert breaker.open
+    assert not breaker.admits()
+
+
+def test_a_success_between_failures_begins_the_count_anew(breaker: Breaker) -> None:
+    after(breaker, Breaker.failed, Breaker.failed, Breaker.succeeded, Breaker.failed, Breaker.failed)
+    assert breaker.admits()
+
+
+def test_one_call_tries_an_endpoint_that_was_left_alone(breaker: Breaker, clock: Clock) -> None:
+    after(breaker, *[Breaker.failed] * 3)
+    clock.now_s += 9.9
+    assert not breaker.admits()
+    clock.now_s += 0.1
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    breaker.succeeded()
+    assert not breaker.open
+    assert all(breaker.admits() for _ in range(3))
+
+
+def test_a_trial_that_fails_keeps_a_breaker_open_for_as_long_again(breaker: Breaker, clock: Clock) -> None:
+    after(breaker, *[Breaker.failed] * 3)
+    clock.now_s += 10
+    after(breaker, Breaker.failed)
+    clock.now_s += 9.9
+    assert not breaker.admits()
+    clock.now_s += 0.1
+    assert breaker.admits()
+
+
+def test_a_trial_that_is_abandoned_leaves_the_next_call_to_try(breaker: Breaker, clock: Clock) -> None:
+    after(breaker, *[Breaker.failed] * 3)
+    clock.now_s += 10
+    after(breaker, Breaker.abandoned)
+    assert breaker.admits()
+
+
+def test_calls_from_before_it_opened_do_not_keep_it_open(breaker: Breaker, clock: Clock) -> None:
+    late: Any = [breaker.admits() for _ in range(5)]
+    assert all(late)
+    for _ in range(3):
+        breaker.failed()
+    clock.now_s += 5
+    breaker.failed()
+    clock.now_s += 5
+    assert breaker.admits()
