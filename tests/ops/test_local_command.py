@@ -39,8 +39,16 @@ def test_purging_keeps_jars_and_models(tmp_path: Path) -> None:
     assert _run("down", "--purge")[0] == 0
     assert (tmp_path / "jars" / "file").exists()
     assert (tmp_path / "models" / "file").exists()
-    assert not (tmp_path / "kafka").exists()
-    assert not (tmp_path / "logs").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"jars", "models"}
+
+
+def test_purging_leaves_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("FOREBAY_HOME", str(home))
+    assert _run("down")[0] == 0
+    assert home.exists()
+    assert _run("down", "--purge")[0] == 0
+    assert not home.exists()
 
 
 def test_a_log_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def up(home: Path | None, config_file: Path | None) -> None:
 
 @click.command()
 @_home_option
-@click.option("--purge", is_flag=True, help="Also delete topics, caches, checkpoints and logs. Jars and models stay.")
+@click.option(
+    "--purge", is_flag=True, help="Also delete topics, caches, checkpoints and logs: all but jars and models."
+)
 def down(home: Path | None, purge: bool) -> None:
     """Stop everything that `up` started, in reverse order, also what a crash left behind.
 

@@ -59,6 +59,11 @@ class Home:
         return self.run / "supervisor.sock"
 
     @property
+    def lock(self) -> Path:
+        """Held by the one command that brings the stack up or down."""
+        return self.root / "lock"
+
+    @property
     def kafka(self) -> Path:
         return self.root / "kafka"
 
@@ -91,6 +96,7 @@ class Home:
         """What ``forebay down --purge`` deletes: everything but what is installed."""
         return (
             self.logs, self.run, self.kafka, self.redis, self.flink, self.checkpoints, self.qdrant, self.config,
+            self.lock,
         )  # fmt: skip
 
 

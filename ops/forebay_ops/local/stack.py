@@ -1,10 +1,11 @@
 """The local stack as a whole: brought up in order, looked at, and taken down without a trace."""
 
 import fcntl
+import os
 import shutil
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -102,6 +103,8 @@ class Stack:
             if purge:
                 for path in self.home.state:
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                with suppress(OSError):  # jars and models are in it
+                    self.home.root.rmdir()
                 progress.done(f"deleted the state in {self.home.root}")
             return was_running
 
@@ -131,13 +134,14 @@ class Stack:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         self.home.run.mkdir(parents=True, exist_ok=True)
-        with (self.home.root / "lock").open("w") as lock:
+        with self.home.lock.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = os.fstat(lock.fileno()).st_nlink > 0  # else it was purged since it was opened
             except OSError:
-                raise ConfigError(
-                    f"another `forebay up` or `down` is at work in {self.home.root}; let it end"
-                ) from None
+                free = False
+            if not free:
+                raise ConfigError(f"another `forebay up` or `down` is at work in {self.home.root}; let it end")
             yield
 
     def _check_same_configuration(self) -> None:
