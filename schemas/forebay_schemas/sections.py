@@ -1,5 +1,6 @@
 """The sections of the configuration: what can be set, within which bounds, and what holds where nothing is set."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,10 @@ Address = Annotated[str | None, AfterValidator(_without_secrets)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 # No dots: `small.batch` would be both a tier and the batch lane of the tier `small`.
 TierName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+_IS_SECRET = re.compile(r"password|passphrase|secret|ssl\.key\.pem|private\.key|ssl\.keystore|oauthbearer\.config|jaas")
+"""Names of Kafka's settings that hold a secret, or tell where it lies."""
 
 
 class KafkaConfig(Section):
@@ -62,7 +67,7 @@ class KafkaConfig(Section):
     @model_validator(mode="after")
     def _secrets_apart(self) -> "KafkaConfig":
         for name in self.client_settings:
-            if "password" in name or "secret" in name:
+            if _IS_SECRET.search(name):
                 raise ValueError(f"client_settings.{name} would be printed; give it under secret_settings")
         return self
 

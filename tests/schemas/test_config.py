@@ -135,7 +135,10 @@ REFUSED = [
     ("[kafka]\npartitions = 'many'", "kafka.partitions: Input should be a valid integer"),
     ("[kafka]\npartitions = 0", "kafka.partitions: Input should be greater than or equal to 1"),
     ("[kafka]\ntopic_prefix = 'a b'", "kafka.topic_prefix: String should match pattern"),
-    ("[kafka]\nclient_settings = {'sasl.password' = 'x'}", "give it under secret_settings"),
+    *(
+        (f"[kafka]\nclient_settings = {{'{name}' = 'x'}}", f"client_settings.{name} would be printed; give it under")
+        for name in ("sasl.password", "ssl.key.pem", "ssl.keystore.location", "ssl.keystore.key", "sasl.jaas.config")
+    ),
     ("[kafka]\nreply_topics = ['a b']", "kafka.reply_topics.0: String should match pattern"),
     ("[kafka]\nreply_topics = ['llm.results']", "kafka.reply_topics: llm.results is a topic of this installation's"),
     ("[kafka]\nreply_topics = ['a']\n[request_topics.a]", "kafka.reply_topics: a is a topic of this installation's"),
