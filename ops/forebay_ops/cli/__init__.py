@@ -33,7 +33,9 @@ _COMMANDS = {
     "job": _Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),
     "worker": _Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
     "bench": _Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
-    "validate-model": _Entry("validate_model:validate_model", "Compare a quantised model with its original."),
+    "validate-model": _Entry(
+        "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"
+    ),
     "check-prompts": _Entry("check_prompts:check_prompts", "Find what keeps prompts out of prefix caches."),
 }
 
