@@ -1,0 +1,136 @@
+"""Runs a benchmark: its sides warm, in turn and several times, and what their rounds come to beside the baseline."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+Measure = Callable[[], Mapping[str, float]]
+"""Measures one side once; the names of the figures carry their units, as in ``p95_ms``."""
+
+Say = Callable[[str], None]
+"""Takes one line that says what is being done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What a figure of a side should be at the median.
+
+    Attributes:
+        of_baseline: whether the bounds are for the ratio to the baseline, not for the figure itself.
+    """
+
+    side: str
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    of_baseline: bool = True
+
+    def __str__(self) -> str:
+        times = "x" if self.of_baseline else ""
+        bounds = [("at least", self.at_least), ("at most", self.at_most)]
+        return " and ".join(f"{word} {bound:g}{times}" for word, bound in bounds if bound is not None)
+
+    def met(self, value: float) -> bool:
+        """Whether a ratio, or a figure, reaches the goal."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What is measured against what.
+
+    Attributes:
+        sides: by name. The baseline of a metric is the first side that reports it.
+        goals: what the medians should reach.
+        facts: what is found out once and not in rounds; read when the rounds are over.
+    """
+
+    sides: Mapping[str, Measure]
+    goals: tuple[Goal, ...] = ()
+    facts: dict[str, str | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One metric of one side.
+
+    Attributes:
+        rounds: what each round gave, in order.
+        ratio: the median of the rounds' ratios to the baseline in the same round, so that a machine that grows
+            slower between rounds changes nothing. None for the baseline itself, and where that was zero.
+        met: None where there is no goal.
+    """
+
+    metric: str
+    side: str
+    rounds: list[float]
+    median: float
+    low: float
+    high: float
+    ratio: float | None = None
+    goal: str | None = None
+    met: bool | None = None
+
+
+def measure(bench: Bench, rounds: int, say: Say) -> list[Figure]:
+    """Warm every side up with a measurement that does not count, then measure all of them in each round.
+
+    Every other round goes through the sides backwards, so that none is always the one behind a certain other.
+    """
+    for side, run in bench.sides.items():
+        say(f"warming up: {side}")
+        run()
+    sides = list(bench.sides)
+    taken: list[dict[str, Mapping[str, float]]] = []
+    for number in range(rounds):
+        values: dict[str, Mapping[str, float]] = {}
+        for side in sides if number % 2 == 0 else reversed(sides):
+            say(f"round {number + 1} of {rounds}: {side}")
+            values[side] = bench.sides[side]()
+        taken.append(values)
+    return figures(taken, sides, bench.goals)
+
+
+def figures(
+    rounds: Sequence[Mapping[str, Mapping[str, float]]], sides: list[str], goals: Iterable[Goal]
+) -> list[Figure]:
+    """What the rounds come to: by metric, in the order in which the sides report them, the baseline first."""
+    by_place = {(goal.side, goal.metric): goal for goal in goals}
+    metrics = dict.fromkeys(metric for side in sides for metric in rounds[0][side])
+    found = []
+    for metric in metrics:
+        reporting = [side for side in sides if metric in rounds[0][side]]
+        base = [values[reporting[0]][metric] for values in rounds]
+        for side in reporting:
+            mine = [values[side][metric] for values in rounds]
+            ratio = None if side == reporting[0] else _ratio(mine, base)
+            found.append(_figure(metric, side, mine, ratio, by_place.get((side, metric))))
+    return found
+
+
+def _ratio(mine: list[float], base: list[float]) -> float | None:
+    if not all(base):
+        return None
+    return statistics.median(value / baseline for value, baseline in zip(mine, base, strict=True))
+
+
+def _figure(metric: str, side: str, values: list[float], ratio: float | None, goal: Goal | None) -> Figure:
+    median = statistics.median(values)
+    judged = None if goal is None else ratio if goal.of_baseline else median
+    return Figure(
+        metric=metric,
+        side=side,
+        rounds=values,
+        median=median,
+        low=min(values),
+        high=max(values),
+        ratio=ratio,
+        goal=None if goal is None else str(goal),
+        met=None if goal is None or judged is None else goal.met(judged),
+    )
+
+
+def percentiles(values: Iterable[float], prefix: str = "") -> dict[str, float]:
+    """``p50_ms`` and ``p95_ms`` of durations in milliseconds, the smallest values that so many do not exceed."""
+    ordered = sorted(values)
+    return {f"{prefix}p{share}_ms": ordered[-(-len(ordered) * share // 100) - 1] for share in (50, 95)}

@@ -1,0 +1,103 @@
+"""What a benchmark has measured, as a table for people and JSON for programs."""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from .harness import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where it was measured."""
+
+    processor: str
+    cores: int
+    """Those that this process may use."""
+    memory_gib: float
+    python: str
+
+    def __str__(self) -> str:
+        return f"{self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB, Python {self.python}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run of one benchmark."""
+
+    bench: str
+    measured_at: datetime
+    machine: Machine
+    rounds: int
+    options: Mapping[str, str | int | float]
+    figures: list[Figure]
+    facts: Mapping[str, str | float] = field(default_factory=dict)
+
+
+def this_machine() -> Machine:
+    return Machine(
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=psutil.virtual_memory().total / 2**30,
+        python=platform.python_version(),
+    )
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def write(report: Report, file: Path) -> None:
+    """Write the report as JSON."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the report: a row for each metric of each side, and a line for each fact."""
+    options = ", ".join(f"{name} {value}" for name, value in report.options.items())
+    title = f"{report.bench} ({options})" if options else report.bench
+    console.print(f"\n{title}, {report.measured_at:%Y-%m-%d}: {report.rounds} rounds on {report.machine}", markup=False)
+    table = Table(box=None, header_style="bold")
+    for heading in ("metric", "side", "median", "spread", "ratio", "goal"):
+        table.add_column(heading, justify="right" if heading in ("median", "spread", "ratio") else "left")
+    last = None
+    for figure in report.figures:
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}x"
+        spread = f"{_number(figure.low)} to {_number(figure.high)}"
+        metric = figure.metric if figure.metric != last else ""
+        table.add_row(metric, figure.side, _number(figure.median), spread, ratio, _verdict(figure))
+        last = figure.metric
+    console.print(table)
+    for name, fact in report.facts.items():
+        text = fact if isinstance(fact, str) else _number(fact)
+        console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdict(figure: Figure) -> str:
+    if figure.goal is None:
+        return ""
+    colour, word = {True: ("green", "met"), False: ("red", "missed"), None: ("yellow", "unknown")}[figure.met]
+    return f"{figure.goal}: [{colour}]{word}[/]"
+
+
+def _number(value: float) -> str:
+    """Three or more significant digits, never an exponent."""
+    for bound, digits in ((1000, 0), (100, 1), (1, 2)):
+        if abs(value) >= bound:
+            return f"{value:,.{digits}f}"
+    return f"{value:.3f}"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()

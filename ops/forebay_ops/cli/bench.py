@@ -1,0 +1,137 @@
+"""`forebay bench`: what this project costs and saves, measured beside a baseline."""
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ..bench import lanes as lanes_bench
+from ..bench import output as output_bench
+from ..bench import prefix as prefix_bench
+from ..bench import transactions as transactions_bench
+from ..bench import worker as worker_bench
+from ..bench.harness import Bench, Say, measure
+from ..bench.report import Report, now, show, this_machine, write
+
+_MIN_ROUNDS = 3
+"""The median of fewer rounds is no better than a guess."""
+
+
+class _Group(click.Group):
+    """Lists its commands with their first sentence in full."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Benchmarks"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(limit=500)) for name, command in self.commands.items()]
+            )
+
+
+@click.group(cls=_Group)
+def bench() -> None:
+    """Measure this project beside a baseline, in one run.
+
+    Each benchmark starts what it needs (a Kafka broker, workers) in a temporary folder on free ports, measures its
+    sides in turn, warm, in several rounds, and stops everything; a stack that runs here is left alone, but shares the
+    machine. It prints the median and the spread of each figure, its ratio to the baseline and whether the goal is met.
+    """
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    rounds = click.option(
+        "--rounds", default=_MIN_ROUNDS, show_default=True, type=click.IntRange(_MIN_ROUNDS), help="Rounds to measure."
+    )
+    out = click.option(
+        "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the figures to, as JSON."
+    )
+    return rounds(out(command))
+
+
+def _model_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--model",
+        type=click.Choice(worker_bench.MODELS),
+        default=default,
+        show_default=True,
+        help="tiny: random weights, shows what is ours; smollm2: a real small model.",
+    )
+
+
+@bench.command()
+@_model_option("tiny")
+@_options
+def worker(model: str, rounds: int, out: Path | None) -> None:
+    """Tokens per second and latency of a worker behind Kafka, against vLLM by itself.
+
+    \b
+      forebay bench worker
+      forebay bench worker --model smollm2 --rounds 5 --out worker.json
+    """
+    _run("worker", lambda say: worker_bench.bench(model, say), rounds, out, model=model)
+
+
+@bench.command()
+@_options
+def transactions(rounds: int, out: Path | None) -> None:
+    """What grouping replies in transactions costs, and what one that is left open holds up."""
+    _run("transactions", transactions_bench.bench, rounds, out)
+
+
+@bench.command()
+@_model_option("tiny")
+@_options
+def lanes(model: str, rounds: int, out: Path | None) -> None:
+    """What a full batch lane costs interactive requests, and an idle interactive lane the batch."""
+    _run("lanes", lambda say: lanes_bench.bench(model, say), rounds, out, model=model)
+
+
+@bench.command()
+@_model_option("tiny")
+@_options
+def prefix(model: str, rounds: int, out: Path | None) -> None:
+    """Prompt tokens read from the prefix cache, with tasks sent to the workers by prefix or at random."""
+    _run("prefix", lambda say: prefix_bench.bench(model, say), rounds, out, model=model)
+
+
+@bench.command()
+@_model_option("smollm2")
+@_options
+def output(model: str, rounds: int, out: Path | None) -> None:
+    """Tokens that limits, length directives, stops and JSON mode save."""
+    _run("output", lambda say: output_bench.bench(model, say), rounds, out, model=model)
+
+
+def _run(
+    name: str,
+    start: Callable[[Say], AbstractContextManager[Bench]],
+    rounds: int,
+    out: Path | None,
+    **options: str | int | float,
+) -> None:
+    """Measure one benchmark and report it. What it started is stopped however this ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI's timeout stops it as Ctrl-C does
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
+
+    with start(say) as prepared:
+        figures = measure(prepared, rounds, say)
+        facts = prepared.facts
+    report = Report(
+        bench=name,
+        measured_at=now(),
+        machine=this_machine(),
+        rounds=rounds,
+        options=options,
+        figures=figures,
+        facts=facts,
+    )
+    if out is not None:
+        write(report, out)
+    show(report, Console())
