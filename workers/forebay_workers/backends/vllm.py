@@ -4,10 +4,11 @@ import asyncio
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from forebay_schemas.errors import ConfigError, ErrorCode
-from forebay_schemas.records import Usage
+from forebay_schemas.records import Lane, Usage
 from forebay_schemas.sections import ModelConfig
 
 from ..parent import mark_worker
@@ -15,8 +16,23 @@ from . import EngineDead, Generation, GenerationError, GenerationRequest, OnText
 from .prompt import PromptRenderer
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
+
+    from .rounds import Answer
+
+BEHIND_INTERACTIVE = 2**32
+"""Added to the engine's priority of batch tasks, where lower comes first; a request's own has 32 bits."""
+
+
+class _Running:
+    """A generation that may have to rest."""
+
+    def __init__(self, may_rest: bool) -> None:
+        self.may_rest = may_rest
+        self.awake = asyncio.Event()
+        self.awake.set()
+        self.interrupted = False
+        """Whether the engine was told to end the current round."""
 
 
 class VllmBackend:
@@ -32,48 +48,43 @@ class VllmBackend:
         self._engine: AsyncLLM | None = None
         # One thread: rendering must not hold up the event loop, and two would only share the interpreter lock.
         self._rendering = ThreadPoolExecutor(1, "prompt")
+        self._running: dict[str, _Running] = {}
+        self._aborts: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         self._engine = await asyncio.to_thread(self._load)
-        self._prompts = PromptRenderer(self.model_id, self._engine.get_tokenizer())  # pyright: ignore
+        # Asked for once here, it is known when a round begins, which then begins without giving way to a `hold`.
+        await self._engine.get_supported_tasks()
+        self._tokenizer = self._engine.get_tokenizer()
+        self._prompts = PromptRenderer(self.model_id, self._tokenizer)  # pyright: ignore
         self._max_tokens = self._engine.model_config.max_model_len
         self.concurrency = self._engine.vllm_config.scheduler_config.max_num_seqs
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        from vllm.exceptions import VLLMClientError
-        from vllm.inputs.engine import tokens_input
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
         engine = self._engine
         assert engine is not None, "generate() comes after start()"
-        prompt = await asyncio.get_running_loop().run_in_executor(self._rendering, self._prompts.tokens, request)
-        room = self._max_tokens - len(prompt)
-        if room < 1:
-            raise GenerationError(
-                ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-                f"the prompt has {len(prompt)} tokens, and {self.model_id} takes {self._max_tokens - 1}; shorten it",
-            )
+        # What was told stays told, so an answer that could only begin anew goes on.
+        running = _Running(may_rest=on_text is None or request.response_format is None)
+        self._running[request.task_id] = running
         try:
-            params = _sampling(request, room)
-            last: RequestOutput | None = None
-            async for output in engine.generate(tokens_input(prompt), params, request.task_id):
-                last = output
-        except EngineDeadError as error:
-            raise EngineDead(f"the engine of {self.model_id} has died") from error
-        except (VLLMClientError, ValueError) as error:
-            raise GenerationError(ErrorCode.ENGINE_REFUSED, f"{self.model_id} refuses this request: {error}") from None
-        except EngineGenerateError as error:
-            cause = error.__cause__ or error
-            raise GenerationError(
-                ErrorCode.ENGINE_FAILED, f"the engine of {self.model_id} failed ({type(cause).__name__}: {cause})"
-            ) from None
-        return self._generation(request, last)
+            return self._generation(request, await self._write(engine, request, on_text, running))
+        finally:
+            del self._running[request.task_id]
 
     def hold(self, task_id: str) -> None:
-        pass
+        running = self._running.get(task_id)
+        if running is None or self._engine is None or not running.may_rest or not running.awake.is_set():
+            return
+        running.awake.clear()
+        running.interrupted = True
+        abort = asyncio.create_task(self._engine.abort(task_id))
+        self._aborts.add(abort)
+        abort.add_done_callback(self._aborts.discard)
 
     def release(self, task_id: str) -> None:
-        pass
+        running = self._running.get(task_id)
+        if running is not None:
+            running.awake.set()
 
     async def stop(self) -> None:
         self._rendering.shutdown(wait=False, cancel_futures=True)
@@ -89,6 +100,7 @@ class VllmBackend:
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         own: dict[str, Any] = {
             "model": self._config.weights,
+            "scheduling_policy": "priority",
             # A signal to the whole process group reaches the engine's process too; it must go on while we drain.
             "shutdown_timeout": math.ceil(self._drain_timeout_s),
         }
@@ -105,10 +117,59 @@ class VllmBackend:
         except (TypeError, ValueError, OSError, RuntimeError) as error:
             raise ConfigError(f"models.{self.model_id}: vLLM cannot load {self._config.weights} ({error})") from error
 
-    def _generation(self, request: GenerationRequest, output: "RequestOutput | None") -> Generation:
-        completion = output.outputs[0] if output else None
-        reason = completion.finish_reason if completion else None
-        if output is None or completion is None or (reason != "stop" and reason != "length"):
+    async def _write(
+        self, engine: "AsyncLLM", request: GenerationRequest, on_text: OnText | None, running: _Running
+    ) -> "Answer":
+        """Let the engine write an answer, in as many rounds as it takes."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        from .rounds import Answer
+
+        prompt = await asyncio.get_running_loop().run_in_executor(self._rendering, self._prompts.tokens, request)
+        room = self._max_tokens - len(prompt)
+        if room < 1:
+            raise GenerationError(
+                ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+                f"the prompt has {len(prompt)} tokens, and {self.model_id} takes {self._max_tokens - 1}; shorten it",
+            )
+        try:
+            answer = Answer(request, prompt, min(request.max_tokens, room), self._tokenizer, on_text)
+            while True:
+                while not running.awake.is_set():  # it may be held again before this task comes to run
+                    await running.awake.wait()
+                running.interrupted = False
+                await self._write_round(engine, request, answer)
+                if answer.whole or not running.interrupted:
+                    return answer
+                resumed = answer.interrupted()
+                running.may_rest = resumed is answer  # one that begins anew would else do so again and again
+                answer = resumed
+        except EngineDeadError as error:
+            raise EngineDead(f"the engine of {self.model_id} has died") from error
+        except (VLLMClientError, ValueError) as error:
+            raise GenerationError(ErrorCode.ENGINE_REFUSED, f"{self.model_id} refuses this request: {error}") from None
+        except EngineGenerateError as error:
+            cause = error.__cause__ or error
+            raise GenerationError(
+                ErrorCode.ENGINE_FAILED, f"the engine of {self.model_id} failed ({type(cause).__name__}: {cause})"
+            ) from None
+
+    async def _write_round(self, engine: "AsyncLLM", request: GenerationRequest, answer: "Answer") -> None:
+        from vllm.inputs.engine import tokens_input
+
+        tokens, params = answer.next_round()
+        priority = (BEHIND_INTERACTIVE if request.lane is Lane.BATCH else 0) - request.priority
+        outputs = engine.generate(tokens_input(tokens), params, request.task_id, priority=priority)
+        async with aclosing(outputs):
+            async for output in outputs:
+                answer.add(output)
+                if answer.whole and not output.finished:  # the engine does not look for every stop sequence
+                    return
+
+    def _generation(self, request: GenerationRequest, answer: "Answer") -> Generation:
+        reason = answer.finish_reason
+        if reason != "stop" and reason != "length":
             # A schema that passes vLLM's check may still not compile; the engine then says no more than "error".
             refused = reason == "error" and request.response_format is not None
             raise GenerationError(
@@ -118,33 +179,14 @@ class VllmBackend:
                 else f"the engine of {self.model_id} gave up on this request ({reason})",
             )
         return Generation(
-            text=completion.text,
+            text=answer.text,
             model_id=self.model_id,
             finish_reason=reason,
             usage=Usage(
-                prompt_tokens=len(output.prompt_token_ids or ()),
-                completion_tokens=len(completion.token_ids),
-                cached_prompt_tokens=output.num_cached_tokens or 0,
+                prompt_tokens=len(answer.prompt),
+                completion_tokens=len(answer.tokens),
+                cached_prompt_tokens=answer.cached_prompt_tokens,
             ),
+            confidence=answer.confidence,
+            first_token_ms=answer.first_token_ms,
         )
-
-
-def _sampling(request: GenerationRequest, room: int) -> "SamplingParams":
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    structured = None
-    match request.response_format:
-        case {"type": "json_schema", "json_schema": {"schema": schema}}:
-            structured = StructuredOutputsParams(json=schema)
-        case {"type": "json_object"}:
-            structured = StructuredOutputsParams(json_object=True)
-    return SamplingParams(
-        max_tokens=min(request.max_tokens, room),
-        temperature=request.temperature,
-        top_p=request.top_p,
-        stop=request.stop,
-        seed=request.seed,
-        structured_outputs=structured,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
