@@ -20,9 +20,9 @@ LEAST_OF_THROUGHPUT = 0.97
 """Nothing is to be lost; so much do rounds of the same side differ."""
 
 _INTERACTIVE = 60
-_RATE_PER_S = 3.0
-_BATCH = 384
-_BACKLOG = 96
+_RATE_PER_S = 4.0
+_BATCH = 192
+_BACKLOG = 64
 """Batch tasks that are kept unanswered: several times what the engine answers at the same time."""
 _MAX_TOKENS = 48
 
@@ -96,7 +96,7 @@ class Backlog:
         self._stop = threading.Event()
         self._steady = threading.Event()
         self._failure: BenchFailed | None = None
-        self._thread = threading.Thread(target=self._feed, name="backlog")
+        self._thread = threading.Thread(target=self._feed, name="backlog", daemon=True)
         self.tokens = 0
         """Generated for the batch lane so far."""
 
@@ -104,9 +104,10 @@ class Backlog:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        if kind is None:  # else all is about to be stopped, and Ctrl-C does not wait for tasks
+            self._thread.join()
         if self._failure is not None:
             raise self._failure
 

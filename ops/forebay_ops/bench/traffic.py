@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.records import CacheStatus, Reply, Request, Route, Task
@@ -30,18 +30,17 @@ class Seen:
 
 
 class Replies:
-    """Reads a reply topic, from its present end on, in a thread of its own."""
+    """Reads the replies of an installation, in a thread of its own."""
 
     def __init__(self, config: Config) -> None:
         settings = {"group_id": "bench", "isolation_level": "read_committed", "enable_auto_commit": False}
         # Measured at the reader, so that it must not add a wait of its own.
         self._consumer = Consumer(config.kafka.client(fetch_wait_max_ms=10, **settings) | QUIET)
+        # Every partition is assigned, from its beginning: nothing that is written from here on can be missed.
         topic = config.kafka.topics.replies
-        metadata = AdminClient(config.kafka.client()).list_topics(topic, timeout=30).topics[topic]
-        places = [TopicPartition(topic, number) for number in metadata.partitions]
-        for place in places:
-            place.offset = self._consumer.get_watermark_offsets(place, timeout=30)[1]
-        self._consumer.assign(places)
+        self._consumer.assign(
+            [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(config.kafka.partitions)]
+        )
         self._codec = Codec()
         self._seen: dict[str, Seen] = {}
         self._count = 0
@@ -113,12 +112,17 @@ class Tasks:
 
     def send(self, requests: Iterable[Request], tier: str = "only", key: str | None = None) -> None:
         """Write the tasks of these requests and wait until the broker has them."""
-        for request in requests:
-            self.produce(request, tier, key)
+        self.write([self.record(request, tier, key) for request in requests])
         self._producer.flush()
 
-    def produce(self, request: Request, tier: str = "only", key: str | None = None) -> None:
-        """Write one task without waiting; without a key its request's id is the key."""
+    def write(self, records: Iterable[dict[str, Any]]) -> None:
+        """Write records without waiting."""
+        for record in records:
+            self._producer.produce(**record)
+            self._producer.poll(0)
+
+    def record(self, request: Request, tier: str = "only", key: str | None = None) -> dict[str, Any]:
+        """The record of a request's task, for ``write``; without a key its request's id is the key."""
         topics = self._config.kafka.topics
         self._count += 1
         task = Task(
@@ -133,10 +137,12 @@ class Tasks:
             reply_key=request.request_id,
         )
         headers = Headers(request_id=request.request_id, tenant=request.tenant, task=f"{task.task_id}/0")
-        value = self._codec.encode(task)
-        name = topics.tier(tier, request.lane)
-        self._producer.produce(name, value, key or request.request_id, headers=dict(headers.to_kafka()))
-        self._producer.poll(0)
+        return {
+            "topic": topics.tier(tier, request.lane),
+            "value": self._codec.encode(task),
+            "key": key or request.request_id,
+            "headers": headers.to_kafka(),
+        }
 
 
 def paced(rate_per_s: float, sends: Iterable[Callable[[], object]]) -> list[float]:

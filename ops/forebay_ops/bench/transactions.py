@@ -4,19 +4,19 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 from confluent_kafka import Producer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.records import CacheStatus, Reply
+from forebay_schemas.records import CacheStatus, Reply, Request
 from forebay_workers.commit import TRANSACTION_TIMEOUT_MS
 
 from . import prompts
 from .harness import Bench, Measure, Say, percentiles
-from .rig import Process, Rig, rig, synthetic_settings
-from .traffic import QUIET, Replies, Tasks, paced
+from .rig import Process, rig, synthetic_settings
+from .traffic import QUIET, Replies, Seen, Tasks, paced
 
 INTERVALS_MS = (1, 20, 100)
 STEADY = 600
@@ -28,44 +28,56 @@ _PARTITION = 0
 @contextmanager
 def bench(say: Say) -> Iterator[Bench]:
     """Relays that reply without a model, one for each way of publishing, and a partition behind an open transaction."""
-    with rig(say) as it:
-        sides: dict[str, Measure] = {"plain": _relay_side(it, "plain", say)}
-        sides |= {f"every {interval} ms": _relay_side(it, str(interval), say) for interval in INTERVALS_MS}
+    with rig(say) as it, ExitStack() as readers:
+        sides: dict[str, Measure] = {}
+        for side, interval in {"plain": "plain"} | {f"every {ms} ms": str(ms) for ms in INTERVALS_MS}.items():
+            config = it.installation(**synthetic_settings())
+            say(f"starting a relay: {side}")
+            command = [sys.executable, "-m", "forebay_ops.bench.relay", str(it.write(config)), interval]
+            relay = Relay(config, readers.enter_context(Replies(config)), it.process("relay", command), it.broker)
+            sides[side] = relay.measure
         config = it.installation(**synthetic_settings())
+        replies = readers.enter_context(Replies(config))
         sides |= {
-            "no open transaction": lambda: {"held_ms": _held_ms(config)},
-            "one left open": lambda: {"held_ms": _behind_an_open_transaction(config)},
+            "no open transaction": lambda: {"held_ms": _held_ms(config, replies)},
+            "one left open": lambda: {"held_ms": _behind_an_open_transaction(config, replies)},
         }
         yield Bench(sides, facts={"transaction timeout": f"{TRANSACTION_TIMEOUT_MS / 1000:g} s"})
 
 
-def _relay_side(it: Rig, interval: str, say: Say) -> Measure:
-    config = it.installation(**synthetic_settings())
-    say(f"starting a relay ({interval})")
-    relay = it.process("relay", [sys.executable, "-m", "forebay_ops.bench.relay", str(it.write(config)), interval])
-    return lambda: _relayed(config, relay, it.broker)
+class Relay:
+    """The load on one relay."""
 
+    def __init__(self, config: Config, replies: Replies, relay: Process, broker: Process) -> None:
+        self._tasks = Tasks(config)
+        self._replies = replies
+        self._relay = relay
+        self._broker = broker
 
-def _relayed(config: Config, relay: Process, broker: Process) -> dict[str, float]:
-    """Latency at a steady rate, and the rate and processor time of many at once."""
-    tasks = Tasks(config)
-    steady = prompts.asked(prompts.questions(STEADY, seed=1))
-    at_once = prompts.asked(prompts.questions(AT_ONCE, seed=2))
-    with Replies(config) as replies:
-        due = paced(_RATE_PER_S, (lambda request=request: tasks.produce(request) for request in steady))
-        seen = replies.take([request.request_id for request in steady], relay.check)
-        latencies = [(seen[request.request_id].seen_s - at) * 1000 for request, at in zip(steady, due, strict=True)]
-        used, began = _cpu_s(relay, broker), time.monotonic()
-        tasks.send(at_once)
-        all_seen = replies.take([request.request_id for request in at_once], relay.check)
+    def measure(self) -> dict[str, float]:
+        """Latency at a steady rate; the rate, and the processor time, of many at once."""
+        steady = prompts.asked(prompts.questions(STEADY, seed=1))
+        due = paced(
+            _RATE_PER_S, (lambda one=request: self._tasks.write([self._tasks.record(one)]) for request in steady)
+        )
+        seen = self._take(steady)
+        latencies = [(one.seen_s - at) * 1000 for one, at in zip(seen, due, strict=True)]
+        at_once = prompts.asked(prompts.questions(AT_ONCE, seed=2))
+        records = [self._tasks.record(request) for request in at_once]  # so that making them does not hold them up
+        used, began = _cpu_s(self._relay, self._broker), time.monotonic()
+        self._tasks.write(records)
+        last = max(one.seen_s for one in self._take(at_once))
         return {
             **percentiles(latencies),
-            "replies_per_s": AT_ONCE / (max(one.seen_s for one in all_seen.values()) - began),
-            "cpu_ms_per_reply": (_cpu_s(relay, broker) - used) * 1000 / AT_ONCE,
+            "replies_per_s": AT_ONCE / (last - began),
+            "cpu_ms_per_reply": (_cpu_s(self._relay, self._broker) - used) * 1000 / AT_ONCE,
         }
 
+    def _take(self, requests: list[Request]) -> list[Seen]:
+        return list(self._replies.take([request.request_id for request in requests], self._relay.check).values())
 
-def _behind_an_open_transaction(config: Config) -> float:
+
+def _behind_an_open_transaction(config: Config, replies: Replies) -> float:
     """How long a reply is held that is written behind an open transaction nobody will end."""
     stuck = Producer(
         config.kafka.client(transactional_id=uuid.uuid4().hex, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS) | QUIET
@@ -74,19 +86,18 @@ def _behind_an_open_transaction(config: Config) -> float:
     stuck.begin_transaction()
     stuck.produce(config.kafka.topics.replies, _reply("never"), partition=_PARTITION)
     stuck.flush()
-    return _held_ms(config)
+    return _held_ms(config, replies)
 
 
-def _held_ms(config: Config) -> float:
+def _held_ms(config: Config, replies: Replies) -> float:
     """The time from a plain produce, as that of a cached reply, until a read_committed reader sees it."""
-    with Replies(config) as replies:
-        producer = Producer(config.kafka.client(enable_idempotence=True) | QUIET)
-        request_id = uuid.uuid4().hex
-        began = time.monotonic()
-        producer.produce(config.kafka.topics.replies, _reply(request_id), partition=_PARTITION)
-        producer.flush()
-        (seen,) = replies.take([request_id]).values()
-        return (seen.seen_s - began) * 1000
+    producer = Producer(config.kafka.client(enable_idempotence=True) | QUIET)
+    request_id = uuid.uuid4().hex
+    began = time.monotonic()
+    producer.produce(config.kafka.topics.replies, _reply(request_id), partition=_PARTITION)
+    producer.flush()
+    (seen,) = replies.take([request_id]).values()
+    return (seen.seen_s - began) * 1000
 
 
 def _reply(request_id: str) -> bytes:
