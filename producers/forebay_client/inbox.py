@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from forebay_schemas.config import Config
 
 from .errors import BrokerUnavailable, explain
@@ -22,6 +22,9 @@ from .reply_key import partition_of
 _METADATA_EVERY_S = 5.0
 """How soon a change in the number of partitions is noticed."""
 _METADATA_TIMEOUT_S = 0.5  # the thread that asks also watches the timeouts
+_ELECTING = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
+"""Of a topic that was just made, or whose broker just left; over within a second or so."""
+_ELECTION_POLL_S = 0.05
 _LOOK_BACK_S = 60.0
 """Before the last time at which the number of partitions was known; covers clocks that differ."""
 
@@ -91,19 +94,26 @@ class Inbox:
         self._consumer.close()
 
     def _begin(self, timeout_s: float) -> None:
-        until_s = time.monotonic() + timeout_s
-        try:
-            partition = partition_of(self._key, self._partition_count(timeout_s))
-            place = TopicPartition(self._topic, partition)
-            # The end is asked for, not left to be found by the first fetch: a reply that is quicker than that
-            # would be missed.
-            _, end = self._consumer.get_watermark_offsets(place, max(0.001, until_s - time.monotonic()))
-        except KafkaException as error:
-            raise BrokerUnavailable(explain(error.args[0], self._topic, self._bootstrap)) from None
-        self._consumer.incremental_assign([TopicPartition(self._topic, partition, end)])
-        self._partitions = {partition}
+        place = self._end(time.monotonic() + timeout_s)
+        self._consumer.incremental_assign([place])
+        self._partitions = {place.partition}
         self._known_at_s = time.time()
         self._check_at_s = time.monotonic() + _METADATA_EVERY_S
+
+    def _end(self, until_s: float) -> TopicPartition:
+        """The end of the key's partition; while its leader is elected, that is waited for."""
+        while True:
+            try:
+                partition = partition_of(self._key, self._partition_count(_left_s(until_s)))
+                place = TopicPartition(self._topic, partition)
+                # The end is asked for, not left to be found by the first fetch: a reply that is quicker than that
+                # would be missed.
+                _, end = self._consumer.get_watermark_offsets(place, _left_s(until_s))
+                return TopicPartition(self._topic, partition, end)
+            except KafkaException as error:
+                if error.args[0].code() not in _ELECTING or time.monotonic() >= until_s:
+                    raise BrokerUnavailable(explain(error.args[0], self._topic, self._bootstrap)) from None
+            time.sleep(_ELECTION_POLL_S)
 
     def _follow_partitions(self) -> None:
         self._check_at_s = time.monotonic() + _METADATA_EVERY_S
@@ -133,3 +143,7 @@ class Inbox:
         if topic.error:
             raise KafkaException(topic.error)
         return len(topic.partitions)
+
+
+def _left_s(until_s: float) -> float:
+    return max(0.001, until_s - time.monotonic())

@@ -21,6 +21,8 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.partitions = 4
         self.away: KafkaError | None = None
+        self.electing = 0
+        """How many more questions the partition has no leader to answer."""
         self.since_then = OFFSET_END
         self.assigned: list[tuple[int, int]] = []
         self.closed = False
@@ -31,6 +33,9 @@ class MemoryBroker:
         return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=range(self.partitions))})
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+        if self.electing:
+            self.electing -= 1
+            raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
         return 0, END
 
     def offsets_for_times(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
@@ -73,6 +78,18 @@ def test_when_partitions_are_added_both_are_read_and_nothing_in_between_is_misse
     reader.poll(0)
     reader.poll(0)
     assert broker.assigned == [(home(4), END), (home(broker.partitions), start)]
+
+
+def test_the_election_of_a_leader_is_waited_for_as_long_as_there_is_time(
+    broker: MemoryBroker, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "_ELECTION_POLL_S", 0.0)
+    broker.electing = 3
+    Inbox(config, TOPIC, KEY, timeout_s=10)
+    assert broker.assigned == [(home(4), END)]
+    broker.electing = 3
+    with pytest.raises(BrokerUnavailable):
+        Inbox(config, TOPIC, KEY, timeout_s=0)
 
 
 def test_brokers_that_go_away_later_do_not_end_the_reading(broker: MemoryBroker, config: Config) -> None:
