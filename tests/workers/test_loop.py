@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import DeadLetter, Lane, Reply
@@ -52,9 +53,7 @@ class Running:
         self.registry = CollectorRegistry()
         self.rooms = {lane: Room(64) for lane in Lane}
         self.model = Model(concurrency=concurrency)
-        self.small = Log("small", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
-        self.batch = Log("small", Lane.BATCH, self.rooms[Lane.BATCH])
-        self.large = Log("large", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
+        self.connections = 0
         self.published = Publications(opened=opened)
         self.streams = Streams()
         line = Line(concurrency, config.worker.batch_beside_interactive, raise_after_ms=3_600_000)
@@ -65,14 +64,21 @@ class Running:
             config.worker,
             {"small": self.model, "large": self.model},
             {"small": shared, "large": shared},
-            [self.small, self.batch, self.large],
-            self.published,
+            self._connect,
             Answerer(config, CODEC),
             self.streams,
             self._listen,
             WorkerMetrics(self.registry),
         )
         self.task = asyncio.create_task(self.worker.run(self.stop, self.ready.set))
+
+    def _connect(self) -> loop.Connection:
+        """Each connection has logs of its own; what was published on all is kept in one place."""
+        self.connections += 1
+        self.small = Log("small", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
+        self.batch = Log("small", Lane.BATCH, self.rooms[Lane.BATCH])
+        self.large = Log("large", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
+        return loop.Connection([self.small, self.batch, self.large], self.published)
 
     def _listen(self, on_cancel: Callable[[str], None]) -> Commands:
         self.commands = Commands(on_cancel)
@@ -383,6 +389,35 @@ async def test_with_a_dead_engine_it_ends_and_commits_what_is_finished_and_no_mo
     assert len(run.published.replies()) == 1
     assert run.done(P) == (1, set())
     assert run.attempts(P) == {1: 1, 2: 1}, "whoever begins again knows what ran when it died"
+
+
+async def test_after_a_fatal_error_of_the_publisher_it_connects_anew_and_begins_where_the_commit_ends(
+    start: Start,
+) -> None:
+    run = await start()
+    run.small.deliver("a", offset=0)
+    await run.asked("a")
+    before = run.small
+    run.published.broken = KafkaException(KafkaError(KafkaError.INVALID_TXN_STATE, "nobody knows", fatal=True))
+    run.model.answer("a")
+    await run.until(lambda: run.connections == 2)
+    run.published.broken = None
+    await run.until(lambda: before.closed)
+    await run.until(lambda: hasattr(run.small, "owner"))
+    after(run, {0: 1})
+    run.small.deliver("a", offset=0)
+    await run.until(lambda: len(run.model.generations) == 2)
+    run.model.answer("a")
+    await run.committed(1)
+    assert run.done(P) == (1, set())
+
+
+async def test_brokers_that_refuse_everything_end_it(start: Start) -> None:
+    run = await start()
+    run.published.broken = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no", fatal=True))
+    run.small.deliver("a")
+    with pytest.raises(KafkaException, match="no"):
+        await run.task
 
 
 async def test_with_a_publisher_of_no_use_it_ends(start: Start) -> None:

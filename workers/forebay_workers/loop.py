@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from confluent_kafka import KafkaException
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
@@ -70,6 +71,14 @@ class Publisher(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The ways in and out, which go together: what was read on one is committed on it or not at all."""
+
+    sources: Sequence[Source]
+    publisher: Publisher
+
+
 class Stream(Protocol):
     """Where the pieces of one answer go; see ``chunks.ChunkStream``."""
 
@@ -109,6 +118,7 @@ class Worker:
     Args:
         pools: by tier, what generates.
         models: by tier; tiers whose pools begin with the same backend share one.
+        connect: makes the ways in and out; again where one of them is of no use any more.
         listen: makes the reader of commands, which tells its argument of each task that is taken back.
     """
 
@@ -117,8 +127,7 @@ class Worker:
         config: WorkerConfig,
         pools: Mapping[str, TextModel],
         models: Mapping[str, Model],
-        sources: Sequence[Source],
-        publisher: Publisher,
+        connect: Callable[[], Connection],
         answerer: Answerer,
         streams: Streams,
         listen: Callable[[Callable[[str], None]], Commands],
@@ -127,8 +136,7 @@ class Worker:
         self._config = config
         self._pools = pools
         self._models = models
-        self._sources = sources
-        self._publisher = publisher
+        self._connect = connect
         self._answerer = answerer
         self._streams = streams
         self._commands = listen(self._cancel)
@@ -149,37 +157,61 @@ class Worker:
 
         Raises:
             EngineDead: a model's engine died.
-            KafkaException: a consumer or the producer is of no use any more.
+            KafkaException: the brokers refuse, also after connecting anew.
         """
         stopping = asyncio.create_task(stop.wait())
-        opening = asyncio.create_task(self._publisher.open())
-        await asyncio.wait([stopping, opening], return_when=asyncio.FIRST_COMPLETED)
-        if not opening.done():
-            return
-        await opening
-        for source in self._sources:
-            await source.open(self)
-        serving = [asyncio.create_task(source.run()) for source in self._sources]
-        serving += map(asyncio.create_task, (self._commands.run(), self._commit_news(), self._look_at_windows()))
+        beside = [asyncio.create_task(self._commands.run()), asyncio.create_task(self._look_at_windows())]
         try:
+            while True:
+                self._connection = self._connect()
+                self._fruitful = False
+                try:
+                    return await self._serve([stopping, self._failure, *beside], ready)
+                except KafkaException as error:
+                    # A fatal error leaves open whether the last transaction was committed. The group's offsets say.
+                    if not self._fruitful or stopping.done():
+                        raise
+                    _log.warning("connecting anew, and going on from what is committed: %s", error)
+                    ready = _nothing
+        finally:
+            for task in (stopping, *beside):
+                task.cancel()
+            await self._streams.close()
+
+    async def _serve(self, watched: Sequence[asyncio.Future[Any]], ready: Callable[[], None]) -> None:
+        """Serve on one connection until one of ``watched`` is done, the first of which is the wish to stop."""
+        sources, publisher = self._connection.sources, self._connection.publisher
+        serving: list[asyncio.Task[Any]] = [asyncio.create_task(publisher.open())]
+        opened: list[Source] = []
+        try:
+            await asyncio.wait([watched[0], *serving], return_when=asyncio.FIRST_COMPLETED)
+            if not serving[0].done():
+                return
+            await serving.pop()
+            for source in sources:
+                await source.open(self)
+                opened.append(source)
+            serving = [asyncio.create_task(source.run()) for source in sources]
+            serving.append(asyncio.create_task(self._commit_news()))
             ready()
-            await asyncio.wait([stopping, self._failure, *serving], return_when=asyncio.FIRST_COMPLETED)
-            for task in (self._failure, *serving):
+            await asyncio.wait([*watched, *serving], return_when=asyncio.FIRST_COMPLETED)
+            for task in (*watched[1:], *serving):
                 if task.done():
                     task.result()
             await self._drain()
+        except KafkaException:
+            raise
         except BaseException:
             with contextlib.suppress(Exception):  # what is finished was paid for; the other failure is the one to tell
                 await self._commit()
             raise
         finally:
-            for task in (stopping, *serving):
+            for task in serving:
                 task.cancel()
             self._drop(self._offsets.partitions())
-            for source in self._sources:
+            for source in opened:
                 await source.close()
-            self._publisher.close()
-            await self._streams.close()
+            publisher.close()
 
     # What sources tell
 
@@ -344,13 +376,14 @@ class Worker:
             self._news.clear()
             finished, entering = dict(self._finished), list(self._entering)  # more may come while these are published
             shares = self._shares(finished)
-            committed = await self._publisher.commit(shares) if shares else set[str]()
+            committed = await self._connection.publisher.commit(shares) if shares else set[str]()
             for share in shares:
                 self._metrics.commits.labels("committed" if share.topic in committed else "aborted").inc()
                 if share.topic in committed:
+                    self._fruitful = True
                     self._offsets.committed(share.commits)
             refused = {share.topic for share in shares} - committed
-            for source in self._sources:
+            for source in self._connection.sources:
                 if source.topic in refused:
                     source.refresh()
             for delivery in finished:
@@ -379,7 +412,7 @@ class Worker:
                 source.group,
                 {partition: commit for partition, commit in commits.items() if partition[0] == source.topic},
             )
-            for source in self._sources
+            for source in self._connection.sources
         ]
         return [share for share in shares if share.records or share.commits]
 
@@ -449,3 +482,7 @@ class Worker:
 
     def _running(self) -> list[asyncio.Task[None]]:
         return [task for model in self._distinct_models() for task in model.generations.values()]
+
+
+def _nothing() -> None:
+    """What is left to announce after the first connection."""

@@ -26,7 +26,7 @@ from .commit import Transactions
 from .control import ControlReader
 from .intake import Intake
 from .lanes import Line, Room
-from .loop import Model, Worker
+from .loop import Connection, Model, Worker
 
 _log = logging.getLogger("forebay_workers")
 
@@ -79,8 +79,10 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
         config.worker,
         {tier: _pool(config, tier, backends) for tier in tiers},
         models,
-        [Intake(config.kafka, codec, tier, lane, models[tier].rooms[lane]) for tier in tiers for lane in Lane],
-        Transactions(config.kafka),
+        lambda: Connection(
+            [Intake(config.kafka, codec, tier, lane, models[tier].rooms[lane]) for tier in tiers for lane in Lane],
+            Transactions(config.kafka),
+        ),
         Answerer(config, codec),
         ChunkWriter(config.kafka, codec),
         lambda on_cancel: ControlReader(config.kafka, codec, on_cancel),
