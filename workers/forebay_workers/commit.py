@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from forebay_schemas.sections import KafkaConfig
 
 from .offsets import Commit, Partition
@@ -16,6 +16,10 @@ from .outcome import OutgoingRecord
 
 TRANSACTION_TIMEOUT_MS = 10_000
 """A transaction left open by a killed worker hides what lies behind it from readers for at most this long."""
+
+STUCK_S = 30.0
+"""After a broker came back, librdkafka sometimes waits for ever for an answer about offsets. By then the brokers have
+aborted the transaction, and a new producer goes on."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +72,14 @@ class Transactions:
             The topics of the shares that are committed.
 
         Raises:
-            KafkaException: this producer is of no use any more (fenced, or refused).
+            KafkaException: this producer is of no use any more (fenced, refused, or stuck).
         """
-        return await self._run(lambda: self._commit_what_can_be(list(shares)))
+        try:
+            async with asyncio.timeout(STUCK_S):
+                return await self._run(lambda: self._commit_what_can_be(list(shares)))
+        except TimeoutError:
+            problem = KafkaError(KafkaError._TIMED_OUT, f"a transaction is stuck for {STUCK_S:g} s", fatal=True)
+            raise KafkaException(problem) from None
 
     def close(self) -> None:
         """Leave; an open transaction is aborted by the brokers."""
@@ -109,6 +118,9 @@ class Transactions:
                     ]
                     producer.send_offsets_to_transaction(positions, share.group)
             refused = shares
+            if self._closed:  # given up while it was stuck: its tasks may be others' by now
+                producer.abort_transaction()
+                return
             self._until_done(producer.commit_transaction)
         except KafkaException as error:
             if error.args[0].fatal():
