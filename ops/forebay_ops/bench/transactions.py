@@ -30,7 +30,8 @@ def bench(say: Say) -> Iterator[Bench]:
     """Relays that reply without a model, one for each way of publishing, and a partition behind an open transaction."""
     with rig(say) as it, ExitStack() as readers:
         sides: dict[str, Measure] = {}
-        for side, interval in {"plain": "plain"} | {f"every {ms} ms": str(ms) for ms in INTERVALS_MS}.items():
+        intervals = {"plain": "plain"} | {f"every {ms} ms": str(ms) for ms in INTERVALS_MS}
+        for side, interval in intervals.items():
             config = it.installation(**synthetic_settings())
             say(f"starting a relay: {side}")
             command = [sys.executable, "-m", "forebay_ops.bench.relay", str(it.write(config)), interval]

@@ -39,7 +39,7 @@ class Load:
 
 
 # Some 15 s a round on two cores.
-_LOADS = {"tiny": Load(together=512, alone=40, max_tokens=64), "smollm2": Load(together=64, alone=8, max_tokens=32)}
+_LOADS = {"tiny": Load(together=192, alone=20, max_tokens=64), "smollm2": Load(together=64, alone=8, max_tokens=32)}
 
 _STAMP = r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) "
 _STEPS = {"loading the model": "loading ", "model loaded": "loaded ", "serving": "ready: "}
