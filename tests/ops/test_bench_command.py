@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner, Result
-from forebay_ops.bench import rig
+from forebay_ops.bench import report, rig
 from forebay_ops.bench.harness import Bench, Goal, Say
 from forebay_ops.cli import bench as command
 
@@ -34,6 +34,7 @@ class Started:
 
 def _run(started: Started, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
     monkeypatch.setattr(command.worker_bench, "bench", started.bench)
+    monkeypatch.setattr(report, "_LOOK_S", 0.01)
     before = signal.getsignal(signal.SIGTERM)
     try:
         return CliRunner().invoke(command.bench, ["worker", *arguments])
@@ -63,7 +64,7 @@ def test_the_file_holds_every_round_and_the_machine(monkeypatch: pytest.MonkeyPa
     _run(started, monkeypatch, "--rounds", "4", "--out", str(file))
     written = json.loads(file.read_text())
     assert written.keys() == {"bench", "measured_at", "machine", "rounds", "options", "figures", "facts"}
-    assert written["machine"].keys() == {"processor", "cores", "memory_gib", "python"}
+    assert written["machine"].keys() == {"processor", "cores", "memory_gib", "python", "busy_cores"}
     assert (written["bench"], written["rounds"], written["options"]) == ("worker", 4, {"model": "tiny"})
     ours = written["figures"][1]
     assert (ours["side"], ours["rounds"], ours["ratio"], ours["met"]) == ("ours", [500.0] * 4, 0.5, False)

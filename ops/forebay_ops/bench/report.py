@@ -14,6 +14,8 @@ from rich.table import Table
 
 from .harness import Figure
 
+_LOOK_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -24,9 +26,12 @@ class Machine:
     """Those that this process may use."""
     memory_gib: float
     python: str
+    busy_cores: float
+    """What others took of the cores before it began: figures from a busy machine say little."""
 
     def __str__(self) -> str:
-        return f"{self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB, Python {self.python}"
+        busy = f"{self.busy_cores:.1f} of them busy before it began"
+        return f"{self.processor}, {self.cores} cores ({busy}), {self.memory_gib:.0f} GiB, Python {self.python}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +48,13 @@ class Report:
 
 
 def this_machine() -> Machine:
+    """Describe this machine; to be asked before anything is started, because it looks how busy it is for a while."""
     return Machine(
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)),
         memory_gib=psutil.virtual_memory().total / 2**30,
         python=platform.python_version(),
+        busy_cores=psutil.cpu_percent(_LOOK_S) / 100 * (os.cpu_count() or 1),
     )
 
 

@@ -120,13 +120,14 @@ def _run(
     def say(what: str) -> None:
         click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
 
+    machine = this_machine()
     with start(say) as prepared:
         figures = measure(prepared, rounds, say)
         facts = prepared.facts
     report = Report(
         bench=name,
         measured_at=now(),
-        machine=this_machine(),
+        machine=machine,
         rounds=rounds,
         options=options,
         figures=figures,
