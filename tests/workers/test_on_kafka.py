@@ -55,25 +55,35 @@ max_inflight = 24
 """
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+class Broker:
     """A broker of this module's own, and the configuration that finds it."""
-    folder = tmp_path_factory.mktemp("broker")
-    home = Home(folder, installed=Path(__file__).parents[2] / ".forebay")
-    config = with_free_ports(configured(SETTINGS, folder))
-    provision(config, home, logging.info)
-    servers.write_kafka(config, home)
-    (kafka,) = local_parts(config, home)
-    with (folder / "kafka.log").open("wb") as log:
-        process = subprocess.Popen(kafka.command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        while not kafka.ready():
-            assert process.poll() is None, (folder / "kafka.log").read_text()
+
+    def __init__(self, folder: Path) -> None:
+        home = Home(folder, installed=Path(__file__).parents[2] / ".forebay")
+        self.config = with_free_ports(configured(SETTINGS, folder))
+        provision(self.config, home, logging.info)
+        servers.write_kafka(self.config, home)
+        (self._part,) = local_parts(self.config, home)
+        self._log = folder / "kafka.log"
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._part.command, stdout=log, stderr=subprocess.STDOUT)
+        while not self._part.ready():
+            assert self._process.poll() is None, self._log.read_text()
             threading.Event().wait(0.1)
-        yield config
-    finally:
-        process.kill()
-        process.wait()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.kill()
 
 
 class Installation:
@@ -166,10 +176,11 @@ class Installation:
 
 
 @pytest.fixture
-def installed(broker: Config, tmp_path: Path) -> Iterator[Installation]:
-    kafka = broker.kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
-    metrics = broker.metrics.model_copy(update={"worker_port": 0})
-    installation = Installation(broker.model_copy(update={"kafka": kafka, "metrics": metrics}), tmp_path)
+def installed(broker: Broker, tmp_path: Path) -> Iterator[Installation]:
+    config = broker.config
+    kafka = config.kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
+    metrics = config.metrics.model_copy(update={"worker_port": 0})
+    installation = Installation(config.model_copy(update={"kafka": kafka, "metrics": metrics}), tmp_path)
     yield installation
     installation.close()
 
@@ -216,6 +227,19 @@ def test_the_tasks_of_killed_workers_are_answered_by_others(installed: Installat
     load.join()
     replies = installed.replies(1500)
     assert len(replies) == 1500, "what is generated again was never published"
+
+
+def test_a_broker_that_is_killed_and_comes_back_costs_nothing(installed: Installation, broker: Broker) -> None:
+    installed.worker()
+    installed.worker()
+    load = traffic(installed, 1500)
+    installed.replies(300)
+    broker.kill()
+    broker.start()
+    load.join()
+    replies = installed.replies(1500)
+    assert len(replies) == 1500
+    assert all(worker.poll() is None for worker in installed.workers), "workers wait for their brokers"
 
 
 def test_tasks_that_are_written_again_are_known_from_the_log_and_answered_once(installed: Installation) -> None:
