@@ -106,6 +106,15 @@ def test_a_resting_generation_goes_on_once_its_window_nears_its_end() -> None:
     assert queue.moves(NOW_MS + HOUR_MS + 1).release == [batch]
 
 
+def test_where_nothing_new_may_start_what_rests_goes_on() -> None:
+    queue = line(2, batch := task(Lane.BATCH))
+    queue.moves(NOW_MS)
+    queue.add(task())
+    queue.moves(NOW_MS)
+    assert queue.rouse() == [batch]
+    assert queue.held == 0
+
+
 def test_waiting_tasks_of_a_partition_can_be_dropped_and_the_others_keep_their_order() -> None:
     tasks = [task(partition=number % 2) for number in range(6)]
     queue = line(6, *tasks)

@@ -520,6 +520,22 @@ async def test_before_its_last_attempt_a_suspect_runs_alone_so_that_no_other_is_
     await run.asked("fresh")
 
 
+async def test_what_rests_goes_on_so_that_a_suspect_gets_its_turn(start: Start) -> None:
+    run = await start(concurrency=1)
+    run.batch.deliver("batch")
+    await run.asked("batch")
+    run.large.deliver("interactive")
+    await run.asked("interactive")
+    assert run.model.held == ["batch"]
+    after(run, {0: 2})
+    run.small.deliver("suspect", offset=0)
+    await run.until(lambda: run.model.held == [])
+    run.model.answer("interactive", "batch")
+    await run.asked("suspect")
+    run.model.answer("suspect")
+    await run.committed(3)
+
+
 async def test_what_a_predecessor_published_is_not_generated_again(start: Start) -> None:
     run = await start()
     after(run, {5: 1}, offset=5, done={6, 8})

@@ -144,6 +144,12 @@ class Line:
         self._held = {one: None for one in (*self._held, *hold) if one not in release}
         return Moves(start, hold, release)
 
+    def rouse(self) -> list[Delivery]:
+        """Nothing new starts for a while, so what rests may go on; those that rested."""
+        rested = list(self._held)
+        self._held.clear()
+        return rested
+
     def ended(self, delivery: Delivery) -> None:
         """A generation is over."""
         self._running.pop(delivery, None)

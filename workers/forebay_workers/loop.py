@@ -295,7 +295,9 @@ class Worker:
         if self._alone is None and self._suspects and not generating:
             self._alone = self._suspects.popleft()
             self._enter(self._alone)
-        if self._alone is None and not self._suspects:
+        if self._suspects or self._alone:
+            self._rouse()
+        else:
             for model in self._distinct_models():
                 moves = model.line.moves(time.time() * 1000)
                 for delivery in moves.hold:
@@ -306,6 +308,12 @@ class Worker:
                     self._generate(delivery)
         self._metrics.inflight.set(sum(len(model.generations) for model in self._distinct_models()))
         self._metrics.held.set(sum(model.line.held for model in self._distinct_models()))
+
+    def _rouse(self) -> None:
+        """Let what rests end, where nothing new may start before."""
+        for model in self._distinct_models():
+            for delivery in model.line.rouse():
+                self._pools[delivery.tier].release(delivery.generation_id)
 
     def _generate(self, delivery: Delivery) -> None:
         self._models[delivery.tier].generations[delivery] = asyncio.create_task(self._answer(delivery))
@@ -453,9 +461,7 @@ class Worker:
         for model in self._distinct_models():
             for room in model.rooms.values():
                 room.close()
-        for model in self._distinct_models():
-            for delivery in model.line.running:
-                self._pools[delivery.tier].release(delivery.generation_id)
+        self._rouse()
         if running := self._running():
             _log.info("stopping: %d generations may finish first", len(running))
             await asyncio.wait(running, timeout=self._config.drain_timeout_s)
