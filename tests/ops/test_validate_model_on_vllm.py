@@ -20,6 +20,12 @@ ENGINE = {"dtype": "float32", "enforce_eager": True, "max_model_len": 512, "max_
 TEXT = "The basin holds the water that the turbine takes. " * 8
 
 
+@pytest.fixture(autouse=True)
+def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default vLLM takes a share of the machine's memory, and here it is not alone."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("original"), seed=0)

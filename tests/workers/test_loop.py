@@ -473,7 +473,6 @@ async def test_an_engines_failure_is_tried_again_and_each_attempt_is_counted_fir
 async def test_a_task_that_always_fails_goes_to_the_dead_letters_with_its_history(start: Start) -> None:
     run = await start()
     run.small.deliver("a")
-    run.small.deliver("next", offset=1)
     for attempt in (1, 2, 3):
         await run.until(lambda attempt=attempt: len([one for one in run.model.generations if one[0] == "a"]) == attempt)
         run.model.fail("a", GenerationError(ErrorCode.ENGINE_FAILED, "out of memory"))
@@ -485,6 +484,8 @@ async def test_a_task_that_always_fails_goes_to_the_dead_letters_with_its_histor
     assert all("out of memory" in line for line in letter.history)
     assert reply.error is not None
     assert reply.error.code == "given_up"
+    run.small.deliver("next", offset=1)
+    await run.asked("next")
     run.model.answer("next")
     await run.committed(2)
 
@@ -534,6 +535,21 @@ async def test_what_rests_goes_on_so_that_a_suspect_gets_its_turn(start: Start) 
     await run.asked("suspect")
     run.model.answer("suspect")
     await run.committed(3)
+
+
+async def test_attempts_that_ended_with_a_connection_are_no_fault_of_the_tasks(start: Start) -> None:
+    run = await start(concurrency=1)
+    run.small.deliver("running", offset=0)
+    run.small.deliver("waiting", offset=1)
+    await run.asked("running")
+    await run.entered(P, 1)
+    await run.small.lose(0)
+    after(run, {0: 1, 1: 2})  # as it was stored, and another worker had one of them meanwhile
+    run.small.deliver("running", offset=0)
+    run.small.deliver("waiting", offset=1)
+    await run.until(lambda: run.model.generations[1:] == ["running/0/1"])
+    run.model.answer("running")
+    await run.until(lambda: run.model.generations[2:] == ["waiting/0/2"])
 
 
 async def test_what_a_predecessor_published_is_not_generated_again(start: Start) -> None:
@@ -595,7 +611,7 @@ async def test_only_who_asks_for_it_is_told_the_answer_piece_by_piece(start: Sta
     run.model.answer("quiet", "aloud")
     await run.committed(2)
     (stream,) = run.streams.made
-    assert (stream.pieces, stream.finished, stream.attempt) == (["answer "], True, 1)
+    assert (stream.pieces, stream.finished) == (["answer "], True)
 
 
 async def test_a_task_that_is_taken_back_while_it_runs_is_stopped_and_told_so(start: Start) -> None:

@@ -87,10 +87,13 @@ def test_a_partition_whose_commit_could_not_tell_of_more_is_full() -> None:
     assert tracker.to_commit()[P] == Commit(10 + WINDOW, "")
 
 
-def test_what_lies_behind_a_gap_wider_than_the_window_is_done_again_rather_than_lost() -> None:
+def test_what_lies_behind_a_gap_wider_than_the_window_waits_to_be_told() -> None:
     tracker = tracker_with([3, 4 + WINDOW])
     tracker.finished(P, 4 + WINDOW)
     assert stored(tracker) == (3, set(), {})
+    assert not tracker.tellable(P, 4 + WINDOW)
+    tracker.finished(P, 3)
+    assert tracker.tellable(P, 4 + WINDOW)
 
 
 def test_what_is_read_again_is_left_alone() -> None:

@@ -99,6 +99,10 @@ class Answerer:
             return outcome(self._open(delivery), now_ms)
         except RecordError as error:
             return self._outcomes.dead(delivery, error, now_ms)
+        except Exception as error:  # it cannot be told to its asker, and must not end the worker
+            _log.error("task %s cannot be told to its asker: %s", delivery.name, _place(error))
+            problem = RecordError(ErrorCode.INTERNAL, f"the worker cannot tell its asker ({type(error).__name__})")
+            return self._outcomes.dead(delivery, problem, now_ms)
 
     def _open(self, delivery: Delivery) -> Work:
         task = delivery.task or self._codec.decode(delivery.value, Task)

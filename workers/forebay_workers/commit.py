@@ -108,7 +108,7 @@ class Transactions:
         try:
             for share in shares:
                 for record in share.records:
-                    producer.produce(record.topic, record.value, record.key, headers=dict(record.headers))
+                    self._produce(record)
             for share in shares:
                 if share.commits:
                     refused = [share]
@@ -127,6 +127,13 @@ class Transactions:
                 raise
             self._until_done(producer.abort_transaction)
             raise _Aborted(refused) from error
+
+    def _produce(self, record: OutgoingRecord) -> None:
+        while True:
+            try:
+                return self._producer.produce(record.topic, record.value, record.key, headers=dict(record.headers))
+            except BufferError:  # what is queued goes out meanwhile
+                self._producer.poll(0.1)
 
     def _until_done(self, call: Callable[[], None]) -> None:
         """Repeat a call whose outcome is not known yet: in that state librdkafka allows no other."""

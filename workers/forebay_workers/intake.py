@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
@@ -22,7 +23,8 @@ waits for it to be committed, are held up no longer than this."""
 
 _POLL_S = 0.1
 """A poll ends with the first record; without one it lasts this long, and so does a shutdown."""
-_COMMITTED_TIMEOUT_S = 30.0
+_COMMITTED_TIMEOUT_S = 60.0
+_COMMITTED_RETRY_S = 0.5
 _PREFETCHED_RECORDS = 64
 _PREFETCH_PAUSE_MS = 10
 
@@ -184,7 +186,7 @@ class Intake:
     async def _on_assign(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
         self.group = await consumer.consumer_group_metadata()
         if partitions:
-            stored = await consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT_S)
+            stored = await self._stored(consumer, partitions)
             commits = {
                 (at.topic, at.partition): Commit(at.offset, at.metadata or "") if at.offset >= 0 else None
                 for at in stored
@@ -195,6 +197,23 @@ class Intake:
             self._partitions |= set(commits)
             self._paused = None  # the new ones are not, others may be
             _log.info("%s: took over partitions %s", self.topic, _numbers(partitions))
+
+    async def _stored(self, consumer: AIOConsumer, partitions: list[Any]) -> list[Any]:
+        """What the group stored, once nobody's transaction has it open any more: that of a killed worker lasts until
+        the brokers abort it."""
+        until_s = time.monotonic() + _COMMITTED_TIMEOUT_S
+        while True:
+            try:
+                stored = await consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT_S)
+                problem = next((at.error for at in stored if at.error), None)
+                if problem is None:
+                    return stored
+            except KafkaException as error:
+                problem = error.args[0]
+            if time.monotonic() > until_s:
+                raise KafkaException(problem)
+            _log.warning("%s: what is stored of its partitions is not known yet: %s", self.topic, problem)
+            await asyncio.sleep(_COMMITTED_RETRY_S)
 
     async def _on_revoke(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
         self.group = await consumer.consumer_group_metadata()

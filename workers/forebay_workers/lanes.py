@@ -127,7 +127,7 @@ class Line:
         while self._urgent and len(urgent) + len(start) < self._concurrency:
             start.append(heapq.heappop(self._urgent)[2])
         busy = len(urgent) + len(start)
-        places = self._concurrency - busy
+        places = max(0, self._concurrency - busy)  # batch tasks that have become urgent run beside all others
         if busy:
             places = min(places, self._beside)
         batch = [delivery for delivery in self._running if delivery not in urgent]

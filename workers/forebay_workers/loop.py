@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from .commit import Share
 from .counting import count
 from .intake import Owner
 from .lanes import Delivery, Line, Room
-from .offsets import MAX_ATTEMPTS, Commit, OffsetTracker, Partition
+from .offsets import Commit, OffsetTracker, Partition
 from .outcome import Outcome
 from .recent import RecentTasks
 
@@ -42,6 +42,10 @@ LAST_COMMITS = 20
 """How often the last commit before leaving is tried; what then is not committed will be done again."""
 RAISE_CHECK_S = 1.0
 """How late a batch task that nears the end of its window is noticed."""
+
+_STREAMS_SINCE_S = 1_790_000_000
+"""Generations are numbered by tenths of a second since then: 32 bits last for six years, of which a stream needs one
+hour."""
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +154,11 @@ class Worker:
         self._news = asyncio.Event()
         self._committing = asyncio.Lock()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stopping = False
+        self._paused = False
+        self._fruitful = False
+        self._blameless: Counter[tuple[Partition, int]] = Counter()
+        """Attempts that were given up with their partition, before that could be committed."""
+        self._stream_number = 0
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Serve until ``stop`` is set, then finish what runs, commit it and leave. ``ready`` is called once.
@@ -164,7 +172,7 @@ class Worker:
         try:
             while True:
                 self._connection = self._connect()
-                self._fruitful = False
+                self._fruitful = self._paused = False
                 try:
                     return await self._serve([stopping, self._failure, *beside], ready)
                 except KafkaException as error:
@@ -199,19 +207,27 @@ class Worker:
                 if task.done():
                     task.result()
             await self._drain()
-        except KafkaException:
-            raise
         except BaseException:
-            with contextlib.suppress(Exception):  # what is finished was paid for; the other failure is the one to tell
-                await self._commit()
+            if serving and not serving[-1].done():  # the commits still work
+                with contextlib.suppress(Exception):  # the failure itself is the one to tell
+                    await self._save()
             raise
         finally:
             for task in serving:
                 task.cancel()
             self._drop(self._offsets.partitions())
             for source in opened:
-                await source.close()
+                try:
+                    await source.close()
+                except Exception as error:
+                    _log.warning("%s: leaving its group failed (%s)", source.topic, error)
             publisher.close()
+
+    async def _save(self) -> None:
+        """Commit what is finished, which was paid for. Only what runs may have to do with a failure."""
+        self._paused = True
+        self._withdraw(self._offsets.partitions(), running=not self._failure.done())
+        await self._commit()
 
     # What sources tell
 
@@ -237,18 +253,16 @@ class Worker:
             self._room(delivery).give_back()
             self._news.set()
             return
+        for _ in range(min(self._blameless.pop((partition, offset), 0), self._offsets.attempts(partition, offset))):
+            self._offsets.withdrawn(partition, offset)
         delivery.attempts = self._offsets.attempts(partition, offset)
         delivery.history = [f"the worker ended during attempt {number + 1}" for number in range(delivery.attempts)]
         if delivery.task and self._commands.is_cancelled(delivery.task.task_id):
             self._finish(delivery, self._answerer.cancelled(delivery))
         elif delivery.attempts >= self._config.max_attempts:
             self._give_up(delivery)
-        elif delivery.attempts and delivery.attempts == self._config.max_attempts - 1:
-            _log.warning("task %s ended its worker before, so it runs alone", delivery.name)
-            self._suspects.append(delivery)
-            self._advance()
         else:
-            self._enter(delivery)
+            self._admit(delivery)
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is finished and give up what is not: another worker begins where the commit ends."""
@@ -271,6 +285,15 @@ class Worker:
 
     # The way of a delivery
 
+    def _admit(self, delivery: Delivery) -> None:
+        """Let a task begin its next attempt; the last one only when it is alone, if it is not the first."""
+        if delivery.attempts and delivery.attempts == self._config.max_attempts - 1:
+            _log.warning("task %s failed, or ended its worker, before; it runs alone", delivery.name)
+            self._suspects.append(delivery)
+            self._advance()
+        else:
+            self._enter(delivery)
+
     def _enter(self, delivery: Delivery) -> None:
         """Count another attempt; it may begin once that is committed."""
         delivery.attempts += 1
@@ -289,7 +312,7 @@ class Worker:
 
     def _advance(self) -> None:
         """Start, hold and release what the lanes say; while there are suspects, one of them alone."""
-        if self._stopping:
+        if self._paused:
             return
         generating = any(model.generations for model in self._models.values())
         if self._alone is None and self._suspects and not generating:
@@ -320,11 +343,12 @@ class Worker:
 
     async def _answer(self, delivery: Delivery) -> None:
         try:
-            outcome = await self._outcome(delivery)
+            self._take_outcome(delivery, await self._outcome(delivery))
         except Exception as error:  # EngineDead: the delivery stays where it is, and its attempt counts
             if not self._failure.done():
                 self._failure.set_exception(error)
-            return
+
+    def _take_outcome(self, delivery: Delivery, outcome: Outcome | Retry) -> None:
         del self._models[delivery.tier].generations[delivery]
         self._ended(delivery)
         if isinstance(outcome, Outcome):
@@ -335,7 +359,7 @@ class Worker:
             if delivery.attempts >= self._config.max_attempts:
                 self._give_up(delivery)
             else:
-                self._enter(delivery)
+                self._admit(delivery)
         self._advance()
 
     async def _outcome(self, delivery: Delivery) -> Outcome | Retry:
@@ -345,7 +369,9 @@ class Worker:
         pool = self._pools[delivery.tier]
         if task is None or request is None or not request.stream:
             return await self._answerer.answer(delivery, pool, delivery.attempts)
-        stream = self._streams.for_task(task, request, (MAX_ATTEMPTS + 1) * task.hop + delivery.attempts)
+        # Larger than that of any earlier generation, by whichever worker and tier.
+        self._stream_number = max(self._stream_number + 1, round((time.time() - _STREAMS_SINCE_S) * 10))
+        stream = self._streams.for_task(task, request, self._stream_number)
         outcome = await self._answerer.answer(delivery, pool, delivery.attempts, stream)
         if isinstance(outcome, Outcome) and outcome.reply is not None:
             stream.finish()
@@ -382,7 +408,9 @@ class Worker:
         """Publish what is finished with the progress it stands for; False when some of it has to be tried again."""
         async with self._committing:
             self._news.clear()
-            finished, entering = dict(self._finished), list(self._entering)  # more may come while these are published
+            # More may come while these are published.
+            finished = {one: outcome for one, outcome in self._finished.items() if self._tellable(one)}
+            entering = [one for one in self._entering if self._tellable(one)]
             shares = self._shares(finished)
             committed = await self._connection.publisher.commit(shares) if shares else set[str]()
             for share in shares:
@@ -401,10 +429,13 @@ class Worker:
             for delivery in entering:
                 if delivery.partition[0] not in refused:
                     self._entered(delivery)
-            if self._finished or self._entering:
+            if any(map(self._tellable, (*self._finished, *self._entering))):
                 self._news.set()
             self._advance()
             return not refused
+
+    def _tellable(self, delivery: Delivery) -> bool:
+        return self._offsets.tellable(delivery.partition, delivery.offset)
 
     def _shares(self, finished: Mapping[Delivery, Outcome]) -> list[Share]:
         commits = self._offsets.to_commit()
@@ -426,27 +457,39 @@ class Worker:
 
     # Leaving
 
-    def _withdraw(self, partitions: Collection[Partition]) -> None:
-        """Stop what is not finished; attempts that are given up for no fault of the task do not count."""
-        begun: list[Delivery] = [one for one in self._entering if one.partition in partitions]
-        for delivery in begun:
+    def _withdraw(self, partitions: Collection[Partition], *, running: bool = True) -> list[Delivery]:
+        """Stop what is not finished, or only what has not begun; the attempts that are given up do not count.
+
+        Returns:
+            The tasks that lose an attempt which may be committed already.
+        """
+        entering = [one for one in self._entering if one.partition in partitions]
+        for delivery in entering:
             del self._entering[delivery]
+        begun: list[Delivery] = []
         unbegun = [one for one in self._suspects if one.partition in partitions]
         self._suspects = deque(one for one in self._suspects if one.partition not in partitions)
         for model in self._distinct_models():
             begun += model.line.drop(partitions)
-            for delivery in [one for one in model.generations if one.partition in partitions]:
-                model.generations.pop(delivery).cancel()
-                begun.append(delivery)
-        for delivery in begun:
+            for delivery in [one for one in model.generations if running and one.partition in partitions]:
+                task = model.generations.pop(delivery)
+                if task.done():  # it died with its engine, and the attempt counts
+                    unbegun.append(delivery)
+                    self._ended(delivery)
+                else:
+                    task.cancel()
+                    begun.append(delivery)
+        for delivery in (*entering, *begun):
             self._ended(delivery)
             self._offsets.withdrawn(delivery.partition, delivery.offset)
-        for delivery in (*begun, *unbegun):
+        for delivery in (*entering, *begun, *unbegun):
             self._room(delivery).give_back()
+        return begun
 
     def _drop(self, partitions: Collection[Partition]) -> None:
         """Forget everything of these partitions; generations that run are stopped."""
-        self._withdraw(partitions)
+        for delivery in self._withdraw(partitions):
+            self._blameless[delivery.partition, delivery.offset] += 1
         for delivery in [one for one in self._finished if one.partition in partitions]:
             del self._finished[delivery]
             self._room(delivery).give_back()
@@ -457,7 +500,7 @@ class Worker:
 
     async def _drain(self) -> None:
         """Read and start nothing more, let what runs finish, commit it. What waits is left to another worker."""
-        self._stopping = True
+        self._paused = True
         for model in self._distinct_models():
             for room in model.rooms.values():
                 room.close()

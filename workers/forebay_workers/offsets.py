@@ -39,8 +39,7 @@ class Commit:
 def encode(done: set[int], attempts: Mapping[int, int], offset: int) -> str:
     """Half a byte for each offset from ``offset`` on: 15 for done, else the number of attempts begun.
 
-    What lies behind the window is left out, and would be done again after a crash. Only a gap in the log brings
-    anything there, see ``OffsetTracker.full``.
+    What lies behind the window is left out; see ``OffsetTracker.tellable``.
     """
     states = {position - offset: min(count, MAX_ATTEMPTS) for position, count in attempts.items() if count}
     states |= {position - offset: _DONE for position in done}
@@ -122,6 +121,11 @@ class OffsetTracker:
         progress = self._partitions.get(partition)
         return progress is not None and progress.full
 
+    def tellable(self, partition: Partition, offset: int) -> bool:
+        """Whether a commit can tell of an offset. One behind a wide gap in the log waits until the window has moved."""
+        progress = self._partitions.get(partition)
+        return progress is None or progress.tellable(offset)
+
     def to_commit(self) -> dict[Partition, Commit]:
         """What to store, for each partition of which there is news since ``committed``."""
         commits = {partition: progress.commit() for partition, progress in self._partitions.items()}
@@ -151,6 +155,9 @@ class _Progress:
     @property
     def full(self) -> bool:
         return self._offset is not None and self._last_read - self._offset >= WINDOW - 1
+
+    def tellable(self, offset: int) -> bool:
+        return self._offset is None or offset - self._offset < WINDOW
 
     def read(self, offset: int) -> bool:
         if offset <= self._last_read:

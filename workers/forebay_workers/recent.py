@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 from forebay_schemas.sections import KafkaConfig
 from forebay_schemas.topics import TASK
 
@@ -18,9 +18,10 @@ from .offsets import Partition
 REMEMBERED = 10_000
 """Tasks of each partition that are known by name."""
 _TIMEOUT_S = 20.0
-"""For reading them; without them a task that was written twice may be answered twice."""
+"""For reading them. Without them a task that was written twice might be answered twice, so it is an error."""
 
-_log = logging.getLogger(__name__)
+_ANSWER_S = 5.0
+_RETRY_S = 0.2
 
 
 class RecentTasks:
@@ -45,7 +46,11 @@ class RecentTasks:
 
 
 def read_back(config: KafkaConfig, ends: Mapping[Partition, int], recent: RecentTasks) -> None:
-    """Note the newest tasks before ``ends`` (exclusive offsets). Blocks; without the brokers it says so and goes on."""
+    """Note the newest tasks before ``ends`` (exclusive offsets). Blocks.
+
+    Raises:
+        KafkaException: the brokers did not give them in time.
+    """
     if not ends:
         return
     consumer = Consumer(
@@ -61,8 +66,6 @@ def read_back(config: KafkaConfig, ends: Mapping[Partition, int], recent: Recent
     )
     try:
         _read(consumer, ends, recent)
-    except KafkaException as error:
-        _log.warning("the recent tasks of %s cannot be read: %s", sorted(ends), error.args[0])
     finally:
         consumer.close()
 
@@ -71,7 +74,7 @@ def _read(consumer: Consumer, ends: Mapping[Partition, int], recent: RecentTasks
     until_s = time.monotonic() + _TIMEOUT_S
     positions: dict[Partition, int] = {}
     for partition, end in ends.items():
-        first, _ = consumer.get_watermark_offsets(TopicPartition(*partition), _TIMEOUT_S)
+        first = _first(consumer, partition, until_s)
         if max(first, end - REMEMBERED) < end:
             positions[partition] = max(first, end - REMEMBERED)
     consumer.assign([TopicPartition(*partition, start) for partition, start in positions.items()])
@@ -91,4 +94,17 @@ def _read(consumer: Consumer, ends: Mapping[Partition, int], recent: RecentTasks
                 del positions[partition]
                 consumer.incremental_unassign([TopicPartition(*partition)])
     if positions:
-        _log.warning("the recent tasks of %s could not be read in %g s", sorted(positions), _TIMEOUT_S)
+        problem = f"the recent tasks of {sorted(positions)} could not be read in {_TIMEOUT_S:g} s"
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, problem))
+
+
+def _first(consumer: Consumer, partition: Partition, until_s: float) -> int:
+    """The first offset that is left of a partition; its leader may still be elected."""
+    while True:
+        try:
+            first, _ = consumer.get_watermark_offsets(TopicPartition(*partition), _ANSWER_S)
+            return first
+        except KafkaException:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(_RETRY_S)
