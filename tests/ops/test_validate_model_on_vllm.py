@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ TEXT = "The basin holds the water that the turbine takes. " * 8
 
 
 @pytest.fixture(autouse=True)
-def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default vLLM takes a share of the machine's memory, and here it is not alone."""
+def _small_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default vLLM takes a share of the machine's memory, where it is not alone, and leaves a core idle."""
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"0-{(os.cpu_count() or 1) - 1}")
 
 
 @pytest.fixture(scope="module")
