@@ -99,7 +99,7 @@ class Dispatcher:
         """The command to the workers to cancel a task that nobody waits for."""
         slot = zlib.crc32(task_id.encode()) % _CANCEL_SLOTS
         control = Control(
-            key=f"cancel/{slot}",
+            key=f"cancel_task/{slot}",
             command="cancel_task",
             issued_ms=now_ms,
             issued_by="job",

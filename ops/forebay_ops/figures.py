@@ -1,7 +1,9 @@
-"""Figures as people read them: times, amounts of money, percentiles."""
+"""Figures as people read them: times, amounts of money, percentiles, who answered."""
 
 import math
 from collections.abc import Sequence
+
+from forebay_schemas.records import Reply
 
 
 def duration(ms: float | None) -> str:
@@ -14,6 +16,11 @@ def duration(ms: float | None) -> str:
 def dollars(amount: float) -> str:
     """US dollars to the millionth, which is what an answer of a small model costs."""
     return f"{'-' if amount < 0 else ''}${abs(amount):.6f}" if amount else "$0"
+
+
+def tier_of(reply: Reply) -> str | None:
+    """The tier that answered: after an escalation not the one of the route."""
+    return reply.tier or (reply.route.tier if reply.route else None)
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:

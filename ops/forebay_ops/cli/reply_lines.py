@@ -7,7 +7,7 @@ from forebay_schemas.records import CacheStatus, Reply
 from rich.table import Table
 from rich.text import Text
 
-from ..figures import dollars, duration, percentile
+from ..figures import dollars, duration, percentile, tier_of
 
 ERROR = "error"
 COLOURS = {
@@ -30,7 +30,7 @@ def attribution(reply: Reply) -> str:
     """Where an answer came from, how fast and for how much, as one line."""
     parts = [
         kind_of(reply),
-        reply.route.tier if reply.route else None,
+        tier_of(reply),
         reply.model_id,
         duration(reply.latency.total_ms),
         f"{dollars(reply.cost)} against {dollars(reply.baseline_cost)} with the largest tier",
@@ -47,7 +47,7 @@ def reply_line(reply: Reply, name: str, width: int | None) -> Text:
         width: columns of the terminal; None: the text is not cut.
     """
     at = datetime.fromtimestamp(reply.completed_ms / 1000).strftime("%H:%M:%S")
-    tier = reply.route.tier if reply.route else "-"
+    tier = tier_of(reply) or "-"
     text = f"{reply.error.code}: {reply.error.message}" if reply.error else reply.text
     left, kind = f"{at} {name:12} ", kind_of(reply)
     right = f"{tier:7} {duration(reply.latency.total_ms):>7} {dollars(reply.cost):>9}  {' '.join(text.split())}"
@@ -72,8 +72,8 @@ class Tally:
         kind = kind_of(reply)
         self.replies += 1
         self._latencies_ms[kind].append(reply.latency.total_ms)
-        if kind in _GENERATED and reply.route:
-            self._tiers[reply.route.tier] += 1
+        if kind in _GENERATED and (tier := tier_of(reply)):
+            self._tiers[tier] += 1
         self._cost += reply.cost
         self._baseline_cost += reply.baseline_cost
 

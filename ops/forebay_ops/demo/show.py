@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ..figures import dollars, duration
+from ..figures import dollars, duration, tier_of
 from .player import Outcome, Play, Watcher
 from .script import Expect, Line
 from .summary import Summary
@@ -79,7 +79,7 @@ class Show(Watcher):
                 str(line.number),
                 line.tenant or "-",
                 "dead" if kind is Expect.DEAD_LETTER else kind,
-                reply.route.tier if reply and reply.route else "-",
+                (reply and tier_of(reply)) or "-",
                 (reply.model_id if reply else None) or "-",
                 duration(outcome.latency_ms),
                 dollars(reply.cost) if reply and not reply.error else "-",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..figures import percentile
+from ..figures import percentile, tier_of
 from .player import Outcome
 from .script import Expect
 
@@ -123,11 +123,7 @@ def _kind_row(kind: Expect, outcomes: Sequence[Outcome]) -> KindRow:
 
 
 def _tier_row(tier: str, outcomes: Sequence[Outcome]) -> TierRow:
-    replies = [
-        item.reply
-        for item in outcomes
-        if item.kind in GENERATED and item.reply and item.reply.route and item.reply.route.tier == tier
-    ]
+    replies = [item.reply for item in outcomes if item.kind in GENERATED and item.reply and tier_of(item.reply) == tier]
     return TierRow(
         tier=tier,
         count=len(replies),
