@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test quick check lock clean
+# A process of this stack imports thousands of modules: they are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo test quick check lint fast lock clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -14,19 +17,21 @@ setup: $(READY) ## Install everything into .venv (7 GB, about a minute on a fast
 demo: $(READY) ## Start the whole stack here, play a support desk's day through it, and stop it
 	@$(BIN)/forebay demo
 
-test: $(READY) check ## All checks and all tests, with the real stack
-	$(BIN)/pytest
+test: $(READY) check fast ## All checks and all tests, with the real stack
+	$(BIN)/pytest -m "stack or model"
 
-quick: $(READY) ## The fast subset: lint and the tests that need no server and no model, under 30 s
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/pytest -q -m "not stack and not model"
+quick: lint fast ## The fast subset: lint and the tests that need no server and no model, under 30 s
 
-check: $(READY)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+check: lint
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+fast: $(READY) # many of these wait, so that two cores carry three processes
+	$(BIN)/pytest -q -n 3 --dist worksteal -m "not stack and not model"
 
 lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --extra local --group dev --python-version 3.11 --upgrade \
@@ -42,6 +47,6 @@ $(READY): requirements.lock pyproject.toml
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 	@echo 'setuptools<81' > $(VENV)/build-constraints.txt # apache-flink's build reads pkg_resources
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraints $(VENV)/build-constraints.txt -r requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(VENV)/build-constraints.txt -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)

@@ -1,32 +1,23 @@
 """The newest requests of the request topics, on a real broker."""
 
-import logging
-import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 from forebay_client.errors import BrokerUnavailable
-from forebay_ops.local import servers
-from forebay_ops.local.effective import with_free_ports
-from forebay_ops.local.home import Home
-from forebay_ops.local.parts import local_parts
-from forebay_ops.local.provision import provision
 from forebay_ops.prefixes.newest import newest_requests
 from forebay_ops.topics import create_topics
 from forebay_schemas.codec import Codec
-from forebay_schemas.config import Config, load_config
+from forebay_schemas.config import Config
 from forebay_schemas.records import Request
 
+from tests.broker import Broker
 from tests.builders import NOW_MS, make_request
 
 pytestmark = pytest.mark.stack
 
 SETTINGS = """
-[local]
-start = ["kafka"]
 [request_topics."acme.requests"]
 tenant = "acme"
 """
@@ -34,23 +25,10 @@ tenant = "acme"
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
-    folder = tmp_path_factory.mktemp("broker")
-    (folder / "forebay.toml").write_text(SETTINGS)
-    home = Home(folder, installed=Path(__file__).parents[2] / ".forebay")
-    config = with_free_ports(load_config(folder / "forebay.toml"))
-    provision(config, home, logging.info)
-    servers.write_kafka(config, home)
-    (kafka,) = local_parts(config, home)
-    with (folder / "kafka.log").open("wb") as log:
-        process = subprocess.Popen(kafka.command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        while not kafka.ready():
-            assert process.poll() is None, (folder / "kafka.log").read_text()
-            threading.Event().wait(0.1)
-        yield config
-    finally:
-        process.kill()
-        process.wait()
+    broker = Broker(tmp_path_factory.mktemp("broker"), SETTINGS)
+    broker.start()
+    yield broker.config
+    broker.kill()
 
 
 def test_the_newest_of_all_request_topics_are_read_in_order(broker: Config) -> None:

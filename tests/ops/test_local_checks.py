@@ -17,7 +17,7 @@ from forebay_schemas.errors import ConfigError
 
 @pytest.fixture
 def home(tmp_path: Any) -> Home:
-    return Home.at(tmp_path / "not" / "there" / "yet")
+    return Home.at(tmp_path / "new" / "er")
 
 
 @pytest.fixture

@@ -43,10 +43,13 @@ def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert Home.at(tmp_path / "given").root == tmp_path / "given"
 
 
-def test_without_a_name_it_is_beside_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_name_it_is_beside_the_caller(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("home")  # a short path
     monkeypatch.delenv("FOREBAY_HOME", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert Home.at().root == tmp_path / ".forebay"
+    monkeypatch.chdir(here)
+    assert Home.at().root == here / ".forebay"
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Workers as processes on a real broker: whoever comes, goes or dies, each task is answered, and read once."""
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
@@ -16,24 +15,19 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AdminClient
-from forebay_ops.local import servers
-from forebay_ops.local.effective import with_free_ports, write_settings
-from forebay_ops.local.home import Home
-from forebay_ops.local.parts import local_parts
-from forebay_ops.local.provision import provision
+from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
 from forebay_schemas.config import Config
 from forebay_schemas.records import DeadLetter, Lane, Reply, Result
 from forebay_schemas.topics import Headers
 
+from ..broker import Broker
 from ..builders import make_request, make_task
-from .doubles import CODEC, configured
+from .doubles import CODEC
 
 pytestmark = pytest.mark.stack
 
 SETTINGS = """
-[local]
-start = ["kafka"]
 [models.fake]
 backend = "synthetic"
 price = { input_per_1k = 0.001, output_per_1k = 0.002 }
@@ -55,32 +49,9 @@ max_inflight = 24
 """
 
 
-class Broker:
-    """A broker of this module's own, and the configuration that finds it."""
-
-    def __init__(self, folder: Path) -> None:
-        home = Home(folder, installed=Path(__file__).parents[2] / ".forebay")
-        self.config = with_free_ports(configured(SETTINGS, folder))
-        provision(self.config, home, logging.info)
-        servers.write_kafka(self.config, home)
-        (self._part,) = local_parts(self.config, home)
-        self._log = folder / "kafka.log"
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._part.command, stdout=log, stderr=subprocess.STDOUT)
-        while not self._part.ready():
-            assert self._process.poll() is None, self._log.read_text()
-            threading.Event().wait(0.1)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker = Broker(tmp_path_factory.mktemp("broker"), SETTINGS)
     broker.start()
     yield broker
     broker.kill()

@@ -21,7 +21,6 @@ from forebay_workers.backends.openai import OpenAIBackend
 
 from ..builders import system, user
 
-pytest.importorskip("vllm")
 pytestmark = pytest.mark.stack
 
 START_S = 240
@@ -31,6 +30,7 @@ SYSTEM_PROMPT = "You keep the gates of a dam. " * 10
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that is up."""
+    pytest.importorskip("vllm")  # takes ten seconds, so not while tests are collected
     folder = tmp_path_factory.mktemp("server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -2,22 +2,13 @@
 
 import asyncio
 import contextlib
-import logging
-import subprocess
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer
 from forebay_client import AsyncClient, AsyncStream
-from forebay_ops.local import servers
-from forebay_ops.local.effective import with_free_ports
-from forebay_ops.local.home import Home
-from forebay_ops.local.parts import local_parts
-from forebay_ops.local.provision import provision
 from forebay_ops.topics import create_topics
 from forebay_schemas.config import Config
 from forebay_schemas.records import Control, Request
@@ -25,33 +16,11 @@ from forebay_schemas.topics import Headers
 from forebay_workers.chunks import ChunkWriter
 from forebay_workers.control import ControlReader
 
+from ..broker import Broker
 from ..builders import make_reply, make_task
-from .doubles import CODEC, configured
+from .doubles import CODEC
 
 pytestmark = pytest.mark.stack
-
-
-class Broker:
-    """A broker that can be restarted, and the configuration that finds it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.config = with_free_ports(configured('[local]\nstart = ["kafka"]\n', folder))
-        home = Home(folder, installed=Path(__file__).parents[2] / ".forebay")
-        provision(self.config, home, logging.info)
-        servers.write_kafka(self.config, home)
-        (self._part,) = local_parts(self.config, home)
-        self._log = folder / "kafka.log"
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._part.command, stdout=log, stderr=subprocess.STDOUT)
-        while not self._part.ready():
-            assert self._process.poll() is None, self._log.read_text()
-            threading.Event().wait(0.1)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from forebay_workers.backends.vllm import VllmBackend
 
 from ..builders import user
 
-pytest.importorskip("vllm")
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
 MAX_NUM_SEQS = 4
@@ -24,6 +23,7 @@ QUESTIONS = [f"What is the {thing} of the river?" for thing in ("head", "fall", 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmBackend]:
+    pytest.importorskip("vllm")  # takes ten seconds, so not while tests are collected
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     engine = {"dtype": "float32", "enforce_eager": True, "max_model_len": 1024, "max_num_seqs": MAX_NUM_SEQS}

@@ -107,6 +107,10 @@ def write_kafka(config: Config, home: Home) -> Path:
         "transaction.state.log.min.isr": 1,
         "transaction.state.log.num.partitions": 4,
         "group.initial.rebalance.delay.ms": 0,
+        # A killed broker is back as soon as its successor may register, and what a killed worker left open is
+        # closed a second after its time, not up to ten.
+        "broker.session.timeout.ms": 5_000,
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,
     }
     home.kafka.mkdir(parents=True, exist_ok=True)
     (home.kafka / "log4j2.xml").write_text(_KAFKA_LOGGING)

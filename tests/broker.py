@@ -1,0 +1,42 @@
+"""A real broker for the tests of one module, on free ports and in a folder of its own."""
+
+import logging
+import subprocess
+import threading
+from pathlib import Path
+
+from forebay_ops.local import servers
+from forebay_ops.local.effective import with_free_ports
+from forebay_ops.local.home import Home
+from forebay_ops.local.parts import local_parts
+from forebay_ops.local.provision import provision
+from forebay_schemas.config import load_config
+
+_JUST_A_BROKER = '[local]\nstart = ["kafka"]\n'
+
+
+class Broker:
+    """A broker that can be killed and started again, and the configuration that finds it."""
+
+    def __init__(self, folder: Path, settings: str = "") -> None:
+        file = folder / "forebay.toml"
+        file.write_text(_JUST_A_BROKER + settings)
+        home = Home(folder, installed=Path(__file__).parents[1] / ".forebay")
+        self.config = with_free_ports(load_config(file))
+        provision(self.config, home, logging.info)
+        servers.write_kafka(self.config, home)
+        (self._part,) = local_parts(self.config, home)
+        self._log = folder / "kafka.log"
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._part.command, stdout=log, stderr=subprocess.STDOUT)
+        while not self._part.ready():
+            assert self._process.poll() is None, self._log.read_text()
+            threading.Event().wait(0.1)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._process.kill()
+        self._process.wait()
