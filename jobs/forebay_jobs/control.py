@@ -3,14 +3,12 @@
 import logging
 
 from forebay_schemas.codec import Codec
+from forebay_schemas.commands import CANCEL
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import Control
 
 from .caches.answers import AnswerStore
 from .messages import Cancel
-
-CANCEL = "cancel"
-"""The command; its arguments ``tenant`` and ``request_id`` name the request."""
 
 logger = logging.getLogger(__name__)
 

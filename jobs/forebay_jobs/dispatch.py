@@ -1,13 +1,13 @@
 """Handing the leader of a flight to a tier: what its task holds, and on which key it travels."""
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 
 import msgspec
+from forebay_schemas import commands
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.records import CacheStatus, Control, Request, Task
+from forebay_schemas.records import CacheStatus, Request, Task
 from forebay_schemas.topics import Headers, task_key
 
 from .caches.prefixes import PrefixRates
@@ -16,9 +16,6 @@ from .messages import Asker, Flight, Outgoing
 from .pruning import Pruner
 from .replies import ReplyWriter
 from .router.rules import route
-
-_CANCEL_SLOTS = 4_096
-"""Keys of the commands that cancel tasks: compaction keeps the newest of each, so they never fill the topic."""
 
 
 class Dispatcher:
@@ -84,7 +81,7 @@ class Dispatcher:
             tenant=asker.tenant,
             deadline_ms=asker.deadline_ms,
             bucket=task.bucket,
-            task=f"{task.task_id}/{task.hop}",
+            task=task.name,
             traceparent=asker.traceparent,
         )
         return Outgoing(
@@ -97,14 +94,7 @@ class Dispatcher:
 
     def withdraw(self, task_id: str, now_ms: int) -> Outgoing:
         """The command to the workers to cancel a task that nobody waits for."""
-        slot = zlib.crc32(task_id.encode()) % _CANCEL_SLOTS
-        control = Control(
-            key=f"cancel_task/{slot}",
-            command="cancel_task",
-            issued_ms=now_ms,
-            issued_by="job",
-            arguments={"task_id": task_id},
-        )
+        control = commands.cancel_task(task_id, issued_by="job", issued_ms=now_ms)
         topic = self._config.kafka.topics.control
         return Outgoing(topic=topic, key=control.key.encode(), value=self._codec.encode(control))
 

@@ -3,11 +3,11 @@
 import json
 import re
 import uuid
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import msgspec
+from forebay_schemas import commands
 from forebay_schemas.errors import InvalidRequest
 from forebay_schemas.records import CacheOptions, Control, Message, Request
 
@@ -58,8 +58,6 @@ class RequestFields(TypedDict, total=False):
     traceparent: str | None
 
 
-_CANCEL_SLOTS = 4096
-"""Cancellations share so many keys, which bounds what compaction keeps of them; they are read within seconds."""
 _NAMES = {field.name for field in msgspec.structs.fields(Request)}
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")  # later versions add
 _VALIDATION_PLACE = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<field>.*)`)?", re.DOTALL)
@@ -109,13 +107,7 @@ def build_cancellation(request_id: str, tenant: str | None, now_ms: int) -> Cont
         raise InvalidRequest("tenant", "is absent", "name it for the client or for the cancellation")
     if not request_id:
         raise InvalidRequest("request_id", "is empty", "give the id of the request to cancel")
-    return Control(
-        key=f"cancel/{zlib.crc32(f'{tenant}{request_id}'.encode()) % _CANCEL_SLOTS}",
-        command="cancel",
-        issued_ms=now_ms,
-        issued_by="client",
-        arguments={"tenant": tenant, "request_id": request_id},
-    )
+    return commands.cancel(tenant, request_id, issued_by="client", issued_ms=now_ms)
 
 
 def _put(values: dict[str, Any], name: str, value: Any, short: str) -> None:

@@ -244,9 +244,14 @@ class Task(Record, frozen=True, kw_only=True):
     embedding_ms: float = 0.0
     lookup_ms: float = 0.0
     hop: Int32 = 0
-    """How often it was handed to another tier; with ``task_id`` it names one record to be worked on once."""
+    """How often it was handed to another tier."""
     path: list[Hop] = []
     """The generations so far."""
+
+    @property
+    def name(self) -> str:
+        """One record to be worked on once: a repeat of it, written by a restored job, has the same name."""
+        return f"{self.task_id}/{self.hop}"
 
 
 class Result(Record, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from forebay_schemas.errors import RecordError
 from forebay_schemas.records import Lane, Request, Task, Usage
 from forebay_schemas.topics import Headers
 from forebay_workers.backends import Generation, GenerationRequest, OnText
-from forebay_workers.commit import Share
+from forebay_workers.commit import Committed, Share
 from forebay_workers.intake import Owner
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.offsets import Commit
@@ -136,10 +136,13 @@ class Log:
     def assign(self, *partitions: int) -> RecentTasks:
         return self.owner.assigned({(self.topic, number): self.stored.get(number) for number in partitions})
 
-    def deliver(self, task_id: str, *, partition: int = 0, offset: int = 0, **fields: Any) -> None:
+    def deliver(
+        self, task_id: str, *, partition: int = 0, offset: int = 0, to: str = "llm.replies", **fields: Any
+    ) -> None:
         self._room.take()
         now_ms = round(time.time() * 1000)  # an old batch task would be in haste
-        value = task_for(make_request(lane=self.lane, **{"created_ms": now_ms, **fields}), task_id=task_id)
+        request = make_request(lane=self.lane, **{"created_ms": now_ms, **fields})
+        value = task_for(request, task_id=task_id, reply_topic=to)
         self.owner.taken(delivery(value, tier=self.tier, lane=self.lane, partition=partition, offset=offset))
 
     async def revoke(self, *partitions: int) -> None:
@@ -158,6 +161,8 @@ class Publications:
 
     refuse: set[str] = field(default_factory=set)
     """Topics whose share is left out."""
+    gone: set[str] = field(default_factory=set)
+    """Topics to which no record can be written."""
     broken: Exception | None = None
     opened: asyncio.Event | None = None
     """It is not open before this is set."""
@@ -170,15 +175,19 @@ class Publications:
         if self.opened is not None:
             await self.opened.wait()
 
-    async def commit(self, shares: Sequence[Share]) -> set[str]:
+    async def commit(self, shares: Sequence[Share]) -> Committed:
         self.begun += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.broken is not None:
             raise self.broken
+        if refused := [
+            (record, "unknown topic") for share in shares for record in share.records if record.topic in self.gone
+        ]:
+            return Committed(refused=refused)
         done = [share for share in shares if share.topic not in self.refuse]
         self.committed += done
-        return {share.topic for share in done}
+        return Committed({share.topic for share in done})
 
     def close(self) -> None: ...
 

@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
-from forebay_schemas.records import DeadLetter, Lane, Reply
-from forebay_workers import loop
+from forebay_schemas.records import DeadLetter, Lane, Reply, Result
+from forebay_workers import loop, undeliverable
 from forebay_workers.answer import Answerer
 from forebay_workers.backends import EngineDead, GenerationError
 from forebay_workers.lanes import Line, Room
@@ -254,6 +254,40 @@ async def test_a_share_that_was_refused_is_tried_again_without_a_second_generati
     await run.committed(2)
     assert run.published.offsets()[P] == 1
     assert run.count("forebay_worker_commits_total", outcome="aborted") >= 1
+
+
+async def test_what_the_brokers_refuse_for_good_holds_up_the_others_no_longer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undeliverable, "PATIENCE_S", 0.2)
+    run = await start(settings=SETTINGS + '[kafka]\nreply_topics = ["acme.gone"]\n')
+    run.published.gone = {"acme.gone"}
+    run.small.deliver("a", to="acme.gone")
+    run.small.deliver("b", offset=1)
+    await run.asked("a", "b")
+    run.model.answer("a", "b")
+    await run.until(lambda: run.published.offsets().get(P) == 2)
+    records = [record for share in run.published.committed for record in share.records]
+    (letter,) = [CODEC.decode(record.value, DeadLetter) for record in records if record.topic == "llm.requests.dead"]
+    assert (letter.code, letter.offset) == ("undeliverable", 0)
+    assert "acme.gone (unknown topic)" in letter.reason
+    results = [CODEC.decode(record.value, Result).task_id for record in records if record.topic == "llm.results"]
+    assert sorted(results) == ["a", "b"], "the answer was paid for, and others may wait for it"
+
+
+async def test_without_its_dead_letters_a_worker_waits_for_its_operator(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undeliverable, "PATIENCE_S", 0.0)
+    run = await start()
+    run.published.gone = {"llm.replies", "llm.requests.dead"}
+    run.small.deliver("a")
+    await run.asked("a")
+    run.model.answer("a")
+    begun = run.published.begun
+    await run.until(lambda: run.published.begun > begun + 3)
+    run.published.gone = {"llm.replies"}
+    await run.until(lambda: run.published.offsets().get(P) == 1)
 
 
 async def test_what_is_finished_is_committed_before_its_partition_is_given_up(start: Start) -> None:

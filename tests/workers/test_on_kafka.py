@@ -28,6 +28,8 @@ from .doubles import CODEC
 pytestmark = pytest.mark.stack
 
 SETTINGS = """
+[kafka]
+reply_topics = ["acme.gone"]
 [models.fake]
 backend = "synthetic"
 price = { input_per_1k = 0.001, output_per_1k = 0.002 }
@@ -78,11 +80,18 @@ class Installation:
             self.workers.append(subprocess.Popen(command, env=environment, stderr=log))
         return self.workers[-1]
 
-    def send(self, number: int, tier: str = "small", lane: Lane = Lane.INTERACTIVE, about: str = "question") -> None:
+    def send(
+        self,
+        number: int,
+        tier: str = "small",
+        lane: Lane = Lane.INTERACTIVE,
+        about: str = "question",
+        to: str | None = None,
+    ) -> None:
         request_id = f"r{number}"
         now_ms = round(time.time() * 1000)
         request = make_request(f"{about} {number}", request_id=request_id, lane=lane, created_ms=now_ms)
-        task = make_task(request, task_id=f"t{number}", reply_topic=self.topics.replies, reply_key=request_id)
+        task = make_task(request, task_id=f"t{number}", reply_topic=to or self.topics.replies, reply_key=request_id)
         self.produce(CODEC.encode(task), tier, lane, key=task.task_id, headers=Headers(task=f"{task.task_id}/0"))
 
     def produce(
@@ -138,6 +147,11 @@ class Installation:
         group = ConsumerGroupTopicPartitions(f"{self.config.kafka.topic_prefix}-workers-{tier}")
         (future,) = self._admin.list_consumer_group_offsets([group]).values()
         return sum(partition.offset for partition in future.result().topic_partitions)
+
+    def delete(self, topic: str) -> None:
+        self._admin.delete_topics([topic])[topic].result()
+        while topic in self._admin.list_topics().topics:
+            threading.Event().wait(0.1)
 
     def close(self) -> None:
         for worker in self.workers:
@@ -266,6 +280,18 @@ def test_records_that_cannot_be_read_are_passed_over_and_progress_goes_on(instal
     worker.terminate()
     assert worker.wait(30) == 0
     assert installed.committed() == 5
+
+
+def test_a_reply_topic_that_is_gone_holds_up_the_others_no_longer(installed: Installation) -> None:
+    installed.delete("acme.gone")
+    installed.worker()
+    for number in range(20):
+        installed.send(number, to="acme.gone" if number % 10 == 3 else None)
+    installed.flush()
+    assert len(installed.replies(18)) == 18
+    assert [letter.code for letter in installed.dead_letters(2)] == ["undeliverable"] * 2
+    results = installed.read(installed.topics.results, lambda values: len(values) == 20)
+    assert len({CODEC.decode(value, Result).task_id for value in results}) == 20
 
 
 def test_told_to_stop_a_worker_commits_what_it_has_begun(installed: Installation) -> None:

@@ -64,30 +64,53 @@ async def longest(backend: VllmBackend) -> tuple[str, Generation]:
 
 
 async def with_rests(
-    backend: VllmBackend, request: GenerationRequest, every: int, on_text: Callable[[str], None] | None = None
+    backend: VllmBackend, request: GenerationRequest, every: int, pieces: list[str] | None = None
 ) -> Generation:
-    """Hold the generation after every so many pieces of a companion's answer, and release it a little later."""
-    pieces = 0
-    done = asyncio.Event()
+    """Generate with a rest after every so many pieces: its own where they are wanted, else those of a companion."""
+    told = 0
 
     def rest(_: str) -> None:
-        nonlocal pieces
-        pieces += 1
-        if pieces % every == 0:
+        nonlocal told
+        told += 1
+        if told % every == 0:
             backend.hold(request.task_id)
-            asyncio.get_running_loop().call_later(0.005, backend.release, request.task_id)
+            asyncio.get_running_loop().call_soon(backend.release, request.task_id)
+
+    def keep_and_rest(piece: str) -> None:
+        assert pieces is not None
+        pieces.append(piece)
+        rest(piece)
+
+    if pieces is not None:
+        return await backend.generate(request, keep_and_rest)
+    begun = asyncio.Event()
+
+    def rest_with_company(piece: str) -> None:
+        begun.set()
+        rest(piece)
 
     async def keep_company() -> None:
-        while not done.is_set():
-            await backend.generate(asked(QUESTIONS[1], "companion", max_tokens=200, temperature=1.0), rest)
+        while True:
+            companion = asked(QUESTIONS[1], "companion", max_tokens=200, temperature=1.0)
+            await backend.generate(companion, rest_with_company)
 
     company = asyncio.create_task(keep_company())
     try:
-        return await backend.generate(request, on_text)
+        await begun.wait()
+        return await backend.generate(request)
     finally:
-        done.set()
         company.cancel()
         await asyncio.gather(company, return_exceptions=True)
+
+
+def late_stops(text: str) -> list[str]:
+    """Sequences of some lengths, each of which comes up for the first time in the second half of the text."""
+    middle = len(text) // 2
+    found = []
+    for length in (2, 4, 9):
+        slices = (text[place : place + length] for place in range(middle, len(text) - length))
+        found.append(next(piece for piece in slices if text.index(piece) >= middle))
+    return found
 
 
 async def test_the_pieces_of_an_answer_join_to_its_text(backend: VllmBackend) -> None:
@@ -117,7 +140,7 @@ async def test_an_answer_with_rests_is_the_answer_without(
     question, whole = await longest(backend)
     rounds.clear()
     pieces: list[str] = []
-    rested = await with_rests(backend, asked(question, "rested"), every, pieces.append if streamed else None)
+    rested = await with_rests(backend, asked(question, "rested"), every, pieces if streamed else None)
     assert rounds.count("rested") > 1
     assert rested.text == whole.text
     assert rested.finish_reason == whole.finish_reason
@@ -129,14 +152,17 @@ async def test_an_answer_with_rests_is_the_answer_without(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_stop_sequence_is_found_wherever_the_rests_fall(backend: VllmBackend, streamed: bool) -> None:
+async def test_a_stop_sequence_is_found_wherever_the_rests_fall(
+    backend: VllmBackend, rounds: list[str], streamed: bool
+) -> None:
     question, whole = await longest(backend)
-    for length in (1, 4, 9):
-        middle = len(whole.text) // 2
-        request = asked(question, "stopped", stop=[whole.text[middle : middle + length], "never written"])
+    for stop in late_stops(whole.text):
+        request = asked(question, "stopped", stop=[stop, "never written"])
         expected = await backend.generate(request)
+        rounds.clear()
         pieces: list[str] = []
-        rested = await with_rests(backend, request, 1, pieces.append if streamed else None)
+        rested = await with_rests(backend, request, 1, pieces if streamed else None)
+        assert rounds.count("stopped") > 1
         assert (rested.text, rested.finish_reason) == (expected.text, "stop")
         assert rested.usage.completion_tokens == expected.usage.completion_tokens
         assert not streamed or "".join(pieces) == expected.text
@@ -211,7 +237,7 @@ async def test_a_structured_answer_that_is_told_piece_by_piece_goes_on(backend: 
     schema = {"type": "string", "pattern": "^[a-z]{40}$"}
     form = {"type": "json_schema", "json_schema": {"name": "word", "schema": schema}}
     pieces: list[str] = []
-    answer = await with_rests(backend, asked(task_id="rested", response_format=form), 3, pieces.append)
+    answer = await with_rests(backend, asked(task_id="rested", response_format=form), 3, pieces)
     assert rounds.count("rested") == 1
     assert "".join(pieces) == answer.text
 

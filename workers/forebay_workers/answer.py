@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +86,16 @@ class Answerer:
         """
         return self._without_generating(delivery, lambda work, ms: self._outcomes.given_up(work, attempts, history, ms))
 
+    def undeliverable(self, delivery: Delivery, outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
+        """What is published of an outcome of which the brokers refuse some records for good.
+
+        Args:
+            refused: by topic, the brokers' reason.
+        """
+        return self._without_generating(
+            delivery, lambda work, ms: self._outcomes.undeliverable(work, outcome, refused, ms)
+        )
+
     def cancelled(self, delivery: Delivery) -> Outcome:
         """The outcome of a task whose answer nobody wants any more."""
         message = "the request was cancelled"
@@ -116,7 +126,7 @@ class Answerer:
     async def _answer(self, work: Work, pool: Generator, attempt: int, on_text: OnText | None) -> Outcome | Retry:
         task, request, tier = work.task, work.request, work.delivery.tier
         rules = self._config.category(category_of(request)).escalation
-        generation_id = f"{task.task_id}/{task.hop}/{attempt}"
+        generation_id = f"{task.name}/{attempt}"
         asked = generation_request(generation_id, request, self._config.tiers[tier], work.delivery.lane)
         told = None if asked.response_format else on_text
         try:

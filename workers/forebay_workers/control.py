@@ -11,12 +11,11 @@ from typing import Any
 from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 from forebay_schemas.codec import Codec
+from forebay_schemas.commands import CANCEL_TASK
 from forebay_schemas.errors import RecordError
 from forebay_schemas.records import Control
 from forebay_schemas.sections import KafkaConfig
 
-CANCEL_TASK = "cancel_task"
-"""The command; its argument ``task_id`` names the task."""
 REMEMBER_S = 86_400.0
 """As long as a batch task may wait for a worker: one that is read after its cancellation is known by it. Commands
 of this time are also read back at the start."""

@@ -42,7 +42,7 @@ class Delivery:
     @property
     def name(self) -> str | None:
         """What a repeat of the task would have in common with it; equal to its header ``forebay-task``."""
-        return f"{self.task.task_id}/{self.task.hop}" if self.task else None
+        return self.task.name if self.task else None
 
 
 class Room:
@@ -163,11 +163,6 @@ class Line:
             queue[:] = [item for item in queue if item[2].partition not in partitions]
             heapq.heapify(queue)
         return dropped
-
-    @property
-    def running(self) -> list[Delivery]:
-        """The tasks that are being generated, held ones too, in the order of their start."""
-        return list(self._running)
 
     @property
     def held(self) -> int:

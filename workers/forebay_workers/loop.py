@@ -13,7 +13,6 @@ nothing moves between two awaits, so a rebalance never sees a delivery in two pl
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter, deque
@@ -22,19 +21,21 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException
+from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
 from .answer import Answerer, Retry
 from .backends import TextModel
-from .commit import Share
+from .commit import Committed, Share
 from .counting import count
 from .intake import Owner
 from .lanes import Delivery, Line, Room
 from .offsets import Commit, OffsetTracker, Partition
-from .outcome import Outcome
+from .outcome import Outcome, OutgoingRecord
 from .recent import RecentTasks
+from .undeliverable import Undeliverable
 
 RETRY_COMMIT_S = 0.1
 """Time for a rebalance to get on before its group's share is tried again."""
@@ -70,7 +71,7 @@ class Publisher(Protocol):
 
     async def open(self) -> None: ...
 
-    async def commit(self, shares: Sequence[Share]) -> set[str]: ...
+    async def commit(self, shares: Sequence[Share]) -> Committed: ...
 
     def close(self) -> None: ...
 
@@ -140,6 +141,7 @@ class Worker:
         self._config = config
         self._pools = pools
         self._models = models
+        self._distinct_models = list({id(model): model for model in models.values()}.values())
         self._connect = connect
         self._answerer = answerer
         self._streams = streams
@@ -147,6 +149,7 @@ class Worker:
         self._metrics = metrics
         self._offsets = OffsetTracker()
         self._recent = RecentTasks()
+        self._undeliverable = Undeliverable()
         self._entering: dict[Delivery, None] = {}
         self._suspects: deque[Delivery] = deque()
         self._alone: Delivery | None = None
@@ -209,8 +212,10 @@ class Worker:
             await self._drain()
         except BaseException:
             if serving and not serving[-1].done():  # the commits still work
-                with contextlib.suppress(Exception):  # the failure itself is the one to tell
+                try:
                     await self._save()
+                except Exception as error:  # the failure itself is the one to tell
+                    _log.warning("what was finished could not be committed and will be done again: %s", error)
             raise
         finally:
             for task in serving:
@@ -277,7 +282,7 @@ class Worker:
 
     def _cancel(self, task_id: str) -> None:
         """Nobody wants the answer to a task any more. One that waits is refused when its turn comes."""
-        for model in self._distinct_models():
+        for model in self._distinct_models:
             for delivery in [one for one in model.generations if one.task and one.task.task_id == task_id]:
                 model.generations.pop(delivery).cancel()
                 self._ended(delivery)
@@ -314,14 +319,14 @@ class Worker:
         """Start, hold and release what the lanes say; while there are suspects, one of them alone."""
         if self._paused:
             return
-        generating = any(model.generations for model in self._models.values())
+        generating = any(model.generations for model in self._distinct_models)
         if self._alone is None and self._suspects and not generating:
             self._alone = self._suspects.popleft()
             self._enter(self._alone)
         if self._suspects or self._alone:
             self._rouse()
         else:
-            for model in self._distinct_models():
+            for model in self._distinct_models:
                 moves = model.line.moves(time.time() * 1000)
                 for delivery in moves.hold:
                     self._pools[delivery.tier].hold(delivery.generation_id)
@@ -329,12 +334,12 @@ class Worker:
                     self._pools[delivery.tier].release(delivery.generation_id)
                 for delivery in moves.start:
                     self._generate(delivery)
-        self._metrics.inflight.set(sum(len(model.generations) for model in self._distinct_models()))
-        self._metrics.held.set(sum(model.line.held for model in self._distinct_models()))
+        self._metrics.inflight.set(sum(len(model.generations) for model in self._distinct_models))
+        self._metrics.held.set(sum(model.line.held for model in self._distinct_models))
 
     def _rouse(self) -> None:
         """Let what rests end, where nothing new may start before."""
-        for model in self._distinct_models():
+        for model in self._distinct_models:
             for delivery in model.line.rouse():
                 self._pools[delivery.tier].release(delivery.generation_id)
 
@@ -412,13 +417,14 @@ class Worker:
             finished = {one: outcome for one, outcome in self._finished.items() if self._tellable(one)}
             entering = [one for one in self._entering if self._tellable(one)]
             shares = self._shares(finished)
-            committed = await self._connection.publisher.commit(shares) if shares else set[str]()
+            done = await self._connection.publisher.commit(shares) if shares else Committed()
             for share in shares:
-                self._metrics.commits.labels("committed" if share.topic in committed else "aborted").inc()
-                if share.topic in committed:
+                self._metrics.commits.labels("committed" if share.topic in done.topics else "aborted").inc()
+                if share.topic in done.topics:
                     self._fruitful = True
                     self._offsets.committed(share.commits)
-            refused = {share.topic for share in shares} - committed
+                    self._undeliverable.accepted(record.topic for record in share.records)
+            refused = {share.topic for share in shares}.difference(done.topics)
             for source in self._connection.sources:
                 if source.topic in refused:
                     source.refresh()
@@ -429,10 +435,24 @@ class Worker:
             for delivery in entering:
                 if delivery.partition[0] not in refused:
                     self._entered(delivery)
+            if done.refused:
+                self._publish_without(done.refused)
             if any(map(self._tellable, (*self._finished, *self._entering))):
                 self._news.set()
             self._advance()
             return not refused
+
+    def _publish_without(self, refused: Sequence[tuple[OutgoingRecord, str]]) -> None:
+        """Give up on records that the brokers refuse for good, so that they do not hold up all others."""
+        reasons = {record.topic: reason for record, reason in refused}
+        for_good = self._undeliverable.refused(reasons, time.monotonic())
+        records = {id(record) for record, _ in refused}
+        for delivery, outcome in self._finished.items():
+            topics = {record.topic for record in outcome.records if id(record) in records} & for_good.keys()
+            if topics and outcome.dead is not ErrorCode.UNDELIVERABLE:  # else there is nobody left to tell
+                _log.error("task %s: the brokers refuse what is for %s", delivery.name, ", ".join(sorted(topics)))
+                why = {topic: for_good[topic] for topic in topics}
+                self._finished[delivery] = self._answerer.undeliverable(delivery, outcome, why)
 
     def _tellable(self, delivery: Delivery) -> bool:
         return self._offsets.tellable(delivery.partition, delivery.offset)
@@ -469,7 +489,7 @@ class Worker:
         begun: list[Delivery] = []
         unbegun = [one for one in self._suspects if one.partition in partitions]
         self._suspects = deque(one for one in self._suspects if one.partition not in partitions)
-        for model in self._distinct_models():
+        for model in self._distinct_models:
             begun += model.line.drop(partitions)
             for delivery in [one for one in model.generations if running and one.partition in partitions]:
                 task = model.generations.pop(delivery)
@@ -492,6 +512,7 @@ class Worker:
             self._blameless[delivery.partition, delivery.offset] += 1
         for delivery in [one for one in self._finished if one.partition in partitions]:
             del self._finished[delivery]
+            self._blameless[delivery.partition, delivery.offset] += 1
             self._room(delivery).give_back()
         for partition in partitions:
             self._offsets.revoked(partition)
@@ -501,7 +522,7 @@ class Worker:
     async def _drain(self) -> None:
         """Read and start nothing more, let what runs finish, commit it. What waits is left to another worker."""
         self._paused = True
-        for model in self._distinct_models():
+        for model in self._distinct_models:
             for room in model.rooms.values():
                 room.close()
         self._rouse()
@@ -526,11 +547,8 @@ class Worker:
     def _room(self, delivery: Delivery) -> Room:
         return self._models[delivery.tier].rooms[delivery.lane]
 
-    def _distinct_models(self) -> list[Model]:
-        return list({id(model): model for model in self._models.values()}.values())
-
     def _running(self) -> list[asyncio.Task[None]]:
-        return [task for model in self._distinct_models() for task in model.generations.values()]
+        return [task for model in self._distinct_models for task in model.generations.values()]
 
 
 def _nothing() -> None:

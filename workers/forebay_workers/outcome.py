@@ -119,6 +119,21 @@ class Outcomes:
         dead = self._dead_record(letter, work.task.traceparent)
         return replace(outcome, records=(*outcome.records, dead), dead=ErrorCode.GIVEN_UP)
 
+    def undeliverable(self, work: Work, outcome: Outcome, refused: Mapping[str, str], now_ms: float) -> Outcome:
+        """The brokers refuse some of an outcome's records: the others go out, and an operator gets the task.
+
+        Args:
+            refused: by topic, the brokers' reason.
+        """
+        message = "; ".join(f"the brokers refuse what is for {topic} ({reason})" for topic, reason in refused.items())
+        if outcome.handed_to is not None:
+            outcome = self.failed(replace(work, hops=outcome.hops), ErrorCode.UNDELIVERABLE, message, now_ms)
+        letter = self._letter(work.delivery, ErrorCode.UNDELIVERABLE, bounded(message), now_ms)
+        letter = msgspec.structs.replace(letter, request_id=work.request.request_id, tenant=work.request.tenant)
+        published = [record for record in outcome.records if record.topic not in refused]
+        dead = self._dead_record(letter, work.task.traceparent)
+        return replace(outcome, records=(*published, dead), dead=ErrorCode.UNDELIVERABLE)
+
     def handed_on(self, work: Work, tier: str) -> Outcome:
         """The task goes to another tier, for the reason of its last hop; the asker goes on waiting.
 
@@ -126,7 +141,7 @@ class Outcomes:
         """
         task = msgspec.structs.replace(work.task, hop=work.task.hop + 1, path=work.path)
         headers = msgspec.structs.replace(
-            _to_asker(work), deadline_ms=work.request.deadline_ms, bucket=task.bucket, task=f"{task.task_id}/{task.hop}"
+            _to_asker(work), deadline_ms=work.request.deadline_ms, bucket=task.bucket, task=task.name
         )
         record = OutgoingRecord(
             self._config.kafka.topics.tier(tier, work.delivery.lane),

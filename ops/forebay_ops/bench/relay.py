@@ -63,7 +63,7 @@ class _Grouped:
         records = [record for message in messages for record in self._replying.records(message)]
         share = Share(messages[0].topic() or "", records, self._consumer.consumer_group_metadata(), ends)
         for _ in range(_COMMITS_A_TRY):  # refused while the group is in the middle of a rebalance
-            if await self._transactions.commit([share]):
+            if (await self._transactions.commit([share])).topics:
                 return
             self._consumer.poll(0)
         raise SystemExit("the transactions are refused")
