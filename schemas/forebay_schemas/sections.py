@@ -370,6 +370,11 @@ class WorkerConfig(Section):
     batch_beside_interactive: int = Field(
         default=0, ge=0, description="Batch generations that go on in a model while it answers interactive tasks."
     )
+    batch_resume_after_ms: int = Field(
+        default=50,
+        ge=0,
+        description="How long no interactive task may have run before batch ones fill a model again.",
+    )
     completion_window_s: float = Field(
         default=86_400.0, gt=0, description="A batch task is answered within this time of its creation, if at all."
     )

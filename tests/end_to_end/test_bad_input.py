@@ -163,6 +163,7 @@ def test_a_deadline_in_the_past_is_an_error_without_generation(wire: Wire, runni
     assert error is not None
     assert error.code == "deadline_exceeded"
     assert running.total("job", "forebay_tasks_total") == tasks
+    _assert_next_is_unharmed(wire)
 
 
 def test_a_record_at_the_size_limit_passes_every_topic_and_one_above_does_not(
@@ -203,6 +204,7 @@ def test_chat_template_tokens_in_the_users_text_are_only_text(wire: Wire) -> Non
     assert reply.error is None
     # A byte is a token of this model: as control tokens the marks would count one each.
     assert reply.usage.prompt_tokens >= len((plain.messages[0].content or "").encode())
+    _assert_next_is_unharmed(wire)
 
 
 def test_results_for_unknown_tasks_and_of_garbage_are_ignored(wire: Wire, running: RunningStack) -> None:

@@ -21,8 +21,8 @@ def task(lane: Lane = Lane.INTERACTIVE, *, partition: int = 0, priority: int = 0
     return one
 
 
-def line(concurrency: int = 2, *waiting: Delivery, beside: int = 0) -> Line:
-    made = Line(concurrency, beside, HOUR_MS)
+def line(concurrency: int = 2, *waiting: Delivery, beside: int = 0, resume_after_ms: float = 0) -> Line:
+    made = Line(concurrency, beside, resume_after_ms, HOUR_MS)
     for one in waiting:
         made.add(one)
     return made
@@ -60,6 +60,31 @@ def test_batch_generations_rest_while_an_interactive_one_runs() -> None:
     moves = queue.moves(NOW_MS)
     assert (moves.start, moves.hold, moves.release) == ([], [], batch)
     assert queue.held == 0
+
+
+def test_batch_work_goes_on_only_after_a_moment_without_interactive_work() -> None:
+    resting, waiting = task(Lane.BATCH), task(Lane.BATCH)
+    queue = line(2, resting, resume_after_ms=50)
+    queue.moves(NOW_MS)
+    queue.add(waiting)
+    for begin_ms in (NOW_MS, NOW_MS + 70):
+        queue.add(urgent := task())
+        moves = queue.moves(begin_ms)
+        assert moves.start == [urgent]
+        assert moves.again_ms is None
+        queue.ended(urgent)
+        moves = queue.moves(begin_ms + 30)
+        assert (moves.start, moves.release, moves.again_ms) == ([], [], 50)
+        assert queue.moves(begin_ms + 60).again_ms == 20
+    moves = queue.moves(NOW_MS + 70 + 80)
+    assert (moves.start, moves.release, moves.again_ms) == ([waiting], [resting], None)
+
+
+def test_nothing_is_foreseen_where_no_batch_work_waits() -> None:
+    queue = line(2, urgent := task(), resume_after_ms=50)
+    queue.moves(NOW_MS)
+    queue.ended(urgent)
+    assert queue.moves(NOW_MS + 30).again_ms is None
 
 
 def test_some_batch_generations_may_go_on_beside_interactive_ones_the_oldest_first() -> None:

@@ -56,7 +56,8 @@ class Running:
         self.connections = 0
         self.published = Publications(opened=opened)
         self.streams = Streams()
-        line = Line(concurrency, config.worker.batch_beside_interactive, raise_after_ms=3_600_000)
+        worker = config.worker
+        line = Line(concurrency, worker.batch_beside_interactive, worker.batch_resume_after_ms, 3_600_000)
         shared = loop.Model(line, self.rooms)
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()

@@ -80,29 +80,41 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What changes now: generations to start, to hold, and to let go on."""
+    """What changes now: generations to start, to hold, and to let go on.
+
+    Attributes:
+        again_ms: from now on, when there is more to change although nothing happens; None: nothing is foreseen.
+    """
 
     start: list[Delivery]
     hold: list[Delivery]
     release: list[Delivery]
+    again_ms: float | None = None
 
 
 class Line:
     """The tasks of one model. Pure: it decides, and is told what happened.
 
     Interactive tasks come first. While one runs, no more than ``batch_beside_interactive`` batch generations go on
-    beside it and the others rest; when none is left they fill the model. A batch task near the end of its window
-    counts as interactive from then on.
+    beside it and the others rest; when none is left for a moment they fill the model. A batch task near the end of
+    its window counts as interactive from then on.
 
     Args:
         concurrency: generations that the model runs at the same time.
+        resume_after_ms: how long no interactive task may have run before batch ones fill the model again. To begin,
+            or to go on, takes the model a long step, which an interactive task that comes meanwhile would wait for.
         raise_after_ms: age of a batch task from which on it counts as interactive.
     """
 
-    def __init__(self, concurrency: int, batch_beside_interactive: int, raise_after_ms: float) -> None:
+    def __init__(
+        self, concurrency: int, batch_beside_interactive: int, resume_after_ms: float, raise_after_ms: float
+    ) -> None:
         self._concurrency = concurrency
         self._beside = batch_beside_interactive
+        self._resume_after_ms = resume_after_ms
         self._raise_after_ms = raise_after_ms
+        self._busy = False
+        self._quiet_from_ms = -math.inf
         self._number = itertools.count()
         self._urgent: list[tuple[int, int, Delivery]] = []
         self._batch: list[tuple[int, int, Delivery]] = []
@@ -128,7 +140,11 @@ class Line:
             start.append(heapq.heappop(self._urgent)[2])
         busy = len(urgent) + len(start)
         places = max(0, self._concurrency - busy)  # batch tasks that have become urgent run beside all others
-        if busy:
+        if self._busy and not busy:
+            self._quiet_from_ms = now_ms + self._resume_after_ms
+        self._busy = busy > 0
+        quiet = not busy and now_ms >= self._quiet_from_ms
+        if not quiet:
             places = min(places, self._beside)
         batch = [delivery for delivery in self._running if delivery not in urgent]
         going = [delivery for delivery in batch if delivery not in self._held]
@@ -142,7 +158,8 @@ class Line:
                 free -= 1
         self._running |= dict.fromkeys(start)
         self._held = {one: None for one in (*self._held, *hold) if one not in release}
-        return Moves(start, hold, release)
+        waits = not busy and not quiet and (self._held or self._batch)
+        return Moves(start, hold, release, self._quiet_from_ms - now_ms if waits else None)
 
     def rouse(self) -> list[Delivery]:
         """Nothing new starts for a while, so what rests may go on; those that rested."""

@@ -158,6 +158,7 @@ class Worker:
         self._committing = asyncio.Lock()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
+        self._again: asyncio.TimerHandle | None = None
         self._fruitful = False
         self._blameless: Counter[tuple[Partition, int]] = Counter()
         """Attempts that were given up with their partition, before that could be committed."""
@@ -334,8 +335,14 @@ class Worker:
                     self._pools[delivery.tier].release(delivery.generation_id)
                 for delivery in moves.start:
                     self._generate(delivery)
+                if moves.again_ms is not None and self._again is None:
+                    self._again = asyncio.get_running_loop().call_later(moves.again_ms / 1000, self._advance_again)
         self._metrics.inflight.set(sum(len(model.generations) for model in self._distinct_models))
         self._metrics.held.set(sum(model.line.held for model in self._distinct_models))
+
+    def _advance_again(self) -> None:
+        self._again = None
+        self._advance()
 
     def _rouse(self) -> None:
         """Let what rests end, where nothing new may start before."""

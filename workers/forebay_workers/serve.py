@@ -104,7 +104,12 @@ def _model(config: Config, backend: ModelBackend) -> Model:
     """Where the tasks of a model wait. More than it can soon use is left in Kafka, where other workers find it."""
     places = config.worker.max_inflight or 2 * backend.concurrency
     raise_after_s = max(0.0, config.worker.completion_window_s - config.worker.raise_before_s)
-    line = Line(backend.concurrency, config.worker.batch_beside_interactive, raise_after_s * 1000)
+    line = Line(
+        backend.concurrency,
+        config.worker.batch_beside_interactive,
+        config.worker.batch_resume_after_ms,
+        raise_after_s * 1000,
+    )
     return Model(line, {lane: Room(places) for lane in Lane})
 
 

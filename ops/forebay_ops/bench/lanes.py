@@ -31,8 +31,7 @@ _MAX_TOKENS = 48
 def bench(model: str, say: Say) -> Iterator[Bench]:
     """One worker, asked interactively with and without a full batch lane, and asked as much on either lane."""
     with rig(say) as it:
-        # With the cache on, the side that comes second would find the prompts of the first in it.
-        config = it.installation(**settings(it, model, enable_prefix_caching=False))
+        config = it.installation(**settings(it, model))
         worker = it.worker(config)
         with Replies(config) as replies:
             lanes = Lanes(config, replies, worker)
@@ -119,8 +118,8 @@ class Backlog:
     def _feed(self) -> None:
         try:
             waiting: list[Request] = []
-            for seed in itertools.count():
-                waiting += self._sent(_BACKLOG - len(waiting), seed)
+            while True:
+                waiting += self._sent(_BACKLOG - len(waiting))
                 done, waiting = waiting[: _BACKLOG // 8], waiting[_BACKLOG // 8 :]
                 self._count(done)
                 if self._stop.is_set():
@@ -130,8 +129,8 @@ class Backlog:
         finally:
             self._steady.set()
 
-    def _sent(self, count: int, seed: int) -> list[Request]:
-        requests = _asked(count, Lane.BATCH, seed)
+    def _sent(self, count: int) -> list[Request]:
+        requests = _asked(count, Lane.BATCH)
         self._tasks.send(requests)
         return requests
 
@@ -141,5 +140,9 @@ class Backlog:
         self._steady.set()
 
 
-def _asked(count: int, lane: Lane, seed: int = 0) -> list[Request]:
-    return prompts.asked(prompts.questions(count, seed), lane=lane, max_tokens=_MAX_TOKENS)
+_seeds = itertools.count()
+
+
+def _asked(count: int, lane: Lane) -> list[Request]:
+    """Never the same twice: prompts would be in the prefix cache."""
+    return prompts.asked(prompts.questions(count, next(_seeds)), lane=lane, max_tokens=_MAX_TOKENS)

@@ -38,10 +38,10 @@ def bench(say: Say) -> Iterator[Bench]:
             relay = Relay(config, readers.enter_context(Replies(config)), it.process("relay", command), it.broker)
             sides[side] = relay.measure
         config = it.installation(**synthetic_settings())
-        replies = readers.enter_context(Replies(config))
+        held = Held(config, readers.enter_context(Replies(config)))
         sides |= {
-            "no open transaction": lambda: {"held_ms": _held_ms(config, replies)},
-            "one left open": lambda: {"held_ms": _behind_an_open_transaction(config, replies)},
+            "no open transaction": lambda: {"held_ms": held.measure_ms()},
+            "one left open": lambda: {"held_ms": held.behind_an_open_transaction_ms()},
         }
         yield Bench(sides, facts={"transaction timeout": f"{TRANSACTION_TIMEOUT_MS / 1000:g} s"})
 
@@ -78,27 +78,32 @@ class Relay:
         return list(self._replies.take([request.request_id for request in requests], self._relay.check).values())
 
 
-def _behind_an_open_transaction(config: Config, replies: Replies) -> float:
-    """How long a reply is held that is written behind an open transaction nobody will end."""
-    stuck = Producer(
-        config.kafka.client(transactional_id=uuid.uuid4().hex, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS) | QUIET
-    )
-    stuck.init_transactions()
-    stuck.begin_transaction()
-    stuck.produce(config.kafka.topics.replies, _reply("never"), partition=_PARTITION)
-    stuck.flush()
-    return _held_ms(config, replies)
+class Held:
+    """How long a reply that is produced plainly, as that of a cached answer is, is held from its reader."""
 
+    def __init__(self, config: Config, replies: Replies) -> None:
+        self._config = config
+        self._replies = replies
+        self._producer = Producer(config.kafka.client(enable_idempotence=True) | QUIET)
 
-def _held_ms(config: Config, replies: Replies) -> float:
-    """The time from a plain produce, as that of a cached reply, until a read_committed reader sees it."""
-    producer = Producer(config.kafka.client(enable_idempotence=True) | QUIET)
-    request_id = uuid.uuid4().hex
-    began = time.monotonic()
-    producer.produce(config.kafka.topics.replies, _reply(request_id), partition=_PARTITION)
-    producer.flush()
-    (seen,) = replies.take([request_id]).values()
-    return (seen.seen_s - began) * 1000
+    def measure_ms(self) -> float:
+        """From its produce until a read_committed reader sees it."""
+        request_id = uuid.uuid4().hex
+        began = time.monotonic()
+        self._producer.produce(self._config.kafka.topics.replies, _reply(request_id), partition=_PARTITION)
+        self._producer.flush()
+        (seen,) = self._replies.take([request_id]).values()
+        return (seen.seen_s - began) * 1000
+
+    def behind_an_open_transaction_ms(self) -> float:
+        """The same behind a transaction that nobody will end."""
+        timeout = {"transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
+        stuck = Producer(self._config.kafka.client(transactional_id=uuid.uuid4().hex, **timeout) | QUIET)
+        stuck.init_transactions()
+        stuck.begin_transaction()
+        stuck.produce(self._config.kafka.topics.replies, _reply("never"), partition=_PARTITION)
+        stuck.flush()
+        return self.measure_ms()
 
 
 def _reply(request_id: str) -> bytes:
