@@ -308,6 +308,9 @@ class EndpointConfig(Section):
     cache_breakpoints: bool = Field(
         default=False, description="Mark the end of the static prefix for providers that want explicit cache control."
     )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="What the provider calls the limit of an answer's tokens."
+    )
 
 
 class ModelConfig(Section):

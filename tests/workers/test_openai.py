@@ -231,6 +231,14 @@ async def test_the_end_of_the_static_messages_is_marked_where_a_provider_wants_i
     assert (first["content"], second["content"], third["content"]) == ("Long.", marked, "So?")
 
 
+async def test_the_limit_is_named_as_the_provider_names_it(endpoint: Endpoint, connect: Any) -> None:
+    endpoint.replies = [answers()]
+    backend = await connect(max_tokens_field="max_completion_tokens")
+    await backend.generate(asked(max_tokens=7))
+    assert endpoint.bodies[0]["max_completion_tokens"] == 7
+    assert "max_tokens" not in endpoint.bodies[0]
+
+
 async def test_connections_are_used_again(endpoint: Endpoint, connect: Any) -> None:
     endpoint.replies = [answers()]
     backend = await connect()

@@ -172,7 +172,7 @@ class OpenAIBackend:
         parameters = {
             "model": self._config.model or self.model_id,
             "messages": messages,
-            "max_tokens": request.max_tokens,
+            self._config.max_tokens_field: request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
         }
