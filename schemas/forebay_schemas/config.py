@@ -19,9 +19,11 @@ from .sections import (
     PRESETS,
     BatchConfig,
     CategoryConfig,
+    CostsConfig,
     DeskConfig,
     EmbeddingConfig,
     FlinkConfig,
+    GpuHourPrice,
     KafkaConfig,
     LocalConfig,
     MetricsConfig,
@@ -83,6 +85,7 @@ class Config(BaseSettings):
     tiers: Annotated[dict[TierName, TierConfig], AfterValidator(_sorted_tiers)] = Field(
         description="Tiers by name; their order is that of complexity_up_to."
     )
+    costs: CostsConfig = CostsConfig()
     worker: WorkerConfig = WorkerConfig()
     flink: FlinkConfig = FlinkConfig()
     metrics: MetricsConfig = MetricsConfig()
@@ -119,10 +122,14 @@ class Config(BaseSettings):
         if len({tier.complexity_up_to for tier in self.tiers.values()}) != len(self.tiers):
             raise ValueError("tiers: two tiers have the same complexity_up_to; give each its own")
         for name, tier in self.tiers.items():
-            for model in filter(None, (tier.model, *tier.standby, tier.priced_as)):
+            named = [("model", tier.model), *(("standby", model) for model in tier.standby)]
+            if tier.priced_as is not None:
+                named.append(("priced_as", tier.priced_as))
+            for setting, model in named:
                 if model not in self.models:
                     raise ValueError(
-                        f"tiers.{name}: the model {model!r} is unknown; describe it under models, with its price"
+                        f"tiers.{name}.{setting}: the model {model!r} is unknown; describe it under models, with its"
+                        " price"
                     )
         for name, category in self.categories.items():
             if category.tier is not None and category.tier not in self.tiers:
@@ -167,7 +174,12 @@ class Config(BaseSettings):
     def price(self, tier: str) -> Price:
         """What the answers of a tier are charged."""
         config = self.tiers[tier]
-        return self.models[config.priced_as or config.model].price
+        return self.model_price(config.priced_as or config.model)
+
+    def model_price(self, model: str) -> Price:
+        """What a model costs per 1,000 tokens, in whichever way its price is stated."""
+        stated = self.models[model].price
+        return stated.per_1k() if isinstance(stated, GpuHourPrice) else stated
 
     @property
     def largest_tier(self) -> str:
@@ -205,6 +217,8 @@ def load_config(path: Path | str | None = None) -> Config:
 def _problem(kind: str, where: tuple[int | str, ...], message: str) -> str:
     if kind == "extra_forbidden":
         message = "no such setting; `forebay config` lists them all"
+    if kind == "missing":
+        message = "is missing, and has no default; give it a value"
     path = ".".join(map(str, where))
     return ": ".join(filter(None, (path, message.removeprefix("Value error, "))))
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
 from .topics import RECORD_HEADROOM_BYTES, Topics
 
@@ -267,6 +276,58 @@ class Price(Section):
     batch_factor: float = Field(default=0.5, ge=0, le=1, description="What the batch lane pays of it.")
 
 
+class GpuHourPrice(Section):
+    """What a self-hosted model costs, by the hour of its GPUs and the tokens that they make of it."""
+
+    gpu_hour_usd: float = Field(ge=0, description="US dollars for one GPU for one hour.")
+    gpus: int = Field(default=1, ge=1, description="How many GPUs serve the model.")
+    input_tokens_per_s: float = Field(
+        gt=0, description="Prompt tokens that they read a second, all together, while they do nothing else."
+    )
+    output_tokens_per_s: float = Field(
+        gt=0, description="Tokens that they generate a second, all together, while they do nothing else."
+    )
+    utilisation: float = Field(gt=0, le=1, description="Share of the paid time in which they work.")
+    cached_input_share: float = Field(
+        default=0.0, ge=0, le=1, description="What a prompt token from a prefix cache costs, as a share of one read."
+    )
+    batch_factor: float = Field(default=0.5, ge=0, le=1, description="What the batch lane pays of it.")
+
+    def per_1k(self) -> Price:
+        """The price in US dollars per 1,000 tokens: a token costs what the GPUs cost while they work on it.
+
+        With ``usd_per_s`` = ``gpu_hour_usd`` * ``gpus`` / 3600, it is 1000 * ``usd_per_s`` / (``tokens_per_s`` *
+        ``utilisation``), for input and output each with its own throughput. Cached input is ``cached_input_share`` of
+        the input's price.
+        """
+        usd_per_busy_s = self.gpu_hour_usd * self.gpus / 3600 / self.utilisation
+        input_per_1k = 1000 * usd_per_busy_s / self.input_tokens_per_s
+        return Price(
+            input_per_1k=input_per_1k,
+            cached_input_per_1k=self.cached_input_share * input_per_1k,
+            output_per_1k=1000 * usd_per_busy_s / self.output_tokens_per_s,
+            batch_factor=self.batch_factor,
+        )
+
+
+def _stated_one_way(price: Any) -> Any:
+    """Tells the two ways apart by their names, so that what is wrong is said of the way that was meant."""
+    if isinstance(price, Price | GpuHourPrice):
+        return price
+    names = list(price) if isinstance(price, dict) else []
+    per_1k = [name for name in names if name in Price.model_fields.keys() - GpuHourPrice.model_fields.keys()]
+    by_hour = [name for name in names if name in GpuHourPrice.model_fields.keys() - Price.model_fields.keys()]
+    if per_1k and by_hour:
+        raise ValueError(
+            f"{per_1k[0]} and {by_hour[0]} state one price in two ways;"
+            " keep the prices per 1,000 tokens, or the GPU-hour with its throughput"
+        )
+    return (GpuHourPrice if by_hour else Price).model_validate(price)
+
+
+StatedPrice = Annotated[Price | GpuHourPrice, BeforeValidator(_stated_one_way)]
+
+
 class Backend(StrEnum):
     """What runs a model."""
 
@@ -316,12 +377,22 @@ class EndpointConfig(Section):
 class ModelConfig(Section):
     """A model: its price, and how it is served."""
 
-    price: Price
+    price: StatedPrice
     backend: Backend | None = Field(default=None, description="Absent: known by its price only, no worker serves it.")
     weights: str | None = Field(default=None, description="Hub name or folder, for vllm.")
     engine: dict[str, Any] = Field(default_factory=dict, description="Arguments of vLLM's AsyncEngineArgs.")
     endpoint: EndpointConfig = EndpointConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _priced(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "price" not in values:
+            raise ValueError(
+                "price is missing, and without it nobody could say what an answer costs; give input_per_1k and"
+                " output_per_1k, or gpu_hour_usd with its throughput, zeros where it is free"
+            )
+        return values
 
     @model_validator(mode="after")
     def _weights_for_vllm(self) -> "ModelConfig":
@@ -353,6 +424,15 @@ class TierConfig(Section):
         default="", description="Added like system_prompt, to keep answers short: Answer in at most 60 words."
     )
     stop: list[str] = Field(default_factory=list, description="Sequences that end an answer, besides the request's.")
+
+
+class CostsConfig(Section):
+    """What is paid besides the models."""
+
+    fixed_monthly_usd: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="US dollars a month by name, such as redis = 40.0; reports show them beside the models' costs.",
+    )
 
 
 class WorkerConfig(Section):

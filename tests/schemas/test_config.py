@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import MIN_SIMILARITY, PRESETS, Section
+from forebay_schemas.sections import MIN_SIMILARITY, PRESETS, ModelConfig, Section
 from pydantic.fields import FieldInfo
 
 Load = Callable[..., Config]
@@ -100,6 +100,67 @@ def test_tiers_are_ordered_by_complexity_whatever_their_order_in_the_file(load: 
     assert config.largest_tier == "top"
 
 
+# Prices
+
+_GPUS = "gpu_hour_usd = 2.5, gpus = 2, input_tokens_per_s = 12000, output_tokens_per_s = 1800, utilisation = 0.6"
+
+
+def _only(price: str) -> str:
+    return f"[models.m]\nprice = {{{price}}}\n[tiers.only]\ncomplexity_up_to = 1.0\nmodel = 'm'\nmax_tokens = 9"
+
+
+def test_a_gpu_hour_becomes_a_price_per_1k_tokens(load: Load) -> None:
+    config = load(_only(_GPUS))
+
+    usd_per_s = 2.5 * 2 / 3600
+    assert config.model_price("m") == config.price("only")
+    assert config.price("only").model_dump() == {
+        "input_per_1k": pytest.approx(usd_per_s / (12 * 0.6)),
+        "cached_input_per_1k": 0.0,
+        "output_per_1k": pytest.approx(usd_per_s / (1.8 * 0.6)),
+        "cache_write_per_1k": None,
+        "batch_factor": 0.5,
+    }
+
+
+def test_with_every_gpu_busy_the_tokens_pay_for_the_hour(load: Load) -> None:
+    price = load(_only("gpu_hour_usd = 3, gpus = 4, input_tokens_per_s = 9000, output_tokens_per_s = 700,"
+                       "utilisation = 1")).price("only")  # fmt: skip
+
+    half_an_hour_each = 1800 * (9.0 * price.input_per_1k + 0.7 * price.output_per_1k)
+    assert half_an_hour_each == pytest.approx(3 * 4)
+
+
+def test_cached_input_costs_its_share_of_the_gpus_time(load: Load) -> None:
+    price = load(_only(f"{_GPUS}, cached_input_share = 0.1, batch_factor = 1")).price("only")
+
+    assert price.cached_input_per_1k == pytest.approx(price.input_per_1k / 10)
+    assert price.batch_factor == 1.0
+
+
+def test_one_figure_of_a_gpu_hour_may_come_from_the_environment(load: Load) -> None:
+    base, raised = load(_only(_GPUS)), load(_only(_GPUS), FOREBAY_MODELS__M__PRICE__GPU_HOUR_USD="5.0")
+
+    assert raised.price("only").output_per_1k == pytest.approx(2 * base.price("only").output_per_1k)
+
+
+@pytest.mark.parametrize("price", [_GPUS, "input_per_1k = 1, output_per_1k = 2"])
+def test_a_written_configuration_states_the_price_as_it_was_stated(load: Load, price: str) -> None:
+    stated = load(_only(price))
+
+    assert ModelConfig.model_validate(stated.model_dump()["models"]["m"]) == stated.models["m"]
+
+
+def test_the_batch_lane_pays_half_unless_a_price_says_otherwise(load: Load) -> None:
+    assert [load().price(tier).batch_factor for tier in ("small", "medium", "large")] == [0.5] * 3
+
+
+def test_fixed_costs_are_dollars_a_month_by_name(load: Load) -> None:
+    assert load().costs.fixed_monthly_usd == {}
+    config = load("[costs]\nfixed_monthly_usd = { redis = 40.0, kafka = 120 }")
+    assert config.costs.fixed_monthly_usd == {"redis": 40.0, "kafka": 120.0}
+
+
 # Categories
 
 
@@ -157,10 +218,41 @@ REFUSED = [
     (f"[tiers.a]\n{_TIER} 0.9", "the last tier must have complexity_up_to = 1.0, or some requests have no tier"),
     (f"[tiers.a]\n{_TIER} 1.0\n[tiers.b]\n{_TIER} 1.0", "two tiers have the same complexity_up_to; give each its own"),
     (f"[tiers.'small.batch']\n{_TIER} 1.0", "tiers.small.batch.[key]: String should match pattern"),
-    (f"[tiers.a]\n{_TIER} 1.0\npriced_as = 'gold'", "tiers.a: the model 'gold' is unknown; describe it under models"),
-    (f"[models.m]\n{_PRICE}", "tiers.small: the model 'llama-3.1-8b' is unknown; describe it under models"),
+    (f"[tiers.a]\n{_TIER} 1.0\npriced_as = 'gold'", "tiers.a.priced_as: the model 'gold' is unknown; describe it"),
+    (f"[models.m]\n{_PRICE}", "tiers.small.model: the model 'llama-3.1-8b' is unknown; describe it"),
+    (f"[tiers.a]\n{_TIER} 1.0\nstandby = ['gold']", "tiers.a.standby: the model 'gold' is unknown; describe it"),
     (f"[models.m]\n{_PRICE}\nbackend = 'vllm'", "models.m: weights must name a model for the backend vllm"),
     ("[models.m]\nprice = {input_per_1k = -1, output_per_1k = 1}", "models.m.price.input_per_1k: Input should be"),
+    ("[models.m]", "models.m: price is missing, and without it nobody could say what an answer costs; give"),
+    ("[models.m]\nbackend = 'openai'\nendpoint = {url = 'https://x/v1'}", "models.m: price is missing"),
+    ("[models.m]\nprice = {}", "models.m.price.input_per_1k: is missing, and has no default; give it a value"),
+    ("[models.m]\nprice = 3", "models.m.price: Input should be a valid dictionary"),
+    ("[models.m]\nprice = {input_per_1k = 1}", "models.m.price.output_per_1k: is missing"),
+    (
+        "[models.m]\nprice = {gpu_hour_usd = 2, output_per_1k = 1}",
+        "models.m.price: output_per_1k and gpu_hour_usd state one price in two ways; keep the prices per 1,000 tokens,",
+    ),
+    (
+        "[models.m]\nprice = {cache_write_per_1k = 1, utilisation = 1}",
+        "models.m.price: cache_write_per_1k and utilisation state one price in two ways",
+    ),
+    ("[models.m]\nprice = {gpu_hour_usd = 2}", "models.m.price.utilisation: is missing"),
+    ("[models.m]\nprice = {gpu_hour_usd = 2, colour = 1}", "models.m.price.colour: no such setting"),
+    *(
+        (f"[models.m]\nprice = {{gpu_hour_usd = 2, {name} = {value}}}", f"models.m.price.{name}: Input should be")
+        for name, value in (
+            ("gpus", 0),
+            ("input_tokens_per_s", 0),
+            ("output_tokens_per_s", "inf"),
+            ("utilisation", 0),
+            ("utilisation", 1.01),
+            ("cached_input_share", -0.1),
+        )
+    ),
+    ("[models.m]\nprice = {gpu_hour_usd = -2}", "models.m.price.gpu_hour_usd: Input should be greater than"),
+    ("[costs]\nfixed_monthly_usd = {redis = -1}", "costs.fixed_monthly_usd.redis: Input should be greater than"),
+    ("[costs]\nfixed_monthly_usd = {redis = inf}", "costs.fixed_monthly_usd.redis: Input should be a finite"),
+    ("[costs]\nfixed_monthly = {redis = 1}", "costs.fixed_monthly: no such setting"),
     ("[batch]\nbusy_rate_per_s = inf", "batch.busy_rate_per_s: Input should be a finite number"),
     ("[desk]\nbuckets = 12", "desk: buckets must be a power of two"),
     ("[flink]\nparallelism = 16", "flink.parallelism 16 is above desk.buckets 8: some slots would stay idle; raise"),
@@ -289,9 +381,11 @@ def test_every_setting_is_described(path: str, field: FieldInfo, annotation: Any
 
 
 _UNITS = re.compile(
-    r"_(ms|s|bytes|port|per_s|per_1k)$"  # at the end of a name
-    r"|: .*(cosine|complexit|confidence|temperature|variety|batch lane pays)"  # no unit: a share, an angle, a weight
-    r"|: .*(copies|generations|instances|keys|partitions|processes|questions|tasks|threads|tokens)",  # a count of them
+    r"_(ms|s|bytes|port|per_s|per_1k|usd)$"  # at the end of a name
+    # no unit: a share, an angle, a weight
+    r"|: .*(cosine|complexit|confidence|temperature|variety|batch lane pays|share)"
+    # a count of them
+    r"|: .*(copies|generations|GPUs|instances|keys|partitions|processes|questions|tasks|threads|tokens)",
     re.IGNORECASE,
 )
 _TIMES = re.compile(r"(ttl|timeout|interval|latency|linger|window|after|time)(?!.*_(ms|s)$)")
