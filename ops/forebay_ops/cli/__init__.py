@@ -36,6 +36,7 @@ _COMMANDS = {
     "validate-model": _Entry(
         "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"
     ),
+    "plan": _Entry("plan:plan", "Work out what a bill would be under other assumptions."),
     "check-prompts": _Entry("check_prompts:check_prompts", "Find what keeps prompts out of prefix caches."),
 }
 

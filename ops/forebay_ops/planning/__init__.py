@@ -1,0 +1,1 @@
+"""Planning: what a bill would be under other assumptions."""
