@@ -7,6 +7,8 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 
+from .recorded import Recorded
+
 settings.register_profile("forebay", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("forebay")
 
@@ -15,3 +17,15 @@ settings.load_profile("forebay")
 def _environment_restored() -> Iterator[None]:
     with mock.patch.dict(os.environ):  # load_config names its file there, for the processes started from here
         yield
+
+
+@pytest.fixture(scope="session")
+def _recorded_by_all() -> Recorded:
+    return Recorded()  # one for all tests: each part that traces has a thread for as long as the process lives
+
+
+@pytest.fixture
+def recorded(_recorded_by_all: Recorded) -> Recorded:
+    """The spans of configurations that are ``recorded.tracing``."""
+    _recorded_by_all.forget()
+    return _recorded_by_all

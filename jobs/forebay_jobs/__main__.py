@@ -6,8 +6,9 @@ import sys
 import threading
 
 import click
-from forebay_schemas.config import load_config
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ForebayError
+from forebay_schemas.tracing import tracing_for
 
 from .keeper import Keeper
 
@@ -24,7 +25,7 @@ def run() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Keeper(load_config(), stop).run()
+    Keeper(_config(), stop).run()
 
 
 @main.command()
@@ -33,7 +34,14 @@ def submit(checkpoint: str | None) -> None:
     """Submit the job once."""
     from .submit import submit as submit_job
 
-    logging.info("job %s is submitted", submit_job(load_config(), checkpoint))
+    logging.info("job %s is submitted", submit_job(_config(), checkpoint))
+
+
+def _config() -> Config:
+    """The configuration; where a package for it is missing, that is said here, before every TaskManager says it."""
+    config = load_config()
+    tracing_for(config, "job")
+    return config
 
 
 if __name__ == "__main__":

@@ -239,6 +239,7 @@ class Desk:
                 similarity=found.similarity,
                 embedding_ms=found.embedding_ms,
                 lookup_ms=found.lookup_ms + flight.leader.lookup_ms,
+                semantic_ms=found.lookup_ms,
             )
         ]
         self._forget(state, key, flight)
@@ -257,7 +258,7 @@ class Desk:
         if result is not None:
             return self._settle(state, key, flight, result, now_ms)
         self._metrics.tasks.labels(task.route.tier, flight.lane, task.route.reason).inc()
-        return [self._dispatcher.record(flight, task)]
+        return [self._dispatcher.record(flight, task, now_ms)]
 
     def _landed(
         self, state: DeskState, key: str, flight: Flight, reply: Reply, encoded: bytes, now_ms: int

@@ -9,7 +9,9 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.records import CacheStatus, Request, Task
 from forebay_schemas.topics import Headers, task_key
+from forebay_schemas.tracing import tracing_for
 
+from . import traces
 from .caches.prefixes import PrefixRates
 from .caches.semantic import Found
 from .messages import Asker, Flight, Outgoing
@@ -27,6 +29,7 @@ class Dispatcher:
         self._replies = replies
         self._rates = rates
         self._pruner = pruner
+        self._tracing = tracing_for(config, "job")
 
     def prepare(self, flights: Sequence[Flight]) -> list[Flight]:
         """The flights as they are to be dispatched, with what is asked of stores for all of them at once."""
@@ -73,16 +76,18 @@ class Dispatcher:
         )
         return flight, task
 
-    def record(self, flight: Flight, task: Task) -> Outgoing:
+    def record(self, flight: Flight, task: Task, now_ms: int) -> Outgoing:
         """The task as it is written."""
         asker = flight.leader.asker
+        if self._tracing is not None:
+            task = traces.dispatched(self._tracing, asker, task, flight.leader.lookup_ms, now_ms)
         headers = Headers(
             request_id=asker.request_id,
             tenant=asker.tenant,
             deadline_ms=asker.deadline_ms,
             bucket=task.bucket,
             task=task.name,
-            traceparent=asker.traceparent,
+            traceparent=task.traceparent,
         )
         return Outgoing(
             # A batch request that follows an interactive leader takes its lane too: others may join it there.

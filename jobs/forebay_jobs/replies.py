@@ -8,7 +8,9 @@ from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.prices import baseline_cost
 from forebay_schemas.records import CacheStatus, Chunk, Latency, Reply, ReplyError
+from forebay_schemas.tracing import tracing_for
 
+from . import traces
 from .caches.answers import Answer
 from .messages import Asker, Outgoing
 
@@ -20,6 +22,7 @@ class ReplyWriter:
         self._config = config
         self._codec = codec
         self._metrics = metrics
+        self._tracing = tracing_for(config, "job")
         self.topics = frozenset((config.kafka.topics.replies, *config.kafka.reply_topics))
         """Where replies may go."""
 
@@ -33,10 +36,15 @@ class ReplyWriter:
         similarity: float | None = None,
         embedding_ms: float = 0.0,
         lookup_ms: float = 0.0,
+        semantic_ms: float = 0.0,
     ) -> list[Outgoing]:
         """An answer that was generated for another request: it costs nothing now.
 
         Whoever wants it piece by piece gets it as one piece first.
+
+        Args:
+            lookup_ms: time of the lookups in both caches.
+            semantic_ms: what of it was the one by meaning.
         """
         reply = Reply(
             **_attribution(asker, now_ms),
@@ -56,6 +64,8 @@ class ReplyWriter:
             confidence=answer.confidence,
             review=answer.review,
         )
+        if self._tracing is not None:
+            asker = traces.replied(self._tracing, asker, reply, semantic_ms)
         sent = self._send(asker, reply, now_ms)
         return [self._whole(asker, answer.text), sent] if asker.stream else [sent]
 
@@ -71,6 +81,8 @@ class ReplyWriter:
             error=error,
             latency=_latency(asker, now_ms, 0.0, 0.0),
         )
+        if self._tracing is not None:
+            asker = traces.replied(self._tracing, asker, reply, semantic_ms=0.0)
         return self._send(asker, reply, now_ms)
 
     def topic_for(self, asker: Asker) -> str:

@@ -99,10 +99,11 @@ def _log_to_stderr() -> None:
     """Write our own log lines to the TaskManager's output; PyFlink has taken the root logger for itself."""
     handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    ours = logging.getLogger("forebay_jobs")
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
+    for name in ("forebay_jobs", "forebay_schemas"):
+        ours = logging.getLogger(name)
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
 
 
 @cache

@@ -1,6 +1,7 @@
 """The client for asyncio: the same core, with its waiting moved off the event loop."""
 
 import asyncio
+import contextvars
 import functools
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -130,7 +131,8 @@ class AsyncClient:
         self, question: Question | None, fields: Any, timeout_s: float, on_chunk: OnChunk | None = None
     ) -> Ticket:
         self._core.check_usable()
-        submitting = self._sender.submit(self._core.submit, question, fields, timeout_s, time.monotonic(), on_chunk)
+        submit = _in_context(self._core.submit)
+        submitting = self._sender.submit(submit, question, fields, timeout_s, time.monotonic(), on_chunk)
         try:
             return await asyncio.wrap_future(submitting)
         except asyncio.CancelledError:
@@ -143,7 +145,12 @@ class AsyncClient:
 
     async def _off_loop(self, function: Callable[..., T], *args: Any) -> T:
         self._core.check_usable()  # a closed executor would say something else
-        return await asyncio.get_running_loop().run_in_executor(self._sender, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._sender, _in_context(function), *args)
+
+
+def _in_context(function: Callable[..., T]) -> Callable[..., T]:
+    """The function as if it were called here, for another thread: a trace goes on from the caller's span."""
+    return functools.partial(contextvars.copy_context().run, function)
 
 
 def _in_loop(callback: Callable[..., object] | None) -> Callable[..., object] | None:

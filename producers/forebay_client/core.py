@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from forebay_schemas.config import Config
@@ -17,14 +17,19 @@ from forebay_schemas.errors import ConfigError, ForebayError, InvalidRequest
 from forebay_schemas.records import Chunk, Lane, Reply, Request
 from forebay_schemas.registry import codec_for
 from forebay_schemas.topics import Headers
+from forebay_schemas.tracing import tracing_for
 from forebay_schemas.validation import validate
 
+from . import traces
 from .errors import BrokerUnavailable, ClientClosed, RequestTooLarge
 from .feed import ReplyFeed
 from .inbox import Inbox, ReplyRecord
 from .outbox import OnDelivery, Outbox
 from .outstanding import Key, Outstanding
 from .requests import Question, build_cancellation, build_request
+
+if TYPE_CHECKING:
+    from forebay_schemas.spans import Span, Tracing
 
 POLL_S = 0.05
 """How late a timeout or a delivery failure may be noticed; a reply is noticed at once."""
@@ -56,6 +61,8 @@ class _Prepared:
     request: Request
     value: bytes
     headers: Headers
+    span: "Span | None"
+    """Open since now; None where the request is in no trace that is recorded."""
 
 
 class Core:
@@ -66,7 +73,8 @@ class Core:
         reply_topic: absent: the standard one.
 
     Raises:
-        ConfigError: the reply topic is not among the allowed ones, or the Kafka settings cannot work.
+        ConfigError: the reply topic is not among the allowed ones, the Kafka settings cannot work, or a package for
+            tracing is missing.
     """
 
     def __init__(self, config: Config, tenant: str | None, reply_topic: str | None) -> None:
@@ -76,6 +84,7 @@ class Core:
         self.tenant = tenant
         self._config = config
         self._codec = codec_for(config)
+        self._tracing = tracing_for(config, "client")
         self._reply_topic = reply_topic or topics.replies
         self._reply_key = os.urandom(12).hex()
         self._outbox = Outbox(config)
@@ -89,14 +98,17 @@ class Core:
         self._closing = threading.Event()
         self._pid = os.getpid()
         # A script that ends without closing its client has still published what it said it published.
-        self._at_exit = weakref.finalize(self, _flush_at_exit, self._outbox, self._pid)
+        self._at_exit = weakref.finalize(self, _flush_at_exit, self._outbox, self._tracing, self._pid)
 
     def publish(self, question: Question | None, fields: Mapping[str, Any]) -> str:
         """Publish a request whose reply this client does not await; returns its id."""
         self.check_usable()
         prepared = self._prepare(question, fields, None)
         request_id = prepared.request.request_id
-        self._send(prepared, prepared.headers, self._reporter(request_id, "request"))
+        on_delivery = self._reporter(request_id, "request")
+        if prepared.span:
+            on_delivery = traces.until_delivered(prepared.span, prepared.request, on_delivery)
+        self._send(prepared, prepared.headers, on_delivery)
         self._outbox.serve()
         return request_id
 
@@ -151,6 +163,8 @@ class Core:
         if on_chunk:
             self._start_reader(self._config.kafka.topics.replies_stream, self._read_chunks, connect_until_s)
         future = self._outstanding.expect(key, asked_s, due_s)
+        if prepared.span:
+            traces.until_answered(prepared.span, request, future)
         if on_chunk:
             self._on_chunk[key] = on_chunk
             future.add_done_callback(lambda _: self._on_chunk.pop(key))
@@ -239,6 +253,8 @@ class Core:
             for feed in list(self._feeds):
                 self.close_feed(feed)
             self._outbox.close()
+            if self._tracing is not None:
+                self._tracing.flush()
             self._at_exit.detach()
 
     def _prepare(self, question: Question | None, fields: Mapping[str, Any], timeout_s: float | None) -> _Prepared:
@@ -253,6 +269,10 @@ class Core:
         value = self._codec.encode(request)
         if len(value) > self._config.kafka.max_record_bytes:
             raise RequestTooLarge(len(value), self._config.kafka.max_record_bytes)
+        span = None
+        if self._tracing is not None:
+            span = self._tracing.enter("request", traceparent, now_ms)
+            traceparent = span.traceparent
         headers = Headers(
             request_id=request.request_id,
             tenant=request.tenant,
@@ -260,7 +280,7 @@ class Core:
             deadline_ms=request.deadline_ms,
             traceparent=traceparent,
         )
-        return _Prepared(request, value, headers)
+        return _Prepared(request, value, headers, span if span and span.recorded else None)
 
     def _send(self, prepared: _Prepared, headers: Headers, on_delivery: OnDelivery) -> None:
         request = prepared.request
@@ -371,6 +391,8 @@ class Core:
         except ForebayError as error:
             self._outstanding.settle(key, error)
         else:
+            if self._tracing is not None:
+                traces.received(self._tracing, record, reply)
             self._outstanding.settle(key, reply)
 
 
@@ -390,6 +412,8 @@ def _patience_s(request: Request) -> float:
     return max(0.0, request.deadline_ms / 1000 - time.time()) + _DEADLINE_GRACE_S
 
 
-def _flush_at_exit(outbox: Outbox, pid: int) -> None:
+def _flush_at_exit(outbox: Outbox, tracing: "Tracing | None", pid: int) -> None:
     if pid == os.getpid():  # librdkafka's threads do not live on in a forked process
         outbox.flush(_EXIT_FLUSH_S)
+        if tracing is not None:
+            tracing.flush()

@@ -37,6 +37,7 @@ from .sections import (
     TierConfig,
     TierName,
     TopicName,
+    TracingConfig,
     WorkerConfig,
 )
 
@@ -89,6 +90,7 @@ class Config(BaseSettings):
     worker: WorkerConfig = WorkerConfig()
     flink: FlinkConfig = FlinkConfig()
     metrics: MetricsConfig = MetricsConfig()
+    tracing: TracingConfig = TracingConfig()
     local: LocalConfig = LocalConfig()
 
     @classmethod

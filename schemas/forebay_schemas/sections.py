@@ -488,6 +488,37 @@ class MetricsConfig(Section):
     worker_port: int = Field(default=9102, ge=0, le=65_535, description="Port of each worker's metrics.")
 
 
+def _collector(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{url!r} is no http address; give the collector's, such as http://localhost:4318")
+    if parts.path.rstrip("/").endswith("/v1/traces"):
+        raise ValueError(f"{url!r} names the path of traces, which is added; leave out /v1/traces")
+    return url.rstrip("/")
+
+
+class TracingConfig(Section):
+    """OpenTelemetry traces of requests. Without an endpoint none are recorded, and nothing is loaded for them."""
+
+    endpoint: Annotated[Address, AfterValidator(_collector)] = Field(
+        default=None,
+        description="Base address of a collector that takes OTLP over HTTP (port 4318); absent: no traces.",
+    )
+    sample_ratio: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the traces begun here that are recorded; a request that comes in a trace follows it.",
+    )
+    service_prefix: str = Field(
+        default="forebay",
+        pattern=r"^[a-zA-Z0-9._-]{1,100}$",
+        description="Spans are of the services <prefix>-client, <prefix>-job and <prefix>-worker.",
+    )
+
+
 class LocalConfig(Section):
     """What `forebay up` runs on this machine."""
 

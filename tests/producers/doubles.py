@@ -71,9 +71,9 @@ class MemoryKafka:
         self.inboxes.append(inbox)
         return inbox
 
-    def reply(self, reply: Reply, value: bytes | None = None) -> None:
+    def reply(self, reply: Reply, value: bytes | None = None, traceparent: str | None = None) -> None:
         """Write one reply; ``value`` in place of its encoded form."""
-        headers = Headers(request_id=reply.request_id, tenant=reply.tenant).to_kafka()
+        headers = Headers(request_id=reply.request_id, tenant=reply.tenant, traceparent=traceparent).to_kafka()
         record = ReplyRecord(list(headers.items()), value or CODEC.encode(reply))
         for inbox in self.inboxes:
             if not inbox.streams:
@@ -118,7 +118,7 @@ class MemoryOutbox:
         self._reports.put((on_delivery, self._kafka.delivery))
         if self._kafka.delivery is None and not control:
             for reply in self._kafka.answer(sent.request):
-                self._kafka.reply(reply)
+                self._kafka.reply(reply, traceparent=sent.headers.traceparent)
 
     def serve(self) -> None:
         with contextlib.suppress(queue.Empty):

@@ -39,11 +39,20 @@ def delivery(
     partition: int = 0,
     offset: int = 0,
     headers: Headers | None = None,
+    written_ms: int = 0,
 ) -> Delivery:
     """A record as the intake reads it."""
     topic = f"llm.tier.{tier}{'.batch' if lane is Lane.BATCH else ''}"
     raw: list[tuple[str, bytes | None]] = list((headers or Headers()).to_kafka().items())
-    made = Delivery(tier=tier, lane=lane, partition=(topic, partition), offset=offset, value=value, headers=raw)
+    made = Delivery(
+        tier=tier,
+        lane=lane,
+        partition=(topic, partition),
+        offset=offset,
+        value=value,
+        headers=raw,
+        written_ms=written_ms,
+    )
     with contextlib.suppress(RecordError):
         made.task = CODEC.decode(value, Task)
         made.request = CODEC.decode(made.task.request, Request)
@@ -93,11 +102,11 @@ class Model:
         if (name := task_id.split("/")[0]) in self.held:
             self.held.remove(name)
 
-    def answer(self, *task_ids: str) -> None:
+    def answer(self, *task_ids: str, text: str | None = None) -> None:
         for task_id in task_ids:
             usage = Usage(prompt_tokens=3, completion_tokens=2)
             generation = Generation(
-                text=f"answer to {task_id}", finish_reason="stop", model_id=self.model_id, usage=usage
+                text=text or f"answer to {task_id}", finish_reason="stop", model_id=self.model_id, usage=usage
             )
             self._answers[task_id].set_result(generation)
 
@@ -144,6 +153,11 @@ class Log:
         request = make_request(lane=self.lane, **{"created_ms": now_ms, **fields})
         value = task_for(request, task_id=task_id, reply_topic=to)
         self.owner.taken(delivery(value, tier=self.tier, lane=self.lane, partition=partition, offset=offset))
+
+    def give(self, value: bytes, *, offset: int = 0, written_ms: int = 0) -> None:
+        """Deliver an encoded task."""
+        self._room.take()
+        self.owner.taken(delivery(value, tier=self.tier, lane=self.lane, offset=offset, written_ms=written_ms))
 
     async def revoke(self, *partitions: int) -> None:
         await self.owner.revoked({(self.topic, partition) for partition in partitions})

@@ -13,7 +13,9 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, InvalidRequest, RecordError
 from forebay_schemas.records import Hop, Lane, Request, Task
+from forebay_schemas.tracing import tracing_for
 
+from . import traces
 from .backends import EngineDead, Generation, GenerationError, GenerationRequest, OnText, Unavailable
 from .escalation import INVALID_JSON, UNAVAILABLE, generations, is_largest, neighbour, reason_to_go_on, tier_above
 from .generation import generation_request, once_more
@@ -50,6 +52,7 @@ class Answerer:
         self._codec = codec
         self._now_ms = now_ms
         self._outcomes = Outcomes(config, codec)
+        self._tracing = tracing_for(config, "worker")
         self._reply_topics = {config.kafka.topics.replies, *config.kafka.reply_topics}
 
     async def answer(
@@ -121,7 +124,10 @@ class Answerer:
                 "reply_topic", f"{task.reply_topic!a} is not allowed", "name it under kafka.reply_topics"
             )
         request = delivery.request or self._codec.decode(task.request, Request)
-        return Work(delivery, task, request, self._now_ms())
+        started_ms = self._now_ms()
+        if self._tracing is not None:
+            task = traces.opened(self._tracing, delivery, task, started_ms)
+        return Work(delivery, task, request, started_ms)
 
     async def _answer(self, work: Work, pool: Generator, attempt: int, on_text: OnText | None) -> Outcome | Retry:
         task, request, tier = work.task, work.request, work.delivery.tier
@@ -167,11 +173,25 @@ class Answerer:
         limit = asyncio.timeout(left_s if left_s < math.inf else None)
         try:
             async with limit:
-                return await pool.generate(asked, on_text)
+                return await self._ask(work, pool, asked, on_text)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise _Late(f"the {what} passed while the answer was generated; allow more time") from None
+
+    async def _ask(self, work: Work, pool: Generator, asked: GenerationRequest, on_text: OnText | None) -> Generation:
+        """The pool's answer; the generation is told in the task's trace, however it ends."""
+        span, model = work.delivery.span, self._config.tiers[work.delivery.tier].model
+        if span is None:
+            return await pool.generate(asked, on_text)
+        began_ms = self._now_ms()
+        try:
+            generation = await pool.generate(asked, on_text)
+        except BaseException as error:
+            traces.generated(span, asked, model, began_ms, self._now_ms(), error)
+            raise
+        traces.generated(span, asked, model, began_ms, self._now_ms(), generation)
+        return generation
 
     def _end(self, work: Work) -> tuple[float, str]:
         """When an answer is of no use any more, in milliseconds since the epoch, and what says so."""

@@ -150,6 +150,7 @@ class Intake:
                 headers=message.headers() or [],  # pyright: ignore[reportArgumentType]: as read, a list with bytes
                 task=task,
                 request=request,
+                written_ms=message.timestamp()[1],
             )
         )
 

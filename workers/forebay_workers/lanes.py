@@ -6,10 +6,14 @@ import itertools
 import math
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from forebay_schemas.records import Lane, Request, Task
 
 from .offsets import Partition
+
+if TYPE_CHECKING:
+    from forebay_schemas.spans import Span
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class Delivery:
         task: what the record holds, and ``request`` what the task holds; None where it cannot be read.
         attempts: generations begun, by this process or by those that had the partition before.
         history: how attempts ended that had no outcome.
+        written_ms: when the record was written, in milliseconds since the epoch; not positive where nobody says.
+        span: of its trace; None before its turn, and where the trace is not recorded.
     """
 
     tier: str
@@ -33,6 +39,8 @@ class Delivery:
     request: Request | None = None
     attempts: int = 0
     history: list[str] = field(default_factory=list)
+    written_ms: int = 0
+    span: "Span | None" = None
 
     @property
     def generation_id(self) -> str:

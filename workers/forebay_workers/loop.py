@@ -26,6 +26,7 @@ from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
+from . import traces
 from .answer import Answerer, Retry
 from .backends import TextModel
 from .commit import Committed, Share
@@ -424,6 +425,7 @@ class Worker:
             finished = {one: outcome for one, outcome in self._finished.items() if self._tellable(one)}
             entering = [one for one in self._entering if self._tellable(one)]
             shares = self._shares(finished)
+            began_ms = time.time() * 1000
             done = await self._connection.publisher.commit(shares) if shares else Committed()
             for share in shares:
                 self._metrics.commits.labels("committed" if share.topic in done.topics else "aborted").inc()
@@ -438,6 +440,8 @@ class Worker:
             for delivery in finished:
                 if delivery.partition[0] not in refused and (outcome := self._finished.pop(delivery, None)):
                     count(self._metrics, delivery, outcome)
+                    if delivery.span is not None:
+                        traces.committed(delivery.span, delivery, outcome, began_ms)
                     self._room(delivery).give_back()
             for delivery in entering:
                 if delivery.partition[0] not in refused:

@@ -16,6 +16,7 @@ from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane
 from forebay_schemas.registry import codec_for
+from forebay_schemas.tracing import tracing_for
 from prometheus_client import start_http_server
 
 from .answer import Answerer
@@ -59,6 +60,7 @@ def main(tiers: str | None) -> None:
 async def serve(config: Config, tiers: list[str]) -> None:
     """Load the models of the tiers, once each, and serve them until a signal comes."""
     stop = _stop_on_signals()
+    tracing = tracing_for(config, "worker")  # before minutes of loading: it may be refused
     backends: dict[str, ModelBackend] = {}
     try:
         for name in dict.fromkeys(name for tier in tiers for name in _model_names(config, tier)):
@@ -68,6 +70,8 @@ async def serve(config: Config, tiers: list[str]) -> None:
     finally:
         for backend in backends.values():
             await backend.stop()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.flush)
     _log.info("stopped")
 
 
