@@ -27,7 +27,7 @@ from .tracing import Attributes, Part
 EXPORT_EVERY_MS = 1_000
 """What a process records in its last second is lost where it ends without a flush, as a killed TaskManager does."""
 QUEUED_SPANS = 8_192
-"""Of one process; what comes while as many wait for the collector is left out. One takes about 2 kB."""
+"""Of one process; what comes while as many wait for the collector is left out. One takes some 3 kB."""
 FLUSH_S = 2.0
 """How long an end waits for a collector that does not answer."""
 COMPLAIN_EVERY_S = 60.0
@@ -48,7 +48,8 @@ class Span:
     """A span that is open; one that is never ended is not exported.
 
     Attributes:
-        traceparent: what a record carries so that its reader's spans become children of this one.
+        traceparent: what a record carries so that its reader's spans become children of this one; None where there is
+            none to carry, because OpenTelemetry is switched off by its own variable (``OTEL_SDK_DISABLED``).
     """
 
     __slots__ = ("_span", "_start_ms", "_tracer", "traceparent")
@@ -61,7 +62,7 @@ class Span:
         self._span = tracer.start_span(name, context, kind, start_time=_ns(start_ms))
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier, trace.set_span_in_context(self._span))
-        self.traceparent = carrier["traceparent"]
+        self.traceparent = carrier.get("traceparent")
 
     @property
     def recorded(self) -> bool:
@@ -77,7 +78,7 @@ class Span:
         *,
         kind: Kind = "internal",
         error: str | None = None,
-    ) -> str:
+    ) -> str | None:
         """Record a stage within this span, after it; its traceparent."""
         span = Span(self._tracer, name, trace.set_span_in_context(self._span), SpanKind[kind.upper()], start_ms)
         span.end(end_ms, attributes or {}, error)

@@ -89,6 +89,13 @@ def test_a_trace_that_is_given_is_not_decided_anew() -> None:
     )
 
 
+def test_where_opentelemetry_is_switched_off_as_a_whole_traces_only_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    tracing = tracing_with(endpoint="http://switched-off:4318", sample_ratio=1.0)
+    assert [tracing.enter("request", given, NOW_MS).traceparent for given in (None, PARENT)] == [None, PARENT]
+    assert not tracing.enter("request", PARENT, NOW_MS).recorded
+
+
 def test_a_reply_is_described_without_its_text_and_its_user() -> None:
     reply = make_reply(user="ada", text="secret", similarity=0.5, cache_status=CacheStatus.SEMANTIC)
     attributes = reply_attributes(reply)
