@@ -7,6 +7,7 @@ READY := $(VENV)/.ready
 # A process of this stack imports thousands of modules: they are compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
+.NOTPARALLEL:
 .PHONY: help setup demo test quick check lint fast lock clean
 
 help: ## Show what can be made

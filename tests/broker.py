@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from forebay_ops.local import servers
@@ -12,6 +13,7 @@ from forebay_ops.local.parts import local_parts
 from forebay_ops.local.provision import provision
 from forebay_schemas.config import load_config
 
+_START_S = 120
 _JUST_A_BROKER = '[local]\nstart = ["kafka"]\n'
 
 
@@ -32,8 +34,10 @@ class Broker:
         """Start it, and wait until it is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._part.command, stdout=log, stderr=subprocess.STDOUT)
+        end = time.monotonic() + _START_S
         while not self._part.ready():
             assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < end, self._log.read_text()
             threading.Event().wait(0.1)
 
     def kill(self) -> None:

@@ -29,7 +29,7 @@ class ErrorCode(StrEnum):
     GIVEN_UP = "given_up"
     """It failed, or ended its worker, as often as ``worker.max_attempts`` allows; it is in the dead letters."""
     UNDELIVERABLE = "undeliverable"
-    """The brokers refuse what a worker has to publish: its topic is gone, or the worker may not write to it."""
+    """The brokers refuse what a worker has to publish: its topic is gone."""
     CANCELLED = "cancelled"
     """The asker, or an operator, took the request back."""
     INTERNAL = "internal"

@@ -195,10 +195,9 @@ class Publications:
             await self.gate.wait()
         if self.broken is not None:
             raise self.broken
-        if refused := [
-            (record, "unknown topic") for share in shares for record in share.records if record.topic in self.gone
-        ]:
-            return Committed(refused=refused)
+        topics = {record.topic for share in shares for record in share.records}
+        if refused := topics & self.gone:
+            return Committed(refused=dict.fromkeys(refused, "unknown topic"))
         done = [share for share in shares if share.topic not in self.refuse]
         self.committed += done
         return Committed({share.topic for share in done})

@@ -89,6 +89,11 @@ class Answerer:
         """
         return self._without_generating(delivery, lambda work, ms: self._outcomes.given_up(work, attempts, history, ms))
 
+    @property
+    def dead_letters(self) -> str:
+        """The topic of what cannot be told to its asker."""
+        return self._config.kafka.topics.dead
+
     def undeliverable(self, delivery: Delivery, outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
         """What is published of an outcome of which the brokers refuse some records for good.
 

@@ -38,6 +38,8 @@ class Delivery:
     task: Task | None = None
     request: Request | None = None
     attempts: int = 0
+    answered: bool = False
+    """Whether an attempt led to an outcome in this process."""
     history: list[str] = field(default_factory=list)
     written_ms: int = 0
     span: "Span | None" = None
@@ -151,7 +153,8 @@ class Line:
         if self._busy and not busy:
             self._quiet_from_ms = now_ms + self._resume_after_ms
         self._busy = busy > 0
-        quiet = not busy and now_ms >= self._quiet_from_ms
+        wait_ms = self._quiet_from_ms - now_ms
+        quiet = not busy and not 0 < wait_ms <= self._resume_after_ms  # more only where the clock was set back
         if not quiet:
             places = min(places, self._beside)
         batch = [delivery for delivery in self._running if delivery not in urgent]
@@ -167,7 +170,7 @@ class Line:
         self._running |= dict.fromkeys(start)
         self._held = {one: None for one in (*self._held, *hold) if one not in release}
         waits = not busy and not quiet and (self._held or self._batch)
-        return Moves(start, hold, release, self._quiet_from_ms - now_ms if waits else None)
+        return Moves(start, hold, release, wait_ms if waits else None)
 
     def rouse(self) -> list[Delivery]:
         """Nothing new starts for a while, so what rests may go on; those that rested."""

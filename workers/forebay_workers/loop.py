@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException
-from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
@@ -34,7 +33,7 @@ from .counting import count
 from .intake import Owner
 from .lanes import Delivery, Line, Room
 from .offsets import Commit, OffsetTracker, Partition
-from .outcome import Outcome, OutgoingRecord
+from .outcome import Outcome
 from .recent import RecentTasks
 from .undeliverable import Undeliverable
 
@@ -162,7 +161,7 @@ class Worker:
         self._again: asyncio.TimerHandle | None = None
         self._fruitful = False
         self._blameless: Counter[tuple[Partition, int]] = Counter()
-        """Attempts that were given up with their partition, before that could be committed."""
+        """Attempts that were stopped, or answered, with a partition that went before that could be committed."""
         self._stream_number = 0
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -176,7 +175,7 @@ class Worker:
         beside = [asyncio.create_task(self._commands.run()), asyncio.create_task(self._look_at_windows())]
         try:
             while True:
-                self._connection = self._connect()
+                self._connection, self._undeliverable = self._connect(), Undeliverable()
                 self._fruitful = self._paused = False
                 try:
                     return await self._serve([stopping, self._failure, *beside], ready)
@@ -234,7 +233,7 @@ class Worker:
         """Commit what is finished, which was paid for. Only what runs may have to do with a failure."""
         self._paused = True
         self._withdraw(self._offsets.partitions(), running=not self._failure.done())
-        await self._commit()
+        await self._commit_for_good()
 
     # What sources tell
 
@@ -251,6 +250,7 @@ class Worker:
     def taken(self, delivery: Delivery) -> None:
         """A source read a task."""
         partition, offset = delivery.partition, delivery.offset
+        blameless = self._blameless.pop((partition, offset), 0)
         left_to_do = self._offsets.read(partition, offset)
         repeat = delivery.name is not None and self._recent.is_repeat(partition, delivery.name)
         if not left_to_do or repeat:
@@ -260,7 +260,7 @@ class Worker:
             self._room(delivery).give_back()
             self._news.set()
             return
-        for _ in range(min(self._blameless.pop((partition, offset), 0), self._offsets.attempts(partition, offset))):
+        for _ in range(min(blameless, self._offsets.attempts(partition, offset))):
             self._offsets.withdrawn(partition, offset)
         delivery.attempts = self._offsets.attempts(partition, offset)
         delivery.history = [f"the worker ended during attempt {number + 1}" for number in range(delivery.attempts)]
@@ -274,7 +274,7 @@ class Worker:
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is finished and give up what is not: another worker begins where the commit ends."""
         self._withdraw(partitions)
-        await self._commit()
+        await self._commit_for_good()
         self._drop(partitions)
 
     async def lost(self, partitions: Collection[Partition]) -> None:
@@ -365,6 +365,7 @@ class Worker:
         del self._models[delivery.tier].generations[delivery]
         self._ended(delivery)
         if isinstance(outcome, Outcome):
+            delivery.answered = True
             self._finish(delivery, outcome)
         else:
             self._metrics.failed_attempts.labels(delivery.tier).inc()
@@ -417,10 +418,15 @@ class Worker:
             if not await self._commit():
                 await asyncio.sleep(RETRY_COMMIT_S)
 
-    async def _commit(self) -> bool:
-        """Publish what is finished with the progress it stands for; False when some of it has to be tried again."""
+    async def _commit(self, *, patient: bool = True) -> bool:
+        """Publish what is finished with the progress it stands for; False when some of it has to be tried again.
+
+        Args:
+            patient: whether topics that are refused may still appear, before what is for them is given up.
+        """
         async with self._committing:
             self._news.clear()
+            self._leave_out_given_up()
             # More may come while these are published.
             finished = {one: outcome for one, outcome in self._finished.items() if self._tellable(one)}
             entering = [one for one in self._entering if self._tellable(one)]
@@ -433,6 +439,8 @@ class Worker:
                     self._fruitful = True
                     self._offsets.committed(share.commits)
                     self._undeliverable.accepted(record.topic for record in share.records)
+            for topic, reason in done.refused.items():
+                self._undeliverable.note(topic, reason, time.monotonic(), patient=patient)
             refused = {share.topic for share in shares}.difference(done.topics)
             for source in self._connection.sources:
                 if source.topic in refused:
@@ -446,23 +454,25 @@ class Worker:
             for delivery in entering:
                 if delivery.partition[0] not in refused:
                     self._entered(delivery)
-            if done.refused:
-                self._publish_without(done.refused)
             if any(map(self._tellable, (*self._finished, *self._entering))):
                 self._news.set()
             self._advance()
             return not refused
 
-    def _publish_without(self, refused: Sequence[tuple[OutgoingRecord, str]]) -> None:
-        """Give up on records that the brokers refuse for good, so that they do not hold up all others."""
-        reasons = {record.topic: reason for record, reason in refused}
-        for_good = self._undeliverable.refused(reasons, time.monotonic())
-        records = {id(record) for record, _ in refused}
+    async def _commit_for_good(self) -> None:
+        """Commit before the chance is gone: where topics are refused, a second time without what is for them."""
+        if not await self._commit(patient=False):
+            await self._commit(patient=False)
+
+    def _leave_out_given_up(self) -> None:
+        """Publish outcomes without what is for topics that were given up, so that it does not hold up all others."""
+        given_up = self._undeliverable.given_up(time.monotonic())
+        given_up.pop(self._answerer.dead_letters, None)  # without that there is nobody left to tell
+        if not given_up:
+            return
         for delivery, outcome in self._finished.items():
-            topics = {record.topic for record in outcome.records if id(record) in records} & for_good.keys()
-            if topics and outcome.dead is not ErrorCode.UNDELIVERABLE:  # else there is nobody left to tell
-                _log.error("task %s: the brokers refuse what is for %s", delivery.name, ", ".join(sorted(topics)))
-                why = {topic: for_good[topic] for topic in topics}
+            if why := {record.topic: given_up[record.topic] for record in outcome.records if record.topic in given_up}:
+                _log.error("task %s: the brokers refuse what is for %s", delivery.name, ", ".join(sorted(why)))
                 self._finished[delivery] = self._answerer.undeliverable(delivery, outcome, why)
 
     def _tellable(self, delivery: Delivery) -> bool:
@@ -523,7 +533,8 @@ class Worker:
             self._blameless[delivery.partition, delivery.offset] += 1
         for delivery in [one for one in self._finished if one.partition in partitions]:
             del self._finished[delivery]
-            self._blameless[delivery.partition, delivery.offset] += 1
+            if delivery.answered:
+                self._blameless[delivery.partition, delivery.offset] += 1
             self._room(delivery).give_back()
         for partition in partitions:
             self._offsets.revoked(partition)
@@ -544,7 +555,7 @@ class Worker:
             _log.warning("%d generations are left unfinished; another worker will do them", left)
         self._withdraw(self._offsets.partitions())
         for _ in range(LAST_COMMITS):
-            if await self._commit():
+            if await self._commit(patient=False):
                 break
             await asyncio.sleep(RETRY_COMMIT_S)
         if self._failure.done():

@@ -128,11 +128,13 @@ class Outcomes:
         message = "; ".join(f"the brokers refuse what is for {topic} ({reason})" for topic, reason in refused.items())
         if outcome.handed_to is not None:
             outcome = self.failed(replace(work, hops=outcome.hops), ErrorCode.UNDELIVERABLE, message, now_ms)
+        left = tuple(record for record in outcome.records if record.topic not in refused)
+        if outcome.dead is not None:  # its letter says more
+            return replace(outcome, records=left)
         letter = self._letter(work.delivery, ErrorCode.UNDELIVERABLE, bounded(message), now_ms)
         letter = msgspec.structs.replace(letter, request_id=work.request.request_id, tenant=work.request.tenant)
-        published = [record for record in outcome.records if record.topic not in refused]
         dead = self._dead_record(letter, work.task.traceparent)
-        return replace(outcome, records=(*published, dead), dead=ErrorCode.UNDELIVERABLE)
+        return replace(outcome, records=(*left, dead), dead=ErrorCode.UNDELIVERABLE)
 
     def handed_on(self, work: Work, tier: str) -> Outcome:
         """The task goes to another tier, for the reason of its last hop; the asker goes on waiting.

@@ -1,46 +1,46 @@
-"""When to give up on a topic that the brokers let nobody write to."""
+"""When to give up on a topic that nobody may write to: it is gone, or was never there."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 PATIENCE_S = 10.0
 """A topic is tried for this long before what is for it is given up: it may be just being made, or brokers may be
 starting. Meanwhile nothing that shares a transaction with it is committed."""
-FORGET_S = 60.0
-"""A topic that was not refused for this long gets the patience again."""
+LEFT_ALONE_S = 60.0
+"""A topic that was given up is not tried for this long; one refusal after that gives it up again."""
 
 
 @dataclass(slots=True)
-class _Refusals:
-    first_s: float
-    last_s: float
+class _Refused:
+    since_s: float
+    reason: str
+    left_alone_until_s: float | None = None
 
 
 class Undeliverable:
-    """Remembers which topics are refused, and since when. Times are in seconds, of any one clock."""
+    """Remembers the topics that the brokers refuse. Times are in seconds, of any one clock."""
 
     def __init__(self) -> None:
-        self._topics: dict[str, _Refusals] = {}
+        self._topics: dict[str, _Refused] = {}
 
-    def refused(self, reasons: Mapping[str, str], now_s: float) -> dict[str, str]:
-        """Take note of what was refused just now.
-
-        Args:
-            reasons: by topic, why.
-
-        Returns:
-            Those of the reasons whose topics have been refused for long enough.
-        """
-        for topic in reasons:
-            refusals = self._topics.get(topic)
-            if refusals is None or now_s - refusals.last_s > FORGET_S:
-                self._topics[topic] = _Refusals(now_s, now_s)
-            else:
-                refusals.last_s = now_s
-        return {topic: why for topic, why in reasons.items() if now_s - self._topics[topic].first_s >= PATIENCE_S}
+    def note(self, topic: str, reason: str, now_s: float, *, patient: bool = True) -> None:
+        """A record for this topic was refused just now; without patience the topic is given up at once."""
+        refused = self._topics.setdefault(topic, _Refused(now_s, reason))
+        refused.reason = reason
+        known = refused.left_alone_until_s is not None
+        if known or not patient or now_s - refused.since_s >= PATIENCE_S:
+            refused.left_alone_until_s = now_s + LEFT_ALONE_S
 
     def accepted(self, topics: Iterable[str]) -> None:
         """These were written to."""
         if self._topics:
             for topic in topics:
                 self._topics.pop(topic, None)
+
+    def given_up(self, now_s: float) -> dict[str, str]:
+        """The topics that are not to be tried now, and why."""
+        return {
+            topic: refused.reason
+            for topic, refused in self._topics.items()
+            if refused.left_alone_until_s is not None and now_s < refused.left_alone_until_s
+        }
