@@ -66,7 +66,7 @@ class ReplyWriter:
         )
         if self._tracing is not None:
             asker = traces.replied(self._tracing, asker, reply, semantic_ms)
-        sent = self._send(asker, reply, now_ms)
+        sent = self._send(asker, reply)
         return [self._whole(asker, answer.text), sent] if asker.stream else [sent]
 
     def refuse(self, asker: Asker, code: ErrorCode, message: str, now_ms: int) -> Outgoing:
@@ -83,7 +83,7 @@ class ReplyWriter:
         )
         if self._tracing is not None:
             asker = traces.replied(self._tracing, asker, reply, semantic_ms=0.0)
-        return self._send(asker, reply, now_ms)
+        return self._send(asker, reply)
 
     def topic_for(self, asker: Asker) -> str:
         """Where the asker's reply goes: to the default topic if its own is not, or no longer, allowed."""
@@ -98,10 +98,10 @@ class ReplyWriter:
             headers=asker.headers(),
         )
 
-    def _send(self, asker: Asker, reply: Reply, now_ms: int) -> Outgoing:
-        outcome = reply.error.code if reply.error else "ok"
-        self._metrics.replies.labels(reply.cache_status, outcome).inc()
-        self._metrics.reply_latency.labels(reply.cache_status).observe(max(0, now_ms - asker.created_ms) / 1000)
+    def _send(self, asker: Asker, reply: Reply) -> Outgoing:
+        self._metrics.replies.count(reply, asker.traceparent)
+        if reply.cache_status is CacheStatus.SEMANTIC and reply.similarity is not None:
+            self._metrics.similarity.observe(reply.similarity)
         return Outgoing(
             topic=self.topic_for(asker),
             key=asker.reply_key.encode(),

@@ -13,6 +13,7 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.registry import codec_for
+from forebay_schemas.sections import MetricsConfig
 from prometheus_client import REGISTRY, start_http_server
 
 from .caches.answers import AnswerStore
@@ -29,6 +30,7 @@ from .throttle import Pressure
 logger = logging.getLogger(__name__)
 
 _current: "Runtime | None" = None
+_metrics: JobMetrics | None = None
 _lock = threading.Lock()
 
 
@@ -39,7 +41,7 @@ class Runtime:
         self.config = config
         self._lock = threading.RLock()
         self._index: QuestionIndex | None = None
-        self.metrics = _metrics()
+        self.metrics = _metrics_of_this_process(config.metrics)
         self.pressure = Pressure()
         _serve_metrics(config.metrics.job_port)
 
@@ -106,9 +108,12 @@ def _log_to_stderr() -> None:
         ours.propagate = False
 
 
-@cache
-def _metrics() -> JobMetrics:
-    return JobMetrics(REGISTRY)  # the registry takes each name once in a process
+def _metrics_of_this_process(settings: MetricsConfig) -> JobMetrics:
+    """Those of the first configuration: the registry takes each name once in a process."""
+    global _metrics
+    if _metrics is None:
+        _metrics = JobMetrics(REGISTRY, settings.label_values)
+    return _metrics
 
 
 @cache

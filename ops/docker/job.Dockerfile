@@ -26,12 +26,14 @@ ENV JAVA_HOME=/opt/java/openjdk \
 COPY --from=connector /jars/ ${FLINK_HOME}/lib/
 
 # What the package ships listens on localhost only; in a container every server must be reached from others. What is
-# lost is missed after 5 s instead of 50.
+# lost is missed after 5 s instead of 50. Flink's own metrics are for Prometheus; the reporter is among its plugins.
 RUN config-parser-utils.sh ${FLINK_HOME}/conf ${FLINK_HOME}/bin ${FLINK_HOME}/lib \
     -rmKey taskmanager.host -rmKey rest.address \
     -D jobmanager.bind-host=0.0.0.0 -D taskmanager.bind-host=0.0.0.0 -D rest.bind-address=0.0.0.0 \
     -D heartbeat.interval=1s -D heartbeat.timeout=5s \
-    -D cluster.registration.max-timeout=2s -D cluster.registration.refused-registration-delay=1s
+    -D cluster.registration.max-timeout=2s -D cluster.registration.refused-registration-delay=1s \
+    -D metrics.reporter.prom.factory.class=org.apache.flink.metrics.prometheus.PrometheusReporterFactory \
+    -D metrics.reporter.prom.port=9249
 
 COPY . .
 RUN uv pip install --system --no-cache --no-deps .

@@ -1,25 +1,151 @@
 """Every Prometheus metric of this project, with unit and meaning; dashboards and alerts use no name outside."""
 
+import re
+import threading
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from .errors import ErrorCode
+from .records import Reply
+from .sections import MetricsConfig
 
 LATENCY_BUCKETS_S = (
     0.001, 0.002, 0.005, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 """From a cached reply (the goals are 8 and 15 ms) to a long generation."""
 
+SIMILARITY_BUCKETS = (0.86, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
+"""Cosines at which an answer may be reused; none below ``sections.MIN_SIMILARITY`` may."""
+
+CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+OTHER = "other"
+"""The value that stands for all those of a label which have none of their own."""
+
+LABEL_VALUES = MetricsConfig().label_values
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace_id>[0-9a-f]{32})-[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
+
+
+class BoundedLabel:
+    """The values of a label that have series of their own: the first that come. All others are ``OTHER``.
+
+    Who sends a request names its tenant and endpoint, and Prometheus holds every name that it ever saw in memory.
+    Safe to share between threads.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+        self._lock = threading.Lock()
+
+    def of(self, value: str) -> str:
+        """The value itself, or ``OTHER``; the same for the same value as long as the process runs."""
+        if value not in self._known:
+            with self._lock:
+                if len(self._known) < self._limit:
+                    self._known.add(value)
+        return value if value in self._known else OTHER
+
+
+def exemplar(traceparent: str | None) -> dict[str, str] | None:
+    """What leads from an observation to its trace: the id in a W3C ``traceparent``, where that trace is recorded."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return {"trace_id": match["trace_id"]} if match and int(match["flags"], 16) & 1 else None
+
+
+class ReplyMetrics:
+    """What is counted of every reply, by the process that wrote it: the same names in the job and in workers.
+
+    The dollars are those of the replies themselves, and an answer that is given again costs nothing: without repeats
+    after a failure, the sums here are the sums over all replies. A value that a reply lacks is ``none``.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY, label_values: int = LABEL_VALUES) -> None:
+        made = ["cache_status", "lane", "tier", "model"]
+        self.replies = Counter(
+            "forebay_replies_total",
+            "Replies, by where the text came from, with errors apart: the outcome is ok or an error's code.",
+            [*made, "outcome"],
+            registry=registry,
+        )
+        self.cost = Counter(
+            "forebay_reply_cost_dollars_total",
+            "US dollars that replies cost, with all generations before the one that answered.",
+            made,
+            registry=registry,
+        )
+        self.baseline = Counter(
+            "forebay_reply_baseline_dollars_total",
+            "US dollars that the largest tier would have cost for the tokens of the same replies.",
+            made,
+            registry=registry,
+        )
+        asked = ["tenant", "endpoint"]
+        self.endpoint_replies = Counter(
+            "forebay_endpoint_replies_total",
+            "Replies by who asked; tenants and endpoints beyond metrics.label_values are `other`.",
+            [*asked, "cache_status", "outcome"],
+            registry=registry,
+        )
+        self.endpoint_cost = Counter(
+            "forebay_endpoint_cost_dollars_total",
+            "US dollars that replies cost, by who asked.",
+            asked,
+            registry=registry,
+        )
+        self.endpoint_baseline = Counter(
+            "forebay_endpoint_baseline_dollars_total",
+            "US dollars that the largest tier would have cost for the same replies, by who asked.",
+            asked,
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "forebay_reply_latency_seconds",
+            "From a request's creation to its reply, for answers; errors are not among them.",
+            ["cache_status", "lane", "tier"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.first_token = Histogram(
+            "forebay_reply_first_token_seconds",
+            "From a request's creation to the first token of its answer, where the model's backend tells it.",
+            ["lane", "tier"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._tenants = BoundedLabel(label_values)
+        self._endpoints = BoundedLabel(label_values)
+
+    def count(self, reply: Reply, traceparent: str | None = None) -> None:
+        """Count one reply; its latency carries the id of its trace as exemplar."""
+        outcome = reply.error.code if reply.error else "ok"
+        made = (reply.cache_status, reply.lane, reply.tier or "none", reply.model_id or "none")
+        asked = (self._tenants.of(reply.tenant), self._endpoints.of(reply.endpoint or "none"))
+        self.replies.labels(*made, outcome).inc()
+        self.endpoint_replies.labels(*asked, reply.cache_status, outcome).inc()
+        self.cost.labels(*made).inc(reply.cost)
+        self.baseline.labels(*made).inc(reply.baseline_cost)
+        self.endpoint_cost.labels(*asked).inc(reply.cost)
+        self.endpoint_baseline.labels(*asked).inc(reply.baseline_cost)
+        if reply.error is None:
+            self._observe(reply, exemplar(traceparent))
+
+    def _observe(self, reply: Reply, trace: dict[str, str] | None) -> None:
+        tier, latency = reply.tier or "none", reply.latency
+        self.latency.labels(reply.cache_status, reply.lane, tier).observe(latency.total_ms / 1000, trace)
+        if latency.first_token_ms is not None:
+            waited_ms = max(0.0, latency.total_ms - latency.generation_ms) + latency.first_token_ms
+            self.first_token.labels(reply.lane, tier).observe(waited_ms / 1000, trace)
+
 
 class JobMetrics:
     """What the job counts, in each TaskManager. Counters restart with the process, as Prometheus expects."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY, label_values: int = LABEL_VALUES) -> None:
+        self.replies = ReplyMetrics(registry, label_values)
         self.requests = Counter(
             "forebay_requests_total", "Requests taken from a request topic.", ["lane"], registry=registry
-        )
-        self.replies = Counter(
-            "forebay_job_replies_total",
-            "Replies that the job wrote itself, by where the text came from, with errors apart.",
-            ["cache_status", "outcome"],
-            registry=registry,
         )
         self.tasks = Counter(
             "forebay_tasks_total", "Tasks handed to a tier.", ["tier", "lane", "reason"], registry=registry
@@ -27,6 +153,7 @@ class JobMetrics:
         self.dead_letters = Counter(
             "forebay_dead_letters_total", "Records given up, by error code.", ["code"], registry=registry
         )
+        _begin_at_zero(self.dead_letters)
         self.duplicates = Counter(
             "forebay_duplicate_requests_total", "Requests dropped because their id was seen before.", registry=registry
         )
@@ -51,11 +178,18 @@ class JobMetrics:
         self.store_up = Gauge(
             "forebay_store_up", "1 while the store answers, 0 while it is left alone.", ["store"], registry=registry
         )
-        self.reply_latency = Histogram(
-            "forebay_reply_latency_seconds",
-            "From a request's creation to the job's reply.",
-            ["cache_status"],
-            buckets=LATENCY_BUCKETS_S,
+        self.memory = Gauge(
+            "forebay_cache_memory_bytes", "Memory that the exact cache's server uses.", registry=registry
+        )
+        self.memory_limit = Gauge(
+            "forebay_cache_memory_limit_bytes",
+            "Memory that it may use before it drops what was used least; 0: no limit.",
+            registry=registry,
+        )
+        self.similarity = Histogram(
+            "forebay_hit_similarity_ratio",
+            "Cosine between a question and the one whose answer it was given, for hits by meaning.",
+            buckets=SIMILARITY_BUCKETS,
             registry=registry,
         )
         self.embedding_batch = Histogram(
@@ -94,13 +228,8 @@ class JobMetrics:
 class WorkerMetrics:
     """What a worker counts."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self.replies = Counter(
-            "forebay_worker_replies_total",
-            "Replies committed, by tier and outcome.",
-            ["tier", "lane", "outcome"],
-            registry=registry,
-        )
+    def __init__(self, registry: CollectorRegistry = REGISTRY, label_values: int = LABEL_VALUES) -> None:
+        self.replies = ReplyMetrics(registry, label_values)
         self.escalations = Counter(
             "forebay_worker_escalations_total",
             "Tasks handed to another tier, by the one they left and why: confidence, refusal, cut_off, invalid_json,"
@@ -137,13 +266,35 @@ class WorkerMetrics:
             registry=registry,
         )
         self.cost = Counter(
-            "forebay_cost_dollars_total", "US dollars charged for generations.", ["tier", "lane"], registry=registry
+            "forebay_cost_dollars_total",
+            "US dollars charged for generations, by the tier that generated; an answer that went on to another tier"
+            " counts here when it goes on, and in forebay_reply_cost_dollars_total with the reply.",
+            ["tier", "lane"],
+            registry=registry,
         )
-        self.reply_latency = Histogram(
-            "forebay_worker_reply_latency_seconds",
-            "From a request's creation to its reply, for generated answers.",
+        self.reviews = Counter(
+            "forebay_worker_reviews_total",
+            "Answers that went out although they are doubtful, because no larger tier was left.",
             ["tier"],
-            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.cut_off = Counter(
+            "forebay_worker_cut_off_total",
+            "Answers that met their limit of tokens before their end.",
+            ["tier"],
+            registry=registry,
+        )
+        self.confidence = Histogram(
+            "forebay_worker_confidence_ratio",
+            "Geometric mean of the probabilities of an answer's tokens, where the model tells them.",
+            ["tier"],
+            buckets=CONFIDENCE_BUCKETS,
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "forebay_worker_lag_records",
+            "Tasks in the partitions of this worker that it has not read yet.",
+            ["tier", "lane"],
             registry=registry,
         )
         self.generation_seconds = Histogram(
@@ -169,15 +320,22 @@ class WorkerMetrics:
         self.dead_letters = Counter(
             "forebay_worker_dead_letters_total", "Tasks given up, by error code.", ["code"], registry=registry
         )
+        _begin_at_zero(self.dead_letters)
+
+
+def _begin_at_zero(by_code: Counter) -> None:
+    """Show every code at once: what first appears as 1 has no increase, and an alert would miss it."""
+    for code in ErrorCode:
+        by_code.labels(code)
 
 
 def fqnames() -> set[str]:
     """The names under which the metrics above are scraped, histograms with their suffixes."""
-    registry = CollectorRegistry()
-    JobMetrics(registry)
-    WorkerMetrics(registry)
     names: set[str] = set()
-    for metric in registry.collect():
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(metric.type, ("",))
-        names |= {metric.name + suffix for suffix in suffixes}
+    for kind in (JobMetrics, WorkerMetrics):
+        registry = CollectorRegistry()
+        kind(registry)
+        for metric in registry.collect():
+            suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(metric.type, ("",))
+            names |= {metric.name + suffix for suffix in suffixes}
     return names

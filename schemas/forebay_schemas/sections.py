@@ -482,10 +482,22 @@ class FlinkConfig(Section):
 
 
 class MetricsConfig(Section):
-    """Where Prometheus finds the processes."""
+    """Where Prometheus finds the processes, and how much they tell."""
 
     job_port: int = Field(default=9101, ge=0, le=65_535, description="Port of each TaskManager's metrics.")
     worker_port: int = Field(default=9102, ge=0, le=65_535, description="Port of each worker's metrics.")
+    flink_port: int = Field(
+        default=9249,
+        ge=1,
+        le=65_000,
+        description="Port of Flink's own metrics; of `forebay up` the JobManager's, and each TaskManager has the next.",
+    )
+    label_values: int = Field(
+        default=50,
+        ge=1,
+        le=1000,
+        description="Tenants, and endpoints, that are counted by name; the first that come, and the rest as `other`.",
+    )
 
 
 def _collector(url: str | None) -> str | None:

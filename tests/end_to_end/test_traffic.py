@@ -79,7 +79,7 @@ def _complete(reply: Reply) -> bool:
 
 def _counts(running: RunningStack) -> dict[str, float]:
     counts = {
-        status: running.total("job", "forebay_job_replies_total", cache_status=status)
+        status: running.total("job", "forebay_replies_total", cache_status=status)
         for status in ("exact", "semantic", "joined")
     }
     return counts | {
@@ -87,5 +87,5 @@ def _counts(running: RunningStack) -> dict[str, float]:
         "requests": running.total("job", "forebay_requests_total"),
         "tasks": running.total("job", "forebay_tasks_total"),
         "dead": running.total("job", "forebay_dead_letters_total"),
-        "generated": running.total("worker", "forebay_worker_replies_total"),
+        "generated": running.total("worker", "forebay_replies_total"),
     }

@@ -1,5 +1,6 @@
 """The exact cache on a real Redis: what is found again, what an invalidation does, and that it fails open."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -64,6 +65,10 @@ class Store:
 
     def up(self) -> float:
         return self.metrics.store_up.labels("redis")._value.get()
+
+    def memory(self) -> float:
+        (metric,) = self.metrics.memory.collect()
+        return metric.samples[0].value
 
 
 def make_request_like(request: Request) -> Request:
@@ -357,6 +362,18 @@ def test_a_server_that_hangs_costs_one_timeout_and_is_then_left_alone(redis_serv
     redis_server.thaw()
     assert server.errors() == 1
     assert time.monotonic() - started < 5
+
+
+def test_the_servers_memory_is_read_when_it_is_asked_for_and_judges_nothing(redis_server: RedisServer) -> None:
+    store = Store(redis_server)
+    assert store.memory() > 0
+    redis_server.kill()
+    try:
+        assert math.isnan(store.memory())
+        assert (store.up(), store.errors()) == (1, 0)
+    finally:
+        redis_server.start()
+    assert store.memory() > 0
 
 
 def test_a_slow_server_is_used_again_when_it_is_fast(redis_server: RedisServer) -> None:

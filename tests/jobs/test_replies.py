@@ -6,12 +6,15 @@ from forebay_jobs.caches.answers import Answer
 from forebay_jobs.messages import Asker
 from forebay_jobs.replies import ReplyWriter
 from forebay_schemas.errors import ErrorCode
+from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.prices import baseline_cost
 from forebay_schemas.records import CacheStatus, Chunk, Lane, Latency, Reply, ReplyError, Usage
 from forebay_schemas.topics import REQUEST_ID, TENANT, TRACEPARENT
+from prometheus_client import CollectorRegistry
 
 from tests.builders import NOW_MS, make_reply, make_route
 from tests.jobs.doubles import CODEC, configured, metrics, reply_of
+from tests.samples import total
 
 CONFIG = configured(kafka={"reply_topics": ["shop.replies"]})
 ASKER = Asker(
@@ -119,9 +122,19 @@ def test_clocks_that_disagree_make_no_negative_latency(writer: ReplyWriter) -> N
 
 
 def test_replies_are_counted_by_status_and_outcome(writer: ReplyWriter) -> None:
-    counted = metrics()
-    writer = ReplyWriter(CONFIG, CODEC, counted)
+    registry = CollectorRegistry()
+    writer = ReplyWriter(CONFIG, CODEC, JobMetrics(registry))
     writer.again(ASKER, ANSWER, CacheStatus.EXACT, NOW_MS)
     writer.refuse(ASKER, ErrorCode.TOO_LARGE, "why", NOW_MS)
-    assert counted.replies.labels("exact", "ok")._value.get() == 1
-    assert counted.replies.labels("bypass", "too_large")._value.get() == 1
+    assert total(registry, "forebay_replies_total", cache_status="exact", outcome="ok") == 1
+    assert total(registry, "forebay_replies_total", cache_status="bypass", outcome="too_large") == 1
+
+
+def test_the_similarity_of_hits_by_meaning_is_counted() -> None:
+    registry = CollectorRegistry()
+    writer = ReplyWriter(CONFIG, CODEC, JobMetrics(registry))
+    writer.again(ASKER, ANSWER, CacheStatus.SEMANTIC, NOW_MS, similarity=0.965)
+    writer.again(ASKER, ANSWER, CacheStatus.JOINED, NOW_MS)
+    assert total(registry, "forebay_hit_similarity_ratio_bucket", le="0.96") == 0
+    assert total(registry, "forebay_hit_similarity_ratio_bucket", le="0.97") == 1
+    assert total(registry, "forebay_hit_similarity_ratio_count") == 1

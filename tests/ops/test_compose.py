@@ -16,6 +16,7 @@ import pytest
 import yaml
 from forebay_ops.cli import forebay
 from forebay_ops.local.provision import CONNECTOR, KAFKA
+from forebay_ops.local.servers import PROMETHEUS_REPORTER
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.sections import KafkaConfig
 
@@ -207,12 +208,27 @@ def test_a_program_on_the_machine_reaches_kafka_and_flink_at_the_default_address
     assert f"127.0.0.1:{rest_port}:{rest_port}" in SERVICES["jobmanager"]["ports"]
 
 
-def test_prometheus_scrapes_the_ports_that_job_and_workers_open(config: Config):
+def test_prometheus_scrapes_the_ports_that_job_workers_and_flink_open(config: Config):
     scraped = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["scrape_configs"]
-    targets = {name: lookup["port"] for job in scraped for lookup in job["dns_sd_configs"] for name in lookup["names"]}
+    targets = {
+        (name, lookup["port"]) for job in scraped for lookup in job["dns_sd_configs"] for name in lookup["names"]
+    }
     workers = {name: config.metrics.worker_port for name in SERVICES if name.startswith("worker-")}
-    assert targets == {"taskmanager": config.metrics.job_port, **workers}
+    flink = {(name, config.metrics.flink_port) for name in ("jobmanager", "taskmanager")}
+    assert targets == {("taskmanager", config.metrics.job_port), *workers.items(), *flink}
+    image = (ROOT / "ops/docker/job.Dockerfile").read_text()
+    assert f"-D metrics.reporter.prom.port={config.metrics.flink_port}\n" in image
+    assert f"-D metrics.reporter.prom.factory.class={PROMETHEUS_REPORTER} " in image
     assert all(f":{port}/metrics" in str(SERVICES[name]["healthcheck"]["test"]) for name, port in workers.items())
+
+
+def test_prometheus_keeps_exemplars_and_finds_its_rules():
+    prometheus = SERVICES["prometheus"]
+    assert "--enable-feature=exemplar-storage" in prometheus["command"]
+    rules = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["rule_files"]
+    assert rules
+    for file in rules:
+        assert f"./ops/prometheus/{file}:/etc/prometheus/{file}:ro" in prometheus["volumes"]
 
 
 def test_kafka_takes_the_largest_record(config: Config):

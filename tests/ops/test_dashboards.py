@@ -1,4 +1,4 @@
-"""Dashboards show only metrics that exist, from the data source that is provisioned."""
+"""Dashboards and alert rules use only metrics that exist; panels, rules and runbooks are complete."""
 
 import json
 import re
@@ -13,6 +13,22 @@ from forebay_schemas.metrics import fqnames
 
 OPS = Path(__file__).parents[2] / "ops"
 DASHBOARDS = sorted((OPS / "grafana" / "dashboards").glob("*.json"))
+ALERTS = OPS / "prometheus" / "alerts.yml"
+RULES: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
+]
+
+PLAYED = sorted(Path(__file__).parent.glob("alerts_*test.yml"))
+
+FLINK = {
+    "flink_jobmanager_job_lastCheckpointDuration",
+    "flink_jobmanager_job_numRestarts",
+    "flink_jobmanager_job_numberOfFailedCheckpoints",
+    "flink_taskmanager_Status_JVM_Memory_Heap_Used",
+    "flink_taskmanager_job_task_busyTimeMsPerSecond",
+    "flink_taskmanager_job_task_operator_pendingRecords",
+}
+"""What Flink's reporter serves under these names; `tests/end_to_end/test_metrics.py` asks a real one."""
 
 
 def panels(file: Path) -> list[dict[str, Any]]:
@@ -23,18 +39,56 @@ def expressions(file: Path) -> list[str]:
     return [target["expr"] for panel in panels(file) for target in panel["targets"]]
 
 
-def needs_promtool() -> str:
+def filled_in(expression: str, interval: str = "1m") -> str:
+    """An expression as Grafana sends it."""
+    return expression.replace("$__rate_interval", interval).replace("$__range", "1h")
+
+
+def names(expression: str) -> set[str]:
+    """The metrics in an expression, which all begin with who serves them."""
+    return set(re.findall(r"\b(?:forebay|flink)_\w+", expression))
+
+
+def promtool(*arguments: str | Path) -> None:
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("promtool is not installed")
-    return found
+    done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
 def test_a_dashboard_names_only_metrics_that_exist(file: Path):
-    named = {name for expression in expressions(file) for name in re.findall(r"\bforebay_\w+", expression)}
-    assert named
-    assert named <= fqnames()
+    for expression in expressions(file):
+        assert names(expression)
+        assert names(expression) <= fqnames() | FLINK
+
+
+def test_the_overview_begins_with_hits_cost_models_and_latency():
+    overview = next(file for file in DASHBOARDS if file.stem == "overview")
+    first = json.loads(overview.read_text())["panels"][:4]
+    assert [panel["title"] for panel in first] == [
+        "Cache hit rates", "Cost trend", "Model distribution", "P99 latency",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_a_legend_tells_the_lines_of_a_panel_apart(file: Path):
+    for panel in panels(file):
+        legends = [target["legendFormat"] for target in panel["targets"]]
+        assert all(legends), panel["title"]
+        assert len(set(legends)) == len(legends), panel["title"]
+        for target in panel["targets"]:
+            grouped = {label for by in re.findall(r"by \(([^)]+)\)", target["expr"]) for label in by.split(", ")}
+            shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            assert shown == grouped - {"le"}, f"{panel['title']}: {target['expr']}"
+
+
+def test_dashboards_have_addresses_and_panels_numbers_of_their_own():
+    boards = [json.loads(file.read_text()) for file in DASHBOARDS]
+    assert len({board["uid"] for board in boards}) == len({board["title"] for board in boards}) == len(boards)
+    for board in boards:
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
@@ -72,15 +126,44 @@ def test_the_dashboards_folder_is_the_one_that_is_mounted():
 
 
 def test_prometheus_accepts_every_expression(tmp_path: Path):
-    promtool = needs_promtool()
     asked = [expression for file in DASHBOARDS for expression in expressions(file)]
     rules = [
-        {"record": f"dashboard:{number}", "expr": expression.replace("$__rate_interval", "1m")}
-        for number, expression in enumerate(asked)
+        {"record": f"dashboard:{number}", "expr": filled_in(expression)} for number, expression in enumerate(asked)
     ]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
-    subprocess.run([promtool, "check", "rules", "--lint=none", str(tmp_path / "rules.yml")], check=True)
+    promtool("check", "rules", "--lint=none", tmp_path / "rules.yml")
 
 
-def test_prometheus_accepts_its_configuration():
-    subprocess.run([needs_promtool(), "check", "config", str(OPS / "prometheus" / "prometheus.yml")], check=True)
+def test_prometheus_accepts_its_configuration_and_rules():
+    promtool("check", "config", OPS / "prometheus" / "prometheus.yml")
+
+
+# Alerts
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_a_rule_says_what_is_wrong_for_how_long_and_where_to_read_on(rule: dict[str, Any]):
+    assert rule["for"]
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    assert rule["annotations"]["summary"].endswith(".")
+    file, _, section = rule["annotations"]["runbook"].partition("#")
+    assert section == rule["alert"].lower()
+    text = (OPS.parent / file).read_text().split(f"## {rule['alert']}\n")[1].split("\n## ")[0]
+    assert all(f"**{part}:**" in text for part in ("Means", "Look at", "Do"))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_a_rule_names_only_metrics_that_exist(rule: dict[str, Any]):
+    assert names(rule["expr"]) <= fqnames() | FLINK
+    assert names(rule["expr"]) or "up{" in rule["expr"]
+
+
+def test_the_runbooks_are_those_of_the_rules():
+    sections = re.findall(r"^## (\w+)$", (OPS / "runbooks.md").read_text(), re.MULTILINE)
+    assert sorted(sections) == sorted(rule["alert"] for rule in RULES)
+
+
+@pytest.mark.parametrize("file", PLAYED, ids=lambda file: file.stem)
+def test_rules_fire_when_they_should_and_only_then(file: Path):
+    assert names(file.read_text()) <= fqnames() | FLINK
+    promtool("test", "rules", file)

@@ -34,7 +34,7 @@ def test_the_profile_prices_every_tier_as_a_model_of_the_ladder(profile: Config)
 
 def test_ports_are_of_different_parts_and_below_those_of_outgoing_connections(profile: Config, home: Home) -> None:
     ports = [port for part in local_parts(effective(profile, home), home) for port in part.ports.values()]
-    assert len(set(ports)) == len(ports) == 7
+    assert len(set(ports)) == len(ports) == 9
     assert max(ports) < 32_768
 
 

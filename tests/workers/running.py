@@ -13,6 +13,7 @@ from forebay_workers.loop import Worker
 from forebay_workers.offsets import decode
 from prometheus_client import CollectorRegistry
 
+from ..samples import total
 from .doubles import CODEC, Commands, Log, Model, Publications, Streams, configured
 
 SETTINGS = """
@@ -101,4 +102,4 @@ class Running:
         await self.until(lambda: len(self.published.replies()) == count)
 
     def count(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(name, labels) or 0.0
+        return total(self.registry, name, **labels)

@@ -128,7 +128,7 @@ async def test_an_error_is_committed_like_an_answer_and_the_next_task_is_unharme
     run.model.answer("good")
     await run.committed(2)
     assert run.published.offsets() == {P: 2}
-    replies = "forebay_worker_replies_total"
+    replies = "forebay_replies_total"
     assert run.count(replies, tier="small", lane="interactive", outcome="engine_refused") == 1
     assert run.count(replies, tier="small", lane="interactive", outcome="ok") == 1
 
@@ -438,7 +438,7 @@ async def test_a_task_that_ended_as_many_workers_as_it_may_is_never_generated_ag
     run.small.deliver("killer", offset=0)
     await run.committed(1)
     assert run.model.generations == []
-    assert run.count("forebay_worker_replies_total", tier="small", lane="interactive", outcome="given_up") == 1
+    assert run.count("forebay_replies_total", tier="small", lane="interactive", outcome="given_up") == 1
 
 
 async def test_before_its_last_attempt_a_suspect_runs_alone_so_that_no_other_is_blamed(start: Start) -> None:
@@ -564,7 +564,7 @@ async def test_a_task_that_is_taken_back_while_it_runs_is_stopped_and_told_so(st
     run.commands.cancel("a")
     await run.committed(1)
     assert run.model.cancelled == ["a"]
-    assert run.count("forebay_worker_replies_total", tier="small", lane="interactive", outcome="cancelled") == 1
+    assert run.count("forebay_replies_total", tier="small", lane="interactive", outcome="cancelled") == 1
     run.model.answer("b")
     await run.committed(2)
     assert run.done(P) == (2, set())

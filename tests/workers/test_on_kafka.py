@@ -1,5 +1,6 @@
 """Workers as processes on a real broker: whoever comes, goes or dies, each task is answered, and read once."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ from forebay_ops.topics import create_topics
 from forebay_schemas.config import Config
 from forebay_schemas.records import DeadLetter, Lane, Reply, Result
 from forebay_schemas.topics import Headers
+from forebay_workers import intake
+from forebay_workers.lanes import Delivery, Room
+from forebay_workers.offsets import Commit, Partition
+from forebay_workers.recent import RecentTasks
+from prometheus_client import Gauge
 
 from ..broker import Broker
 from ..builders import make_request, make_task
@@ -313,3 +319,45 @@ def test_a_tier_without_a_backend_is_a_mistake_that_says_what_to_do(installed: I
     worker = installed.worker("--tiers", "huge")
     assert worker.wait(30) == 2
     assert "--tiers: 'huge' is no tier; use some of small, large" in installed.log.read_text()
+
+
+class Holding:
+    """An owner of an intake that finishes nothing."""
+
+    def __init__(self) -> None:
+        self.held: list[Delivery] = []
+
+    def assigned(self, commits: Mapping[Partition, Commit | None]) -> RecentTasks:
+        return RecentTasks()
+
+    def full(self, partition: Partition) -> bool:
+        return False
+
+    def taken(self, delivery: Delivery) -> None:
+        self.held.append(delivery)
+
+    async def revoked(self, partitions: Collection[Partition]) -> None: ...
+
+    async def lost(self, partitions: Collection[Partition]) -> None: ...
+
+
+def test_what_a_worker_has_no_room_for_is_its_lag(installed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "LAG_S", 0.1)
+    lag = Gauge("lag", "Tasks.", registry=None)
+    owner = Holding()
+    for number in range(5):
+        installed.send(number)
+    installed.flush()
+
+    async def read_two() -> None:
+        source = intake.Intake(installed.config.kafka, CODEC, "small", Lane.INTERACTIVE, Room(2), lag)
+        await source.open(owner)
+        reading = asyncio.create_task(source.run())
+        async with asyncio.timeout(60):
+            while (len(owner.held), lag._value.get()) != (2, 3) and not reading.done():
+                await asyncio.sleep(0.05)
+        reading.cancel()
+        await source.close()
+
+    asyncio.run(read_two())
+    assert (len(owner.held), lag._value.get()) == (2, 3)

@@ -14,6 +14,7 @@ from forebay_workers.outcome import ERROR_CHARS, Outcome
 from prometheus_client import CollectorRegistry
 
 from ..builders import NOW_MS, make_request, make_task
+from ..samples import total
 from .doubles import CODEC, delivery, task_for
 from .saying import SMALL_COST, USAGE, Answering, reply_of, saying, task_of
 
@@ -35,7 +36,7 @@ def counted(outcome: Outcome, lane: Lane = Lane.INTERACTIVE, tier: str = "small"
     """Reads a sample after the outcome was counted."""
     registry = CollectorRegistry()
     count(WorkerMetrics(registry), delivery(tier=tier, lane=lane), outcome)
-    return lambda name, **labels: registry.get_sample_value(f"forebay_{name}", labels)
+    return lambda name, **labels: total(registry, f"forebay_{name}", **labels)
 
 
 # Escalation
@@ -226,11 +227,11 @@ def test_a_task_that_is_given_up_is_told_to_its_asker_and_kept_with_its_history(
 def test_an_answer_counts_with_its_tokens_and_times(run: Answering) -> None:
     run.pool.says = [saying(model_id="standby", first_token_ms=12.0)]
     value = counted(run.outcome(delivery(task_for())))
-    assert value("worker_replies_total", tier="small", lane="interactive", outcome="ok") == 1
+    assert value("replies_total", tier="small", lane="interactive", outcome="ok") == 1
     assert value("worker_tokens_total", tier="small", kind="completion") == 10
     assert value("worker_standby_answers_total", tier="small", model="standby") == 1
     assert value("first_token_seconds_sum", tier="small") == pytest.approx(0.012)
-    assert value("worker_reply_latency_seconds_sum", tier="small") == pytest.approx(0.14)
+    assert value("reply_latency_seconds_sum", cache_status="miss", tier="small") == pytest.approx(0.14)
 
 
 def test_what_is_handed_on_counts_where_it_was_generated(run: Answering) -> None:
@@ -238,7 +239,7 @@ def test_what_is_handed_on_counts_where_it_was_generated(run: Answering) -> None
     assert value("worker_escalations_total", tier="small", reason="refusal") == 1
     assert value("worker_tokens_total", tier="small", kind="prompt") == 1000
     assert value("cost_dollars_total", tier="small", lane="interactive") == pytest.approx(SMALL_COST)
-    assert value("worker_replies_total", tier="small", lane="interactive", outcome="ok") is None
+    assert value("replies_total", tier="small", lane="interactive", outcome="ok") == 0
 
 
 def test_a_higher_tier_counts_its_own_generations_only(run: Answering) -> None:
@@ -246,7 +247,7 @@ def test_a_higher_tier_counts_its_own_generations_only(run: Answering) -> None:
     value = counted(run.outcome(delivery(task_for(hop=1, path=[SMALL_HOP]), tier="medium")), tier="medium")
     assert value("worker_tokens_total", tier="medium", kind="prompt") == 1000
     assert value("cost_dollars_total", tier="medium", lane="interactive") == pytest.approx(MEDIUM_COST)
-    assert value("worker_tokens_total", tier="small", kind="prompt") is None
+    assert value("worker_tokens_total", tier="small", kind="prompt") == 0
 
 
 def test_a_second_try_counts_and_is_no_escalation(run: Answering) -> None:
@@ -254,12 +255,20 @@ def test_a_second_try_counts_and_is_no_escalation(run: Answering) -> None:
     value = counted(run.outcome(delivery(task_for(make_request(response_format=JSON)))))
     assert value("worker_tokens_total", tier="small", kind="prompt") == 2000
     assert value("cost_dollars_total", tier="small", lane="interactive") == pytest.approx(2 * SMALL_COST)
-    assert value("worker_escalations_total", tier="small", reason="invalid_json") is None
+    assert value("worker_escalations_total", tier="small", reason="invalid_json") == 0
 
 
 def test_ends_without_an_answer_count_by_their_code(run: Answering) -> None:
     value = counted(run.answerer.cancelled(delivery(task_for())))
-    assert value("worker_replies_total", tier="small", lane="interactive", outcome="cancelled") == 1
+    assert value("replies_total", tier="small", lane="interactive", outcome="cancelled") == 1
     value = counted(run.answerer.give_up(delivery(task_for()), 1, ["the worker ended during attempt 1"]))
-    assert value("worker_replies_total", tier="small", lane="interactive", outcome="given_up") == 1
+    assert value("replies_total", tier="small", lane="interactive", outcome="given_up") == 1
     assert value("worker_dead_letters_total", code="given_up") == 1
+
+
+def test_doubtful_and_cut_off_answers_count_besides(run: Answering) -> None:
+    run.pool.says = [saying(confidence=0.1, finish_reason="length", model_id="big")]
+    value = counted(run.outcome(delivery(task_for(), tier="large")), tier="large")
+    assert value("worker_reviews_total", tier="large") == 1
+    assert value("worker_cut_off_total", tier="large") == 1
+    assert value("worker_confidence_ratio_sum", tier="large") == pytest.approx(0.1)

@@ -8,7 +8,7 @@ from .outcome import Outcome
 
 
 def count(metrics: WorkerMetrics, delivery: Delivery, outcome: Outcome) -> None:
-    """Count one committed outcome; a reply's ``outcome`` label is ``ok`` or its error code."""
+    """Count one committed outcome."""
     tier, lane = delivery.tier, delivery.lane
     if outcome.dead is not None:
         metrics.dead_letters.labels(outcome.dead).inc()
@@ -19,12 +19,16 @@ def count(metrics: WorkerMetrics, delivery: Delivery, outcome: Outcome) -> None:
     reply = outcome.reply
     if reply is None:
         return
-    metrics.replies.labels(tier, lane, reply.error.code if reply.error else "ok").inc()
+    metrics.replies.count(reply, delivery.task.traceparent if delivery.task else None)
     _count_generation(metrics, tier, lane, reply.usage, reply.cost - sum(hop.cost for hop in reply.path))
     if reply.error:
         return
     if outcome.standby:
         metrics.standby_answers.labels(tier, reply.model_id).inc()
+    metrics.reviews.labels(tier).inc(reply.review)
+    metrics.cut_off.labels(tier).inc(reply.finish_reason == "length")
+    if reply.confidence is not None:
+        metrics.confidence.labels(tier).observe(reply.confidence)
     _observe_times(metrics, tier, reply)
 
 
@@ -36,7 +40,6 @@ def _count_generation(metrics: WorkerMetrics, tier: str, lane: Lane, usage: Usag
 
 
 def _observe_times(metrics: WorkerMetrics, tier: str, reply: Reply) -> None:
-    metrics.reply_latency.labels(tier).observe(reply.latency.total_ms / 1000)
     metrics.generation_seconds.labels(tier).observe(reply.latency.generation_ms / 1000)
     if reply.latency.first_token_ms is not None:
         metrics.first_token.labels(tier).observe(reply.latency.first_token_ms / 1000)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException, Message, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 from forebay_schemas.codec import Codec
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import KafkaConfig
+from prometheus_client import Gauge
 
 from .lanes import Delivery, Room
 from .offsets import Commit, Partition
@@ -20,6 +21,8 @@ from .recent import RecentTasks, read_back
 KEEP_ALIVE_S = 0.1
 """While there is no room, the group is served this often, however long a generation takes: a rebalance, and what
 waits for it to be committed, are held up no longer than this."""
+LAG_S = 10.0
+"""How often the lag is measured: as often as it is scraped."""
 
 _POLL_S = 0.1
 """A poll ends with the first record; without one it lasts this long, and so does a shutdown."""
@@ -27,6 +30,8 @@ _COMMITTED_TIMEOUT_S = 60.0
 _COMMITTED_RETRY_S = 0.5
 _PREFETCHED_RECORDS = 64
 _PREFETCH_PAUSE_MS = 10
+_LAG_TIMEOUT_S = 1.0
+"""Reading waits for this no longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +68,7 @@ class Intake:
     tasks are never stuck behind batch ones that were fetched first.
     """
 
-    def __init__(self, config: KafkaConfig, codec: Codec, tier: str, lane: Lane, room: Room) -> None:
+    def __init__(self, config: KafkaConfig, codec: Codec, tier: str, lane: Lane, room: Room, lag: Gauge) -> None:
         self.tier = tier
         self.lane = lane
         self.topic = config.topics.tier(tier, lane)
@@ -72,7 +77,10 @@ class Intake:
         self._config = config
         self._codec = codec
         self._room = room
-        self._partitions: set[Partition] = set()
+        self._lag = lag
+        self._lag_due_s = 0.0
+        self._partitions: dict[Partition, int] = {}
+        """Those that are ours, with the offset that each is read from next."""
         self._paused: bool | None = False
         self._stale = False
 
@@ -121,6 +129,9 @@ class Intake:
             if self._stale:
                 self.group = await self._consumer.consumer_group_metadata()
                 self._stale = False
+            if time.monotonic() >= self._lag_due_s:
+                await self._measure_lag()
+                self._lag_due_s = time.monotonic() + LAG_S
 
     def refresh(self) -> None:
         """The group's metadata was refused: the group may be further in a rebalance than its callbacks have told."""
@@ -137,14 +148,17 @@ class Intake:
             _log.warning("reading %s: %s", self.topic, error)
             return
         self._room.take()
+        partition, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
+        if partition in self._partitions:
+            self._partitions[partition] = offset + 1
         value = message.value() or b""
         task, request = self._contents(value)
         self._owner.taken(
             Delivery(
                 tier=self.tier,
                 lane=self.lane,
-                partition=(message.topic() or "", message.partition() or 0),
-                offset=message.offset() or 0,
+                partition=partition,
+                offset=offset,
                 value=value,
                 key=message.key(),  # pyright: ignore[reportArgumentType]: as read, bytes
                 headers=message.headers() or [],  # pyright: ignore[reportArgumentType]: as read, a list with bytes
@@ -153,6 +167,20 @@ class Intake:
                 written_ms=message.timestamp()[1],
             )
         )
+
+    async def _measure_lag(self) -> None:
+        """Ask where the partitions end. What was fetched does not tell: nothing is while there is no room."""
+        unread = 0
+        for (topic, number), next_offset in self._partitions.items():
+            try:
+                ends = await self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_LAG_TIMEOUT_S)
+            except KafkaException:
+                return  # a broker is away; the last figure stays
+            if ends is None:
+                return
+            low, high = ends
+            unread += max(0, high - max(low, next_offset))
+        self._lag.set(unread)
 
     def _contents(self, value: bytes) -> tuple[Task | None, Request | None]:
         """What a record holds; what cannot be read is told to an operator when its turn comes."""
@@ -195,7 +223,7 @@ class Intake:
             recent = self._owner.assigned(commits)
             ends = {partition: commit.offset for partition, commit in commits.items() if commit}
             await asyncio.to_thread(read_back, self._config, ends, recent)
-            self._partitions |= set(commits)
+            self._partitions |= {partition: commit.offset if commit else 0 for partition, commit in commits.items()}
             self._paused = None  # the new ones are not, others may be
             _log.info("%s: took over partitions %s", self.topic, _numbers(partitions))
 
@@ -221,13 +249,17 @@ class Intake:
         _log.info("%s: gives up partitions %s", self.topic, _numbers(partitions))
         gone = {(partition.topic, partition.partition) for partition in partitions}
         await self._owner.revoked(gone)
-        self._partitions -= gone
+        self._forget(gone)
 
     async def _on_lost(self, consumer: AIOConsumer, partitions: list[Any]) -> None:
         _log.warning("%s: lost partitions %s to another worker", self.topic, _numbers(partitions))
         gone = {(partition.topic, partition.partition) for partition in partitions}
         await self._owner.lost(gone)
-        self._partitions -= gone
+        self._forget(gone)
+
+    def _forget(self, partitions: Collection[Partition]) -> None:
+        for partition in partitions:
+            self._partitions.pop(partition, None)
 
 
 def _numbers(partitions: list[Any]) -> list[int]:

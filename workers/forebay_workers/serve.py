@@ -77,6 +77,7 @@ async def serve(config: Config, tiers: list[str]) -> None:
 
 async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBackend], stop: asyncio.Event) -> None:
     codec = codec_for(config)
+    metrics = WorkerMetrics(label_values=config.metrics.label_values)
     shared = {config.tiers[tier].model: _model(config, backends[config.tiers[tier].model]) for tier in tiers}
     models = {tier: shared[config.tiers[tier].model] for tier in tiers}
     worker = Worker(
@@ -84,13 +85,17 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
         {tier: _pool(config, tier, backends) for tier in tiers},
         models,
         lambda: Connection(
-            [Intake(config.kafka, codec, tier, lane, models[tier].rooms[lane]) for tier in tiers for lane in Lane],
+            [
+                Intake(config.kafka, codec, tier, lane, models[tier].rooms[lane], metrics.lag.labels(tier, lane))
+                for tier in tiers
+                for lane in Lane
+            ],
             Transactions(config.kafka),
         ),
         Answerer(config, codec),
         ChunkWriter(config.kafka, codec),
         lambda on_cancel: ControlReader(config.kafka, codec, on_cancel),
-        WorkerMetrics(),
+        metrics,
     )
     await worker.run(stop, lambda: _announce(config, tiers))
 

@@ -1,7 +1,8 @@
 """Redis as the job uses it: one pool of connections, short timeouts, and one judgement on whether it is away."""
 
+import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 from forebay_schemas.config import Config
@@ -37,7 +38,17 @@ class RedisStore:
         )
         self._guard = StoreGuard("redis", settings.retry_after_ms, metrics)
         self.prefix = f"{config.kafka.topic_prefix}:{_FORMAT}"
+        metrics.memory.set_function(lambda: self._memory_bytes("used_memory"))
+        metrics.memory_limit.set_function(lambda: self._memory_bytes("maxmemory"))
 
     def call(self, function: Callable[[redis.Redis], T], without: T) -> T:
         """What the function returns for a client, or ``without`` while Redis is away."""
         return self._guard.call(lambda: function(self._client), without)
+
+    def _memory_bytes(self, field: str) -> float:
+        """What Redis says of its memory when it is asked; NaN where it does not say."""
+        try:
+            told: Any = self._client.info("memory")
+        except redis.RedisError:  # not a reason to leave the store alone: a managed one may refuse this command
+            return math.nan
+        return float(told.get(field, math.nan))

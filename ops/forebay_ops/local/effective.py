@@ -53,13 +53,13 @@ def write_settings(config: Config, file: Path) -> None:
 
 def with_free_ports(config: Config) -> Config:
     """The configuration with ports that nobody uses, so that a stack runs beside another: for tests."""
-    kafka, redis, rest, job, worker = _free_ports(5)
+    kafka, redis, rest, job, worker, flink = _free_ports(6)
     return config.model_copy(
         update={
             "kafka": config.kafka.model_copy(update={"bootstrap": f"localhost:{kafka}"}),
             "redis": config.redis.model_copy(update={"url": SecretStr(f"redis://localhost:{redis}/0")}),
             "flink": config.flink.model_copy(update={"rest_address": f"localhost:{rest}"}),
-            "metrics": config.metrics.model_copy(update={"job_port": job, "worker_port": worker}),
+            "metrics": config.metrics.model_copy(update={"job_port": job, "worker_port": worker, "flink_port": flink}),
         }
     )
 

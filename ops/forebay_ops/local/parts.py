@@ -17,6 +17,7 @@ from . import probes
 from .home import Home
 from .servers import java_home, kafka_class_path, local_port, package_folder
 
+_REPORTER_PORT = "metrics.reporter.prom.port"
 _OUR_PACKAGES = ("forebay_schemas", "forebay_jobs", "forebay_workers", "forebay_ops")
 
 
@@ -159,34 +160,46 @@ def _redis(config: Config, home: Home) -> Part:
 
 def _jobmanager(config: Config, home: Home) -> Part:
     port = local_port("flink.rest_address", config.flink.rest_address)
+    metrics = config.metrics.flink_port
     return Part(
         name="jobmanager",
-        command=(str(package_folder("pyflink") / "bin" / "jobmanager.sh"), "start-foreground"),
+        command=_flink_command("jobmanager.sh", {_REPORTER_PORT: metrics}),
         address=f"http://{config.flink.rest_address}",
         ready=partial(probes.jobmanager_answers, config),
         memory_mb=500,
         environment=flink_environment(home),
-        ports={"flink.rest_address": port, "flink.rest_address, for the JobManager one port up": port + 1},
+        ports={
+            "flink.rest_address": port,
+            "flink.rest_address, for the JobManager one port up": port + 1,
+            "metrics.flink_port": metrics,
+        },
     )
 
 
 def _taskmanagers(config: Config, home: Home) -> list[Part]:
-    names = _taskmanager_names(config)
-    script = str(package_folder("pyflink") / "bin" / "taskmanager.sh")
-    port = config.metrics.job_port
+    port, metrics = config.metrics.job_port, config.metrics.flink_port
     return [
         Part(
             name=name,
             # With a name of its own the one that comes back after a kill takes the place of the lost one at once.
-            command=(script, "start-foreground", "-D", f"taskmanager.resource-id={name}"),
+            command=_flink_command(
+                "taskmanager.sh", {"taskmanager.resource-id": name, _REPORTER_PORT: metrics + number}
+            ),
             address=f"http://localhost:{port}/metrics",
             ready=partial(probes.taskmanager_registered, config, name),
             memory_mb=1800,
             environment=flink_environment(home),
-            ports={"metrics.job_port": port} if name == names[0] else {},
+            ports=({"metrics.job_port": port} if number == 1 else {})
+            | {f"metrics.flink_port, for {name}": metrics + number},
         )
-        for name in names
+        for number, name in enumerate(_taskmanager_names(config), 1)
     ]
+
+
+def _flink_command(script: str, settings: dict[str, str | int]) -> tuple[str, ...]:
+    """Starts a Flink server with settings of its own besides those of its folder."""
+    options = (word for name, value in settings.items() for word in ("-D", f"{name}={value}"))
+    return (str(package_folder("pyflink") / "bin" / script), "start-foreground", *options)
 
 
 def _taskmanager_names(config: Config) -> list[str]:

@@ -26,6 +26,9 @@ _KAFKA_LOGGING = """\
 </Configuration>
 """
 
+PROMETHEUS_REPORTER = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+"""Serves Flink's own metrics; it is among the plugins that Flink's package carries."""
+
 _FLINK_LOGGING = """\
 rootLogger.level = INFO
 rootLogger.appenderRef.console.ref = console
@@ -204,6 +207,7 @@ def _flink_settings(config: Config, home: Home) -> dict[str, Any]:
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
         "io.tmp.dirs": str(home.flink / "tmp"),
+        "metrics.reporter.prom.factory.class": PROMETHEUS_REPORTER,  # its port is on each server's command line
     }
 
 
