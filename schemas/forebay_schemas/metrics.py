@@ -2,6 +2,7 @@
 
 import re
 import threading
+from functools import cache
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -25,6 +26,9 @@ OTHER = "other"
 LABEL_VALUES = MetricsConfig().label_values
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace_id>[0-9a-f]{32})-[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
+
+_Series = tuple[Counter, Counter, Counter]
+"""Replies, their cost and their baseline cost, of one set of labels."""
 
 
 class BoundedLabel:
@@ -116,27 +120,38 @@ class ReplyMetrics:
         )
         self._tenants = BoundedLabel(label_values)
         self._endpoints = BoundedLabel(label_values)
+        # Finding a series by its labels takes longer than counting in it, and an exact hit takes the job little else.
+        self._by_source = cache(self._series_by_source)
+        self._by_asker = cache(self._series_by_asker)
 
     def count(self, reply: Reply, traceparent: str | None = None) -> None:
         """Count one reply; its latency carries the id of its trace as exemplar."""
         outcome = reply.error.code if reply.error else "ok"
-        made = (reply.cache_status, reply.lane, reply.tier or "none", reply.model_id or "none")
-        asked = (self._tenants.of(reply.tenant), self._endpoints.of(reply.endpoint or "none"))
-        self.replies.labels(*made, outcome).inc()
-        self.endpoint_replies.labels(*asked, reply.cache_status, outcome).inc()
-        self.cost.labels(*made).inc(reply.cost)
-        self.baseline.labels(*made).inc(reply.baseline_cost)
-        self.endpoint_cost.labels(*asked).inc(reply.cost)
-        self.endpoint_baseline.labels(*asked).inc(reply.baseline_cost)
+        tier = reply.tier or "none"
+        tenant, endpoint = self._tenants.of(reply.tenant), self._endpoints.of(reply.endpoint or "none")
+        source = self._by_source(reply.cache_status, reply.lane, tier, reply.model_id or "none", outcome)
+        for replies, cost, baseline in (source, self._by_asker(tenant, endpoint, reply.cache_status, outcome)):
+            replies.inc()
+            cost.inc(reply.cost)
+            baseline.inc(reply.baseline_cost)
         if reply.error is None:
-            self._observe(reply, exemplar(traceparent))
+            self._observe(reply, tier, exemplar(traceparent))
 
-    def _observe(self, reply: Reply, trace: dict[str, str] | None) -> None:
-        tier, latency = reply.tier or "none", reply.latency
+    def _observe(self, reply: Reply, tier: str, trace: dict[str, str] | None) -> None:
+        latency = reply.latency
         self.latency.labels(reply.cache_status, reply.lane, tier).observe(latency.total_ms / 1000, trace)
         if latency.first_token_ms is not None:
             waited_ms = max(0.0, latency.total_ms - latency.generation_ms) + latency.first_token_ms
             self.first_token.labels(reply.lane, tier).observe(waited_ms / 1000, trace)
+
+    def _series_by_source(self, status: str, lane: str, tier: str, model: str, outcome: str) -> _Series:
+        made = (status, lane, tier, model)
+        return self.replies.labels(*made, outcome), self.cost.labels(*made), self.baseline.labels(*made)
+
+    def _series_by_asker(self, tenant: str, endpoint: str, status: str, outcome: str) -> _Series:
+        asked = (tenant, endpoint)
+        replies = self.endpoint_replies.labels(*asked, status, outcome)
+        return replies, self.endpoint_cost.labels(*asked), self.endpoint_baseline.labels(*asked)
 
 
 class JobMetrics:
