@@ -42,29 +42,22 @@ class Embedder:
         self._model = SentenceTransformer(path, device="cpu")
         self._batch = settings.batch
         self._metrics = metrics
-        self._tokenizer = _whole_texts(self._model.tokenizer)
-        self._unknown: int | None = self._model.tokenizer.unk_token_id
-        self._most_tokens: int = self._model.max_seq_length or _USUAL_MOST_TOKENS
+        self._reading = Reading(self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS)
         self.dimensions = len(self.embed(["warm"])[0])
         self.version = hashlib.sha256(settings.model.encode()).hexdigest()[:12]
         logger.info("loaded %s in %.1f s", settings.model, time.monotonic() - started)
 
     def grasps(self, texts: Sequence[str]) -> list[bool]:
-        """Whether the model reads all of each text: it is short enough, and every token is in the vocabulary.
+        """Whether the model reads all of each text.
 
         Texts that differ only in what it does not read have equal vectors, whatever they mean: for a model of
         English that holds for two Chinese questions of equal length.
         """
-        most_chars = self._most_tokens * _MOST_CHARS_PER_TOKEN
-        short = [text if len(text) <= most_chars else "" for text in texts]
-        return [
-            bool(text) and len(encoding.ids) <= self._most_tokens and self._unknown not in encoding.ids
-            for text, encoding in zip(short, self._tokenizer.encode_batch(short), strict=True)
-        ]
+        return self._reading.grasps(texts)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, all of it, by the model's own tokenizer."""
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        return self._reading.count_tokens(texts)
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors of the texts, shape (texts, dimensions), float32."""
@@ -81,14 +74,31 @@ class Embedder:
         return np.asarray(vectors, dtype=np.float32)
 
 
-def _whole_texts(tokenizer: Any) -> Any:
-    """A tokenizer of its own for counting: the model's cuts texts, and changing that is not safe between threads."""
-    from tokenizers import Tokenizer
+class Reading:
+    """What a model reads of texts: how many tokens they have, and whether that is all it can take."""
 
-    whole = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    whole.no_truncation()
-    whole.no_padding()
-    return whole
+    def __init__(self, tokenizer: Any, most_tokens: int) -> None:
+        from tokenizers import Tokenizer
+
+        # Of its own for counting: the model's cuts texts, and changing that is not safe between threads.
+        self._whole = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._whole.no_truncation()
+        self._whole.no_padding()
+        self._unknown: int | None = tokenizer.unk_token_id
+        self._most_tokens = most_tokens
+
+    def grasps(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is short enough, and every token of it in the vocabulary."""
+        most_chars = self._most_tokens * _MOST_CHARS_PER_TOKEN
+        short = [text if len(text) <= most_chars else "" for text in texts]
+        return [
+            bool(text) and len(encoding.ids) <= self._most_tokens and self._unknown not in encoding.ids
+            for text, encoding in zip(short, self._whole.encode_batch(short), strict=True)
+        ]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, all of it."""
+        return [len(encoding.ids) for encoding in self._whole.encode_batch(list(texts), add_special_tokens=False)]
 
 
 def _locate(model: str) -> str:

@@ -24,6 +24,7 @@ from .caches.semantic import SemanticCache
 from .dispatch import Dispatcher
 from .embedding import Embedder
 from .pruning import Pruner
+from .relevance import load_cross_encoders
 from .replies import ReplyWriter
 from .throttle import Pressure
 
@@ -60,7 +61,7 @@ class Runtime:
     @cached_property
     def dispatcher(self) -> Dispatcher:
         replies = ReplyWriter(self.config, self.codec, self.metrics)
-        pruner = Pruner(self.config, self.codec, self.embedder, self.metrics)
+        pruner = Pruner(self.config, self.codec, self.embedder, load_cross_encoders(self.config), self.metrics)
         return Dispatcher(self.config, self.codec, replies, PrefixRates(self.config, self.redis), pruner)
 
     @cached_property

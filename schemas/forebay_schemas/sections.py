@@ -221,8 +221,25 @@ class PruningConfig(Section):
 
     max_tokens: int = Field(default=1024, ge=16, description="Most tokens of passages, by the embedder's tokenizer.")
     min_similarity: float = Field(
-        default=0.2, ge=-1, le=1, description="Passages whose cosine to the question is below are left out."
+        default=0.2,
+        ge=-1,
+        le=1,
+        description="Passages below are left out: cosine to the question, or a cross-encoder's score in [0, 1].",
     )
+    cross_encoder: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder or Hub name of a cross-encoder that scores the passages; absent: the embedder's cosine.",
+    )
+
+    @model_validator(mode="after")
+    def _threshold_of_its_own(self) -> "PruningConfig":
+        if self.cross_encoder is not None and "min_similarity" not in self.model_fields_set:
+            raise ValueError(
+                "min_similarity must be set beside cross_encoder: the default is for cosines, and the scores of"
+                " cross-encoders are not; 0 lets the budget alone decide"
+            )
+        return self
 
 
 class CategoryConfig(Section):

@@ -282,7 +282,7 @@ class MemoryRates(PrefixRates):
 
 def a_dispatcher(config: Config, counted: JobMetrics) -> Dispatcher:
     """A dispatcher over doubles."""
-    pruner = Pruner(config, CODEC, LetterEmbedder(), counted)
+    pruner = Pruner(config, CODEC, LetterEmbedder(), {}, counted)
     return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config), pruner)
 
 

@@ -1,9 +1,11 @@
 """Which passages go to the model: near the question, within the budget, in their order; and all where in doubt."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from forebay_jobs.pruning import Pruner, choose
+from forebay_jobs.relevance import Asked
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import Message, ReplyError, Request
 from forebay_schemas.sections import CategoryConfig, PruningConfig
@@ -19,18 +21,29 @@ NEAR, NEARER, FAR = "a b c z", "abc", "xyz"
 
 def configured(**settings: Any) -> Config:
     pruned = CategoryConfig(pruning=PruningConfig(**{"min_similarity": 0.5, "max_tokens": 100, **settings}))
-    return load_config().model_copy(update={"categories": {"rag": pruned}})
+    ranked = CategoryConfig(pruning=PruningConfig(cross_encoder="ranker", min_similarity=0.4))
+    return load_config().model_copy(update={"categories": {"rag": pruned, "ranked": ranked}})
 
 
 def ask(*passages: str, **fields: Any) -> Request:
     return make_request(QUESTION, **{"category": "rag", "passages": list(passages), **fields})
 
 
+class LengthScorer:
+    """Finds that of two passages the longer one matters more; grasps no question of more than ten letters."""
+
+    def grasps(self, questions: Sequence[str]) -> list[bool]:
+        return [len(question) <= 10 for question in questions]
+
+    def score(self, asked: Sequence[Asked]) -> list[list[float]]:
+        return [[len(passage) / 10 for passage in one.passages] for one in asked]
+
+
 class Rig:
     def __init__(self, **settings: Any) -> None:
         self.embedder = LetterEmbedder()
         self.metrics = metrics()
-        self.pruner = Pruner(configured(**settings), CODEC, self.embedder, self.metrics)
+        self.pruner = Pruner(configured(**settings), CODEC, self.embedder, {"ranker": LengthScorer()}, self.metrics)
 
     def prune(self, *requests: Request) -> list[list[str]]:
         sent = self.pruner.prune([an_arrival(request) for request in requests])
@@ -51,7 +64,7 @@ def test_passages_that_matter_are_kept_in_their_order_and_nothing_else_changes()
 
 
 @pytest.mark.parametrize(
-    ("similarities", "tokens", "kept"),
+    ("scores", "tokens", "kept"),
     [
         ([0.9, 0.8, 0.7], [10, 10, 10], [0, 1]),
         ([0.7, 0.8, 0.9], [10, 10, 10], [1, 2]),
@@ -63,9 +76,9 @@ def test_passages_that_matter_are_kept_in_their_order_and_nothing_else_changes()
     ],
 )
 def test_the_nearest_passages_come_first_into_the_budget(
-    similarities: list[float], tokens: list[int], kept: list[int]
+    scores: list[float], tokens: list[int], kept: list[int]
 ) -> None:
-    assert choose(similarities, tokens, PruningConfig(min_similarity=0.5, max_tokens=20)) == kept
+    assert choose(scores, tokens, PruningConfig(min_similarity=0.5, max_tokens=20)) == kept
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 50)), max_size=20), st.integers(16, 100))
@@ -82,7 +95,7 @@ def test_all_requests_of_a_tick_are_embedded_in_one_batch_and_kept_apart() -> No
     rig = Rig()
     requests = [ask(FAR, NEAR), ask(), ask(NEARER), make_request(passages=[FAR]), ask(FAR)]
     assert rig.prune(*requests) == [[NEAR], [], [NEARER], [FAR], []]
-    assert rig.embedder.batches == [3 + 2 + 2]
+    assert rig.embedder.batches == [4]  # the question and three passages, however often they come
     assert rig.prune() == []
 
 
@@ -99,6 +112,21 @@ def test_where_passages_cannot_or_must_not_be_judged_all_are_shown(request_: Req
     rig = Rig()
     assert rig.prune(request_, ask(FAR)) == [[FAR], []]
     assert rig.counts() == (0, 1, 1)
+
+
+def test_each_category_is_judged_by_its_own_model() -> None:
+    rig = Rig()
+    too_long = Message(role="user", content=f"{QUESTION} {QUESTION}")
+    requests = [
+        ask(FAR, NEAR, category="ranked"),
+        ask(FAR, NEAR),
+        ask(FAR, "so long", NEARER, category="ranked"),
+        ask(FAR, category="ranked", messages=[too_long]),
+        ask(FAR),
+    ]
+    assert rig.prune(*requests) == [[NEAR], [NEAR], ["so long"], [FAR], []]
+    assert rig.embedder.batches == [3]  # the question and two passages
+    assert rig.counts() == (3, 5, 5)
 
 
 def test_a_model_that_fails_leaves_all_as_they_are() -> None:

@@ -8,6 +8,7 @@ from forebay_ops.local.effective import PROFILE, effective, port_is_free, settin
 from forebay_ops.local.home import Home
 from forebay_ops.local.parts import elsewhere, local_parts
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.sections import CategoryConfig, PruningConfig
 
 
 @pytest.fixture
@@ -43,6 +44,18 @@ def test_nothing_relative_is_left(profile: Config, home: Home) -> None:
     assert config.semantic.path == home.qdrant
     assert config.flink.checkpoint_dir == home.checkpoints.as_uri()
     assert config.models["smollm2-135m-instruct"].weights == str(home.models / "smollm2-135m-instruct")
+
+
+def test_a_cross_encoders_folder_is_found_from_everywhere(
+    profile: Config, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ranker").mkdir()
+    named = {name: PruningConfig(cross_encoder=name, min_similarity=0) for name in ("ranker", "someone/ranker")}
+    categories = {name: CategoryConfig(pruning=pruning) for name, pruning in named.items()}
+    config = effective(profile.model_copy(update={"categories": categories}), home)
+    found = [pruning.cross_encoder for name in named if (pruning := config.category(name).pruning)]
+    assert found == [str(tmp_path / "ranker"), "someone/ranker"]
 
 
 def test_what_was_configured_stays(profile: Config, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,11 @@ REFUSED = [
     ("[categories.x]\npreset = 'poetry'", "categories.x.preset: 'poetry' is unknown; use one of support, extraction"),
     ("[categories.x]\npreset = ['code']", "categories.x.preset: ['code'] is unknown; use one of"),
     ("[categories.x]\ntier = 'huge'", "categories.x.tier: 'huge' is no tier; use one of small, medium, large"),
+    (
+        "[categories.x.pruning]\ncross_encoder = 'models/ranker'",
+        "categories.x.pruning: min_similarity must be set beside cross_encoder",
+    ),
+    ("[categories.x.pruning]\ncross_encoder = ''\nmin_similarity = 0", "categories.x.pruning.cross_encoder: String"),
     ("[categories]\nx = 5", "categories.x: Input should be a valid dictionary"),
     ("categories = 5", "categories: Input should be a valid dictionary"),
     ("tiers = {}", "tiers is empty: name at least one tier"),

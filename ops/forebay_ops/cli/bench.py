@@ -13,6 +13,7 @@ from rich.console import Console
 from ..bench import lanes as lanes_bench
 from ..bench import output as output_bench
 from ..bench import prefix as prefix_bench
+from ..bench import pruning as pruning_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
 from ..bench.harness import Bench, Say, measure
@@ -104,6 +105,27 @@ def prefix(model: str, rounds: int, out: Path | None) -> None:
 def output(model: str, rounds: int, out: Path | None) -> None:
     """Tokens that limits, length directives, stops and JSON mode save."""
     _run("output", lambda say: output_bench.bench(model, say), rounds, out, model=model)
+
+
+@bench.command()
+@click.option(
+    "--model",
+    type=click.Choice(pruning_bench.MODELS),
+    default="smollm2",
+    show_default=True,
+    help="smollm2: a real small model answers; none: only tokens and what is kept, in seconds.",
+)
+@click.option("--cross-encoder", metavar="MODEL", help="Folder or Hub name of a cross-encoder to measure besides.")
+@_options
+def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None) -> None:
+    """Tokens that leaving passages out saves, and what it costs in answers.
+
+    \b
+      forebay bench pruning
+      forebay bench pruning --model none
+    """
+    options = {"model": model} | ({"cross_encoder": cross_encoder} if cross_encoder else {})
+    _run("pruning", lambda say: pruning_bench.bench(model, cross_encoder, say), rounds, out, **options)
 
 
 def _run(

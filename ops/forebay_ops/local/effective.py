@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 from forebay_schemas.config import Config
-from forebay_schemas.sections import ModelConfig
+from forebay_schemas.sections import CategoryConfig, ModelConfig
 from pydantic import SecretStr
 
 from .home import Home
@@ -32,6 +32,7 @@ def effective(config: Config, home: Home) -> Config:
             "semantic": semantic.model_copy(update={"path": path}),
             "flink": flink.model_copy(update={"checkpoint_dir": checkpoints}),
             "embedding": embedding,
+            "categories": {name: _effective_category(category) for name, category in config.categories.items()},
             "models": {name: _effective_model(model, home) for name, model in config.models.items()},
         }
     )
@@ -62,6 +63,13 @@ def with_free_ports(config: Config) -> Config:
             "metrics": config.metrics.model_copy(update={"job_port": job, "worker_port": worker, "flink_port": flink}),
         }
     )
+
+
+def _effective_category(category: CategoryConfig) -> CategoryConfig:
+    if category.pruning is None or category.pruning.cross_encoder is None:
+        return category
+    cross_encoder = _absolute(category.pruning.cross_encoder)
+    return category.model_copy(update={"pruning": category.pruning.model_copy(update={"cross_encoder": cross_encoder})})
 
 
 def _effective_model(model: ModelConfig, home: Home) -> ModelConfig:
