@@ -76,8 +76,8 @@ class CrossEncoder:
                 f"pruning.cross_encoder: {model!r} cannot be loaded ({error}); name a folder or Hub name of one"
             ) from error
         # A head that is missing is made up of random weights without an error.
-        trained = any(name.endswith(_HEADS) for name in self._model.config.architectures or ())
-        if not trained or self._model.num_labels != 1:
+        architectures = (self._model.config and self._model.config.architectures) or ()
+        if not any(name.endswith(_HEADS) for name in architectures) or self._model.num_labels != 1:
             raise ConfigError(
                 f"pruning.cross_encoder: {model!r} does not give a pair of texts one score; name a model that was"
                 " trained to rank passages"

@@ -46,9 +46,9 @@ def make_tiny_cross_encoder(folder: Path, labels: int = 1, with_head: bool = Tru
         num_attention_heads=2,
         intermediate_size=16,
         max_position_embeddings=32,
-        num_labels=labels,
         initializer_range=1.0,  # so that texts differ in their scores
     )
+    config.num_labels = labels
     model = BertForSequenceClassification(config) if with_head else BertModel(config)
     model.save_pretrained(folder)
     return str(folder)
