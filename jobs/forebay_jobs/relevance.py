@@ -93,7 +93,7 @@ class CrossEncoder:
 
     def score(self, asked: Sequence[Asked]) -> list[list[float]]:
         pairs = [(one.question, passage) for one in asked for passage in one.passages]
-        # Models differ in whether their own scores are bounded; the threshold should mean the same for all.
+        # Some models leave their scores unbounded; thresholds are from 0 to 1 for all.
         flat = self._model.predict(
             pairs, batch_size=self._batch, activation_fn=self._in_0_to_1, show_progress_bar=False
         )

@@ -113,7 +113,7 @@ def output(model: str, rounds: int, out: Path | None) -> None:
     type=click.Choice(pruning_bench.MODELS),
     default="smollm2",
     show_default=True,
-    help="smollm2: a real small model answers; none: only tokens and what is kept, in seconds.",
+    help="smollm2: a real small model answers; none: only tokens and what is kept, in less than a minute.",
 )
 @click.option("--cross-encoder", metavar="MODEL", help="Folder or Hub name of a cross-encoder to measure besides.")
 @_options
