@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from .records import CacheScope, Message, Request
@@ -46,6 +47,13 @@ def all_messages(request: Request) -> list[Message]:
     return [*request.static_messages, *request.messages]
 
 
+def static_turns(request: Request) -> list[Message]:
+    """The turns that prefix caches can share: those declared static, else the system turns at the beginning."""
+    turns = all_messages(request)
+    leading = takewhile(lambda turn: turn.role in ("system", "developer"), turns)
+    return turns[: len(request.static_messages)] or list(leading)
+
+
 def question_of(request: Request) -> str | None:
     """The last turn's canonical text where the user spoke last, else None: what is compared by meaning."""
     last = request.messages[-1] if request.messages else None
@@ -58,7 +66,7 @@ def digests(request: Request) -> Digests:
     context = _context(request)
     role, _, *rest_of_last = messages[-1]
     by_meaning = role == "user"
-    static = messages[: len(request.static_messages) or _leading_system(messages)]
+    static = messages[: len(static_turns(request))]
     return Digests(
         exact=_digest(["exact", context, messages]),
         context=_digest(["context", context, messages[:-1], rest_of_last]) if by_meaning else None,
@@ -139,13 +147,6 @@ def _context(request: Request) -> list[Any]:
 
 def _number(value: float | None) -> float | None:
     return None if value is None else float(value) + 0.0  # -0.0 and 0.0 ask for the same
-
-
-def _leading_system(messages: list[list[Any]]) -> int:
-    for count, message in enumerate(messages):
-        if message[0] not in ("system", "developer"):
-            return count
-    return len(messages)
 
 
 def _digest(value: Any) -> str:

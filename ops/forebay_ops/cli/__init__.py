@@ -37,6 +37,7 @@ _COMMANDS = {
         "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"
     ),
     "plan": _Entry("plan:plan", "Work out what a bill would be under other assumptions."),
+    "audit": _Entry("audit:audit", "Read a call log, and tell what Forebay would save.", "local"),
     "check-prompts": _Entry("check_prompts:check_prompts", "Find what keeps prompts out of prefix caches."),
 }
 

@@ -9,18 +9,18 @@ from forebay_schemas.errors import ConfigError
 from ..local.home import Home, running_config
 
 
-def cli_config() -> Config:
+def cli_config(otherwise: Path | None = None) -> Config:
     """The configuration that ``FOREBAY_CONFIG`` names, else that of the stack running in ``FOREBAY_HOME`` or
-    ``./.forebay``, else the defaults; the environment's single settings go over each.
+    ``./.forebay``, else that in ``otherwise``, else the defaults; the environment's single settings go over each.
 
     Raises:
         ConfigError: naming each setting that cannot work.
     """
     if os.environ.get("FOREBAY_CONFIG"):
         return load_config()
-    running = _running_here()
-    if running is not None:
-        os.environ["FOREBAY_CONFIG"] = str(running)  # also for the processes that a command starts
+    file = _running_here() or otherwise
+    if file is not None:
+        os.environ["FOREBAY_CONFIG"] = str(file)  # also for the processes that a command starts
     return load_config()
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import msgspec
-from forebay_schemas.canonical import category_of
+from forebay_schemas.canonical import category_of, static_turns
 from forebay_schemas.records import Message, Request
 
 from .alignment import Place, clusters, differing_places
@@ -88,7 +87,7 @@ def check(requests: Iterable[Request]) -> Checked:
     sites: dict[tuple[str, str, str | None], list[_Prefix]] = {}
     for request in requests:
         count += 1
-        prefix = _prefix_of(request)
+        prefix = _Prefix(request, static_turns(request), bool(request.static_messages))
         if not prefix.turns:
             without += 1
             continue
@@ -99,13 +98,6 @@ def check(requests: Iterable[Request]) -> Checked:
     findings = [finding for site in sites.values() for finding in _check_site(site)]
     findings.sort(key=lambda finding: (not finding.certain, -finding.lost_tokens * finding.requests))
     return Checked(requests=count, call_sites=len(sites), without_prefix=without, findings=findings)
-
-
-def _prefix_of(request: Request) -> _Prefix:
-    if request.static_messages:
-        return _Prefix(request, request.static_messages, True)
-    leading = list(takewhile(lambda turn: turn.role in ("system", "developer"), request.messages))
-    return _Prefix(request, leading, False)
 
 
 def _call_site(request: Request) -> str:
