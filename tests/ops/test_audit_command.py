@@ -191,6 +191,8 @@ def test_the_report_fits_the_screen(columns: int) -> None:
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= min(columns, 100)
     assert "very long word" in text
+    for cluster in report.clusters:
+        assert f"{cluster.share:.1%}" in text
 
 
 def test_texts_are_not_kept_where_they_are_not_wanted() -> None:

@@ -79,7 +79,7 @@ def _grouped(
     drawn = np.arange(count)
     if count > _FITTED:
         drawn = np.sort(np.random.default_rng(_SEED).choice(count, _FITTED, replace=False))
-    model = MiniBatchKMeans(clusters, batch_size=4_096, n_init=3, random_state=_SEED)
+    model = MiniBatchKMeans(clusters, batch_size=4_096, n_init="auto", random_state=_SEED)
     model.fit(questions.vectors(drawn), sample_weight=weights[drawn])
     labels = np.empty(count, dtype=np.int64)
     central, nearest = np.zeros(clusters, dtype=np.int64), np.full(clusters, np.inf)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import click
 import msgspec
@@ -128,8 +128,8 @@ class _Files:
         """The calls of all files, one after the other."""
         for name in self._names:
             with click.open_file(name, "rb") as file:
-                self._open = file
-                yield from reader.calls(Path(name).name, file)
+                self._open = binary = cast(BinaryIO, file)
+                yield from reader.calls(Path(name).name, binary)
             self._open = None
             self._read += Path(name).stat().st_size if self._bytes else 0
 
@@ -162,6 +162,9 @@ def _embedder(config: Config, progress: ConsoleProgress) -> Embedder:
     progress.doing("loading the embedding model")
     cores = len(os.sched_getaffinity(0))  # nothing else wants them meanwhile, unlike in the job
     try:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # there is one here already
         settings = config.embedding.model_copy(update={"threads": cores})
         return Embedder(settings, JobMetrics(CollectorRegistry()))
     except ModuleNotFoundError as error:

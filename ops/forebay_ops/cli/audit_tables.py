@@ -25,7 +25,7 @@ def show(console: Console, report: Report) -> None:
     console.width = min(console.width, _COLUMNS)
     for line in _read(report.log):
         console.print(Text(line))
-    for table in (_ways(report), _bill(report.exact_only, report.with_near), _models(report)):
+    for table in (_ways(report), _bill(report), _models(report)):
         console.print()
         console.print(table)
     console.print()
@@ -52,30 +52,39 @@ def _read(log: Log) -> Iterator[str]:
         yield from (f"  {problem}" for problem in log.problems)
 
 
+def _sides(report: Report) -> dict[str, Bill]:
+    """The ways to run that were looked at, by their headings."""
+    sides = {"exact only": report.exact_only}
+    return sides | {"with near": report.with_near} if report.questions else sides
+
+
 def _ways(report: Report) -> Table:
-    table = _table("answered by", "exact only", "share", "with near", "share")
-    sides = [{part.way: part for part in bill.parts} for bill in (report.exact_only, report.with_near)]
-    for way in dict.fromkeys(part.way for part in (*report.with_near.parts, *report.exact_only.parts)):
+    sides = _sides(report)
+    table = _table("answered by", *(heading for side in sides for heading in (side, "share")))
+    parts = [{part.way: part for part in bill.parts} for bill in sides.values()]
+    for way in dict.fromkeys(way for side in reversed(parts) for way in side):
         cells = []
-        for side in sides:
+        for side in parts:
             part = side.get(way)
             cells += [f"{part.calls:,}", f"{part.share:.1%}"] if part else ["", ""]
         table.add_row(way, *cells)
     return table
 
 
-def _bill(exact_only: Bill, with_near: Bill) -> Table:
-    table = _table("bill", "exact only", "with near")
-    sides = (exact_only, with_near)
-    table.add_row("today", *(_money(side.today) for side in sides))
-    table.add_row("  saved by exact repeats", *(_money(-side.saved_exact) for side in sides))
-    table.add_row("  saved by near repeats, at most", "", _money(-with_near.saved_near))
-    table.add_row("  saved by the tiers' prices", *(_money(-side.saved_routing) for side in sides))
-    table.add_row("with Forebay", *(_money(side.then) for side in sides), style="bold")
-    table.add_row("saved", *(f"{side.saved_share:.1%}" for side in sides), style="bold")
-    if exact_only.month_today is not None:
-        table.add_row("30 days today", *(_money(side.month_today or 0.0) for side in sides))
-        table.add_row("30 days with Forebay", *(_money(side.month_then or 0.0) for side in sides))
+def _bill(report: Report) -> Table:
+    sides = _sides(report)
+    table = _table("bill", *sides)
+    bills = list(sides.values())
+    table.add_row("today", *(_money(bill.today) for bill in bills))
+    table.add_row("  saved by exact repeats", *(_money(-bill.saved_exact) for bill in bills))
+    if report.questions:
+        table.add_row("  saved by near repeats, at most", "", _money(-report.with_near.saved_near))
+    table.add_row("  saved by the tiers' prices", *(_money(-bill.saved_routing) for bill in bills))
+    table.add_row("with Forebay", *(_money(bill.then) for bill in bills), style="bold")
+    table.add_row("saved", *(f"{bill.saved_share:.1%}" for bill in bills), style="bold")
+    if report.exact_only.month_today is not None:
+        table.add_row("30 days today", *(_money(bill.month_today or 0.0) for bill in bills))
+        table.add_row("30 days with Forebay", *(_money(bill.month_then or 0.0) for bill in bills))
     return table
 
 
@@ -106,9 +115,9 @@ def _facts(report: Report) -> Iterator[str]:
 
 
 def _clusters(report: Report) -> Table:
-    table = _table("", "calls", "questions", "cost", "share")
-    table.columns[0].header = "most central question of the cluster"
+    table = _table("most central question of the cluster", "calls", "questions", "cost", "share")
     table.columns[0].no_wrap, table.columns[0].overflow = True, "ellipsis"
+    table.expand, table.columns[0].ratio = True, 1  # the figures come first, the question takes what is left
     shown = [cluster for cluster in report.clusters if cluster.top or cluster.share >= LEFT_ALONE_SHARE]
     for number, cluster in enumerate(shown, start=1):
         table.add_row(_name(number, cluster), *_figures(cluster), style="bold" if cluster.top else "")
