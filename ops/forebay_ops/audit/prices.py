@@ -21,6 +21,6 @@ class UnknownModels(ForebayError):
 
 def prices_of_log(config: Config, given: Mapping[str, Price]) -> dict[str, Price]:
     """Prices by the names that models may have in a log: ours, those at their endpoints, and those given."""
-    ours = {name: model.price for name, model in config.models.items()}
-    theirs = {model.endpoint.model: model.price for model in config.models.values() if model.endpoint.model}
+    ours = {name: config.model_price(name) for name in config.models}
+    theirs = {model.endpoint.model: ours[name] for name, model in config.models.items() if model.endpoint.model}
     return {**theirs, **ours, **given}
