@@ -1,10 +1,11 @@
-# The light client and the command line: makes topics, asks questions. No Flink, no torch, no model.
+# The light client, the command line and the ledger: makes topics, asks questions, reports. No Flink, no torch, no model.
 
 FROM python:3.11.14-slim-bookworm
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir --constraint requirements.lock .
-RUN useradd --uid 10001 --create-home forebay
+RUN pip install --no-cache-dir --constraint requirements.lock ".[reports]"
+# A named volume takes over the owner of the folder that it first covers.
+RUN useradd --uid 10001 --create-home forebay && install -d -o forebay -g forebay /ledger
 USER forebay
 WORKDIR /home/forebay
 ENV PYTHONUNBUFFERED=1

@@ -18,6 +18,15 @@ def dollars(amount: float) -> str:
     return f"{'-' if amount < 0 else ''}${abs(amount):.6f}" if amount else "$0"
 
 
+def money(amount: float | None) -> str:
+    """US dollars to the cent; below a dollar to three digits that count."""
+    if not amount:
+        return "-" if amount is None else "$0"
+    size = abs(amount)
+    decimals = 2 if size >= 0.995 else min(12, 2 - math.floor(math.log10(size)))
+    return f"{'-' if amount < 0 else ''}${size:,.{decimals}f}"
+
+
 def tier_of(reply: Reply) -> str | None:
     """The tier that answered: after an escalation not the one of the route."""
     return reply.tier or (reply.route.tier if reply.route else None)

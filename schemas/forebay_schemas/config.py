@@ -25,6 +25,7 @@ from .sections import (
     FlinkConfig,
     GpuHourPrice,
     KafkaConfig,
+    LedgerConfig,
     LocalConfig,
     MetricsConfig,
     ModelConfig,
@@ -91,6 +92,7 @@ class Config(BaseSettings):
     flink: FlinkConfig = FlinkConfig()
     metrics: MetricsConfig = MetricsConfig()
     tracing: TracingConfig = TracingConfig()
+    ledger: LedgerConfig = LedgerConfig()
     local: LocalConfig = LocalConfig()
 
     @classmethod

@@ -43,6 +43,7 @@ def test_nothing_relative_is_left(profile: Config, home: Home) -> None:
     config = effective(profile, home)
     assert config.semantic.path == home.qdrant
     assert config.flink.checkpoint_dir == home.checkpoints.as_uri()
+    assert config.ledger.folder == home.ledger
     assert config.models["smollm2-135m-instruct"].weights == str(home.models / "smollm2-135m-instruct")
 
 

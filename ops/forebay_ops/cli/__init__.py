@@ -32,6 +32,8 @@ _COMMANDS = {
     "topics": _Entry("parts:topics", "Create the topics."),
     "job": _Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),
     "worker": _Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
+    "ledger": _Entry("ledger:ledger", "Keep every reply in Parquet files.", "reports"),
+    "report": _Entry("report:report", "Show where the money went, and what saved it.", "reports"),
     "bench": _Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
     "validate-model": _Entry(
         "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"

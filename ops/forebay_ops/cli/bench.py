@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from ..bench import lanes as lanes_bench
+from ..bench import ledger as ledger_bench
 from ..bench import output as output_bench
 from ..bench import prefix as prefix_bench
 from ..bench import pruning as pruning_bench
@@ -126,6 +127,14 @@ def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None
     """
     options = {"model": model} | ({"cross_encoder": cross_encoder} if cross_encoder else {})
     _run("pruning", lambda say: pruning_bench.bench(model, cross_encoder, say), rounds, out, **options)
+
+
+@bench.command("report")
+@click.option("--rows", default=1_000_000, show_default=True, type=click.IntRange(min=1000), help="Replies.")
+@_options
+def report_(rows: int, rounds: int, out: Path | None) -> None:
+    """How long `forebay report` takes on a ledger of many replies, against reading two of its columns."""
+    _run("report", lambda say: ledger_bench.bench(rows, say), rounds, out, rows=rows)
 
 
 def _run(

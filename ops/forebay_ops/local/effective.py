@@ -23,8 +23,9 @@ _PORTS = range(20_000, 32_000)
 
 def effective(config: Config, home: Home) -> Config:
     """The configuration with this home's absolute paths in it. What is effective already stays as it is."""
-    semantic, flink = config.semantic, config.flink
+    semantic, flink, ledger = config.semantic, config.flink, config.ledger
     path = semantic.path.resolve() if "path" in semantic.model_fields_set else home.qdrant
+    folder = ledger.folder.resolve() if "folder" in ledger.model_fields_set else home.ledger
     embedding = config.embedding.model_copy(update={"model": _absolute(config.embedding.model)})
     checkpoints = flink.checkpoint_dir if "checkpoint_dir" in flink.model_fields_set else home.checkpoints.as_uri()
     return config.model_copy(
@@ -33,6 +34,7 @@ def effective(config: Config, home: Home) -> Config:
             "flink": flink.model_copy(update={"checkpoint_dir": checkpoints}),
             "embedding": embedding,
             "categories": {name: _effective_category(category) for name, category in config.categories.items()},
+            "ledger": ledger.model_copy(update={"folder": folder}),
             "models": {name: _effective_model(model, home) for name, model in config.models.items()},
         }
     )

@@ -84,6 +84,10 @@ class Home:
         return self.root / "qdrant"
 
     @property
+    def ledger(self) -> Path:
+        return self.root / "ledger"
+
+    @property
     def jars(self) -> Path:
         return self.installed / "jars"
 
@@ -95,8 +99,8 @@ class Home:
     def state(self) -> tuple[Path, ...]:
         """What ``forebay down --purge`` deletes: everything but what is installed."""
         return (
-            self.logs, self.run, self.kafka, self.redis, self.flink, self.checkpoints, self.qdrant, self.config,
-            self.lock,
+            self.logs, self.run, self.kafka, self.redis, self.flink, self.checkpoints, self.qdrant, self.ledger,
+            self.config, self.lock,
         )  # fmt: skip
 
 

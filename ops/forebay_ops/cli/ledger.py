@@ -1,0 +1,30 @@
+"""`forebay ledger`: what keeps every reply, and what it cost."""
+
+import logging
+import signal
+import sys
+import threading
+
+import click
+
+from ..ledger.recorder import record
+from .options import cli_config
+
+
+@click.command()
+def ledger() -> None:
+    """Write every reply to Parquet files, one folder a day, until Ctrl-C or SIGTERM.
+
+    Each reply is in them exactly once, also after this process was killed: it goes on where its files end. One process
+    reads all reply topics into `ledger.folder`. Texts are left out unless `ledger.texts` is set.
+
+    \b
+      forebay ledger
+      forebay report --since 7d
+      duckdb -c "SELECT day, sum(cost) FROM read_parquet('.forebay/ledger/*/*.parquet') WHERE NOT repeat GROUP BY day"
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    record(cli_config(), stop)

@@ -1,0 +1,109 @@
+"""`forebay report`: where the money went, and what saved it."""
+
+import datetime as dt
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ..reporting.page import page
+from ..reporting.query import DIMENSIONS, query
+from ..reporting.tables import Table, tables
+from .options import cli_config
+
+_SPAN = re.compile(r"(\d+)([hdw])")
+_UNITS = {"h": dt.timedelta(hours=1), "d": dt.timedelta(days=1), "w": dt.timedelta(weeks=1)}
+_LEAST_WIDTH = 120
+"""A narrower terminal wraps the lines of wide tables; cut figures would be worse."""
+_DAY = dt.timedelta(days=1)
+
+
+class _Moment(click.ParamType):
+    """A time span before now, or a date in UTC: its beginning, or its end."""
+
+    name = "7d|DATE"
+
+    def __init__(self, whole_day: bool) -> None:
+        self._after = _DAY if whole_day else dt.timedelta()
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:
+        try:
+            if span := _SPAN.fullmatch(str(value)):
+                return _now() - int(span[1]) * _UNITS[span[2]]
+            return dt.datetime.combine(dt.date.fromisoformat(str(value)), dt.time()) + self._after
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time; give one such as 24h, 7d, 4w or 2026-11-21", param, ctx)
+
+
+class _Dimensions(click.ParamType):
+    name = "NAME,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(str(value).split(",")))
+        for name in names:
+            if name not in DIMENSIONS:
+                self.fail(f"{name!r} is nothing to group by; use some of {', '.join(DIMENSIONS)}", param, ctx)
+        return names
+
+
+@click.command()
+@click.option("--since", type=_Moment(whole_day=False), help="From here; else from the beginning.")
+@click.option("--until", type=_Moment(whole_day=True), help="Up to here, a date with the whole day; else up to now.")
+@click.option("--by", type=_Dimensions(), multiple=True, help="Totals of each combination; once for each table.")
+@click.option("--top", default=20, show_default=True, type=click.IntRange(min=1), help="Most rows of a table.")
+@click.option(
+    "--out",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="File for the page with the plots.",
+)
+def report(
+    since: dt.datetime | None, until: dt.datetime | None, by: tuple[tuple[str, ...], ...], top: int, out: Path
+) -> None:
+    """Show what the ledger tells: spend, savings by means, hit rates, tiers, latencies.
+
+    Prints tables, and writes a page with plots that loads nothing from elsewhere. `forebay ledger` has to have run
+    while the replies came. Totals can be had by tenant, endpoint, user, category, lane, tier, model, cache, day, month
+    and hour (of the day, UTC).
+
+    \b
+      forebay report --since 7d
+      forebay report --since 2026-11-01 --until 2026-11-30 --by endpoint,tenant --by hour
+    """
+    console = Console()
+    console.width = max(console.width, _LEAST_WIDTH)
+    found = query(cli_config().ledger.folder, since=since, until=until, by=by, top=top, now=_now())
+    for table in tables(found):
+        _show(console, table)
+    console.print(
+        f"{found.totals.replies + found.repeats:,} replies of {found.first:%Y-%m-%d %H:%M} to"
+        f" {found.last:%Y-%m-%d %H:%M} UTC, in {found.files:,} files, added up in {found.query_s:.2f} s",
+        highlight=False,
+    )
+    began = time.perf_counter()
+    out.write_text(page(found, "Forebay: where the money went"), "utf-8")
+    console.print(f"wrote {out} in {time.perf_counter() - began:.1f} s", highlight=False, markup=False)
+
+
+def _show(console: Console, table: Table) -> None:
+    console.print(f"[bold]{table.title}[/]")
+    shown = RichTable(
+        box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0), show_header=any(table.columns)
+    )
+    for number, title in enumerate(table.columns):
+        shown.add_column(title, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
+    for row in table.rows:
+        shown.add_row(*map(Text, row))  # a tenant's name is no markup
+    console.print(shown)
+    console.print()
+
+
+def _now() -> dt.datetime:
+    """UTC, without a zone as the ledger's times."""
+    return dt.datetime.now(dt.UTC).replace(tzinfo=None)

@@ -1,0 +1,1 @@
+"""What the ledger tells: where the money went, what saved it, how fast the answers were."""

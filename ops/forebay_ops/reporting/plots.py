@@ -1,0 +1,199 @@
+"""The plots of a report, each as the text of an SVG that needs nothing else."""
+
+import datetime as dt
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
+from ..figures import duration, money
+from .outlook import Projection
+from .query import Latencies
+from .sums import Sums, layers
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: the reader's own font, a tenth of the size
+    "text.parse_math": False,  # a name with dollars in it is no formula
+    "svg.hashsalt": "forebay",  # the same figures give the same file
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # what the text is measured with; it comes with matplotlib
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": "#b8bec6",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e6e9ed",
+    "xtick.color": "#4a5563",
+    "ytick.color": "#4a5563",
+    "xtick.bottom": False,
+    "ytick.left": False,
+    "legend.frameon": False,
+    "axes.titlesize": 9,
+}
+_BASELINE, _SPENT, _SAVED, _LOST = "#9aa4b1", "#0b6e8f", "#3a9d6e", "#c8553d"
+_TIERS = ("#9ccbe0", "#3f93b8", "#0b4f6c", "#e0a458", "#7d5ba6", "#8a8f98")
+_KINDS = {"exact": "#3a9d6e", "semantic": "#0b6e8f", "joined": "#e0a458"}
+_PROJECTED_SHOWN_DAYS = 7
+_LEAST_MS = 0.1
+
+Days = Sequence[tuple[dt.date, Sums]]
+
+
+def spend(days: Days, projection: Projection | None) -> str:
+    """US dollars a day against the baseline, and a week of the projection."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        dates = [day for day, _ in days]
+        for label, colour, values, pace in (
+            ("largest tier", _BASELINE, [sums.baseline_cost for _, sums in days], "baseline_cost"),
+            ("spent", _SPENT, [sums.cost for _, sums in days], "cost"),
+        ):
+            axes.plot(dates, values, color=colour, label=label, **_dots(dates))
+            if projection:
+                to_come = [dates[-1] + dt.timedelta(days=number) for number in range(1, _PROJECTED_SHOWN_DAYS + 1)]
+                level = [getattr(projection, pace)] * len(to_come)
+                axes.plot(to_come, level, color=colour, linestyle=(0, (3, 2)), label=f"{label}, projected")
+        _dated(axes)
+        _in_money(axes)
+        _legend(axes)
+        return _svg(figure)
+
+
+def hit_rates(days: Days) -> str:
+    """The share of requests that were answered again, by day and kind."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        dates = [day for day, _ in days]
+        for kind, colour in _KINDS.items():
+            shares = [sums.share(getattr(sums, kind)) for _, sums in days]
+            axes.plot(dates, shares, color=colour, label=kind, **_dots(dates))
+        _dated(axes)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        _legend(axes)
+        return _svg(figure)
+
+
+def tier_split(tiers_by_day: Sequence[tuple[dt.date, str, int]], tiers: Sequence[str]) -> str:
+    """The share of each tier among the generated answers, by day."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        counts: defaultdict[dt.date, dict[str, int]] = defaultdict(dict)
+        for day, tier, count in tiers_by_day:
+            counts[day][tier] = count
+        dates: list[Any] = list(counts)  # matplotlib takes dates, its types do not say so
+        below = [0.0] * len(dates)
+        for number, tier in enumerate(tiers):
+            shares = [counts[day].get(tier, 0) / sum(counts[day].values()) for day in dates]
+            axes.bar(dates, shares, bottom=below, width=0.85, color=_TIERS[number % len(_TIERS)], label=tier)
+            below = [low + share for low, share in zip(below, shares, strict=True)]
+        _dated(axes)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        _legend(axes)
+        return _svg(figure)
+
+
+def latencies(rows: Sequence[Latencies]) -> str:
+    """P50, P95 and P99 of each row, on a logarithmic scale."""
+    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
+        figure, axes = _axes(height=0.55 + 0.3 * len(rows))
+        places = range(len(rows) - 1, -1, -1)
+        axes.hlines(places, _on_scale([row.p50_ms for row in rows]), _on_scale([row.p99_ms for row in rows]),
+                    colors="#c9d3dc", linewidth=3)  # fmt: skip
+        for label, colour, values in (
+            ("P50", _SAVED, [row.p50_ms for row in rows]),
+            ("P95", _SPENT, [row.p95_ms for row in rows]),
+            ("P99", _LOST, [row.p99_ms for row in rows]),
+        ):
+            axes.scatter(_on_scale(values), places, color=colour, s=28, label=label, zorder=2)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_yticks(places, [row.name for row in rows])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        _legend(axes)
+        return _svg(figure)
+
+
+def saved_by_layer(totals: Sums) -> str:
+    """From the baseline to what was spent, one layer after the other."""
+    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
+        shown = [layer for layer in layers(totals) if layer.saved]
+        figure, axes = _axes(height=0.5 + 0.3 * (len(shown) + 2))
+        names = ["largest tier", *(layer.name for layer in shown), "spent"]
+        left = totals.baseline_cost
+        spans = [(0.0, left, _BASELINE)]
+        for layer in shown:
+            spans.append((left - layer.saved, layer.saved, _SAVED if layer.saved > 0 else _LOST))
+            left -= layer.saved
+        spans.append((0.0, totals.cost, _SPENT))
+        for place, (start, length, colour) in enumerate(spans):
+            axes.barh(len(spans) - 1 - place, length, left=start, color=colour, height=0.62)
+        axes.set_yticks(range(len(names)), names[::-1])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
+        axes.locator_params(axis="x", nbins=6)
+        return _svg(figure)
+
+
+def cost_per_1k(months: Sequence[tuple[str, Sums]]) -> str:
+    """US dollars per thousand requests by month, against the baseline."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes()
+        places = range(len(months))
+        for label, colour, shift, values in (
+            ("largest tier", _BASELINE, -0.2, [sums.baseline_per_1k for _, sums in months]),
+            ("spent", _SPENT, 0.2, [sums.cost_per_1k for _, sums in months]),
+        ):
+            axes.bar([place + shift for place in places], [value or 0.0 for value in values], 0.38,
+                     color=colour, label=label)  # fmt: skip
+        axes.set_xticks(places, [month for month, _ in months])
+        axes.set_xlim(-0.6, max(5.4, len(months) - 0.4))  # one month is no wall
+        _in_money(axes)
+        _legend(axes)
+        return _svg(figure)
+
+
+def _axes(height: float = 2.5) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _on_scale(times_ms: Sequence[float]) -> list[float]:
+    """A logarithm has no zero: what took no time is shown with the least."""
+    return [max(_LEAST_MS, time_ms) for time_ms in times_ms]
+
+
+def _dots(dates: Sequence[dt.date]) -> dict[str, Any]:
+    """Few days are dots too: a line through one is nothing."""
+    return {"marker": "o", "markersize": 4} if len(dates) < 15 else {}
+
+
+def _dated(axes: Axes) -> None:
+    locator = AutoDateLocator(minticks=2, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _in_money(axes: Axes) -> None:
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, borderaxespad=0.2, handlelength=1.4)
+
+
+def _svg(figure: Figure) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")), transparent=True)
+    text = out.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,209 @@
+"""`forebay ledger` on a real broker: killed whenever it may be, every reply is in its files once."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer
+from confluent_kafka.admin import AdminClient, NewPartitions  # pyright: ignore[reportPrivateImportUsage]
+from forebay_ops.ledger.folder import current_files
+from forebay_ops.local.effective import write_settings
+from forebay_ops.topics import create_topics
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+
+from tests.broker import Broker
+from tests.builders import NOW_MS, make_reply
+
+pytestmark = pytest.mark.stack
+
+TIMEOUT_S = 60.0
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+class Installation:
+    """Topics of one test, and the ledger on them."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self.topic = config.kafka.topics.replies
+        self._log = folder / "ledger.log"
+        self._file = folder / "forebay.toml"
+        self._running: subprocess.Popen[bytes] | None = None
+        write_settings(config, self._file)
+        create_topics(config)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        program = "from forebay_ops.cli import main; main()"
+        with self._log.open("ab") as log:
+            environment = os.environ | {"FOREBAY_CONFIG": str(self._file)}
+            self._running = subprocess.Popen([sys.executable, "-c", program, "ledger"], env=environment, stderr=log)
+        return self._running
+
+    def send(self, numbers: range, topic: str | None = None, producer: Producer | None = None) -> None:
+        """Replies that are spread over two days."""
+        producer = producer or Producer(self.config.kafka.client())
+        for number in numbers:
+            reply = make_reply(request_id=f"r{number}", completed_ms=NOW_MS + number % 2 * DAY_MS)
+            producer.produce(topic or self.topic, Codec().encode(reply), f"r{number}")
+            producer.poll(0)
+        producer.flush()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is in the files now."""
+        while True:
+            try:
+                files = current_files(self.config.ledger.folder)
+                return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+            except FileNotFoundError:  # it got its name in between
+                continue
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < end, f"it has {len(self.rows())} rows:\n{self._log.read_text()}"
+            threading.Event().wait(0.02)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def close(self) -> None:
+        if self._running is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._running.kill()
+            self._running.wait()
+
+
+@pytest.fixture
+def installed(broker: Broker, tmp_path: Path) -> Iterator[Installation]:
+    prefix = f"t{uuid.uuid4().hex[:8]}"
+    kafka = broker.config.kafka.model_copy(update={"topic_prefix": prefix, "reply_topics": [f"{prefix}.own"]})
+    settings = {"folder": tmp_path / "ledger", "roll_rows": 40, "roll_s": 0.1, "retention_days": 100_000}
+    ledger = broker.config.ledger.model_copy(update=settings)
+    installation = Installation(broker.config.model_copy(update={"kafka": kafka, "ledger": ledger}), tmp_path)
+    yield installation
+    installation.close()
+
+
+def once_each(rows: list[dict[str, Any]], numbers: range) -> None:
+    ids = [row["request_id"] for row in rows]
+    assert sorted(ids) == sorted(f"r{number}" for number in numbers)
+    assert not any(row["repeat"] for row in rows)
+
+
+def test_killed_again_and_again_it_has_each_reply_once(installed: Installation) -> None:
+    numbers = range(6000)
+    sending = threading.Thread(target=installed.send, args=(numbers,))
+    sending.start()
+    for reached in range(500, 5001, 500):  # wherever it is then: reading, writing, renaming
+        process = installed.start()
+        installed.until(lambda least=reached: len(installed.rows()) >= least)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    sending.join()
+    installed.start()
+    installed.until(lambda: len(installed.rows()) >= len(numbers))
+    once_each(installed.rows(), numbers)
+    assert not list(installed.config.ledger.folder.rglob("*.unfinished"))
+
+
+def test_told_to_stop_it_writes_what_it_has_read_and_the_next_one_goes_on(installed: Installation) -> None:
+    process = installed.start()
+    installed.send(range(100))
+    installed.until(lambda: bool(installed.rows()))
+    process.terminate()
+    assert process.wait(TIMEOUT_S) == 0
+    installed.send(range(100, 200))
+    installed.start()
+    installed.until(lambda: len(installed.rows()) >= 200)
+    once_each(installed.rows(), range(200))
+
+
+def test_replies_of_an_aborted_transaction_are_not_in_it(installed: Installation) -> None:
+    producer = Producer(installed.config.kafka.client(transactional_id=uuid.uuid4().hex))
+    producer.init_transactions()
+    producer.begin_transaction()
+    installed.send(range(100, 110), producer=producer)
+    producer.abort_transaction()
+    producer.begin_transaction()
+    installed.send(range(10), producer=producer)
+    producer.commit_transaction()
+    installed.start()
+    installed.until(lambda: len(installed.rows()) >= 10)
+    once_each(installed.rows(), range(10))
+
+
+def test_all_reply_topics_are_read_and_what_is_no_reply_is_passed_over(installed: Installation) -> None:
+    producer = Producer(installed.config.kafka.client())
+    producer.produce(installed.topic, b"garbage")
+    installed.send(range(10), producer=producer)
+    installed.send(range(10, 20), topic=installed.config.kafka.reply_topics[0])
+    installed.start()
+    installed.until(lambda: len(installed.rows()) >= 20)
+    once_each(installed.rows(), range(20))
+    assert "is passed over" in installed.log()
+
+
+def test_its_lag_can_be_seen_as_that_of_any_group(installed: Installation) -> None:
+    installed.send(range(50))
+    installed.start()
+    group = f"{installed.config.kafka.topic_prefix}-ledger"
+    admin = AdminClient(installed.config.kafka.client())
+
+    def committed() -> int:
+        [future] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
+        return sum(place.offset for place in future.result().topic_partitions)
+
+    installed.until(lambda: committed() == 50)
+
+
+def test_a_topic_that_was_made_anew_is_told_and_not_mixed_with_the_old_one(installed: Installation) -> None:
+    process = installed.start()
+    installed.send(range(50))
+    installed.until(lambda: len(installed.rows()) >= 50)
+    process.terminate()
+    process.wait()
+    admin = AdminClient(installed.config.kafka.client())
+    [deleted] = admin.delete_topics([installed.topic]).values()
+    deleted.result()
+    installed.until(lambda: installed.topic not in admin.list_topics(timeout=10).topics)
+    create_topics(installed.config)
+    assert installed.start().wait(TIMEOUT_S) == 1
+    assert "it was made anew" in installed.log()
+    once_each(installed.rows(), range(50))
+
+
+def test_partitions_that_are_added_are_read_from_their_beginning(installed: Installation) -> None:
+    process = installed.start()
+    installed.send(range(10))
+    installed.until(lambda: len(installed.rows()) >= 10)
+    process.terminate()
+    process.wait()
+    admin = AdminClient(installed.config.kafka.client())
+    [added] = admin.create_partitions([NewPartitions(installed.topic, 8)]).values()
+    added.result()
+    installed.until(lambda: len(admin.list_topics(installed.topic, timeout=10).topics[installed.topic].partitions) == 8)
+    producer = Producer(installed.config.kafka.client())
+    installed.send(range(10, 110), producer=producer)
+    installed.start()
+    installed.until(lambda: len(installed.rows()) >= 110)
+    once_each(installed.rows(), range(110))
+    assert {row["partition"] for row in installed.rows()} > set(range(4, 8))

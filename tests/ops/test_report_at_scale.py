@@ -1,0 +1,34 @@
+"""A report over a million replies."""
+
+import datetime as dt
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from forebay_ops.bench.harness import measure
+from forebay_ops.bench.ledger import bench, make_up
+from forebay_ops.ledger.folder import current_files
+from forebay_ops.reporting.query import query
+
+ROWS = 1_000_000
+pytestmark = pytest.mark.stack
+
+
+def test_a_million_replies_are_added_up(tmp_path: Path) -> None:
+    make_up(tmp_path, ROWS)
+    found = query(tmp_path, by=[("user",)], now=dt.datetime(2026, 1, 1))
+    table = pq.read_table(current_files(tmp_path), columns=["repeat", "cost", "baseline_cost"])
+    counted = table.filter(table["repeat"].to_numpy() == 0)
+    assert found.totals.replies == len(counted) == ROWS - found.repeats
+    assert found.totals.cost == pytest.approx(counted["cost"].to_numpy().sum(), rel=1e-9)
+    assert found.totals.baseline_cost == pytest.approx(counted["baseline_cost"].to_numpy().sum(), rel=1e-9)
+    assert len(found.days) == 90
+    assert found.groupings[0].others > 90_000
+
+
+def test_the_benchmark_measures_a_report_beside_reading_two_columns() -> None:
+    with bench(9_000, lambda _: None) as prepared:
+        figures = measure(prepared, 1, lambda _: None)
+    assert {figure.side for figure in figures if figure.metric == "query_s"} == set(prepared.sides)
+    assert all(figure.median > 0 for figure in figures)
+    assert prepared.facts["replies"] == 9_000
