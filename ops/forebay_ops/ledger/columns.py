@@ -200,4 +200,5 @@ def by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """The rows of each day (UTC, as ISO 8601), in the order in which they came."""
     days = table["completed_at"].cast(pa.date32())
     for day in sorted(days.unique().to_pylist()):
-        yield day.isoformat(), table.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+        same = pc.equal(days, pa.scalar(day, pa.date32()))  # pyright: ignore[reportAttributeAccessIssue]: made at import
+        yield day.isoformat(), table.filter(same)

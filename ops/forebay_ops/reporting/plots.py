@@ -39,6 +39,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.titlesize": 9,
 }
+_SIDEWAYS: dict[Any, Any] = {**_STYLE, "axes.grid.axis": "x"}
 _BASELINE, _SPENT, _SAVED, _LOST = "#9aa4b1", "#0b6e8f", "#3a9d6e", "#c8553d"
 _TIERS = ("#9ccbe0", "#3f93b8", "#0b4f6c", "#e0a458", "#7d5ba6", "#8a8f98")
 _KINDS = {"exact": "#3a9d6e", "semantic": "#0b6e8f", "joined": "#e0a458"}
@@ -51,15 +52,17 @@ Days = Sequence[tuple[dt.date, Sums]]
 def spend(days: Days, projection: Projection | None) -> str:
     """US dollars a day against the baseline, and a week of the projection."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _axes()
-        dates = [day for day, _ in days]
+        figure, axes = _axes(width=14)  # as wide as two of the others
+        dates: list[Any] = [day for day, _ in days]
         for label, colour, values, pace in (
             ("largest tier", _BASELINE, [sums.baseline_cost for _, sums in days], "baseline_cost"),
             ("spent", _SPENT, [sums.cost for _, sums in days], "cost"),
         ):
             axes.plot(dates, values, color=colour, label=label, **_dots(dates))
             if projection:
-                to_come = [dates[-1] + dt.timedelta(days=number) for number in range(1, _PROJECTED_SHOWN_DAYS + 1)]
+                to_come: list[Any] = [
+                    dates[-1] + dt.timedelta(days=number) for number in range(1, _PROJECTED_SHOWN_DAYS + 1)
+                ]
                 level = [getattr(projection, pace)] * len(to_come)
                 axes.plot(to_come, level, color=colour, linestyle=(0, (3, 2)), label=f"{label}, projected")
         _dated(axes)
@@ -72,7 +75,7 @@ def hit_rates(days: Days) -> str:
     """The share of requests that were answered again, by day and kind."""
     with mpl.rc_context(_STYLE):
         figure, axes = _axes()
-        dates = [day for day, _ in days]
+        dates: list[Any] = [day for day, _ in days]
         for kind, colour in _KINDS.items():
             shares = [sums.share(getattr(sums, kind)) for _, sums in days]
             axes.plot(dates, shares, color=colour, label=kind, **_dots(dates))
@@ -104,7 +107,7 @@ def tier_split(tiers_by_day: Sequence[tuple[dt.date, str, int]], tiers: Sequence
 
 def latencies(rows: Sequence[Latencies]) -> str:
     """P50, P95 and P99 of each row, on a logarithmic scale."""
-    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
+    with mpl.rc_context(_SIDEWAYS):
         figure, axes = _axes(height=0.55 + 0.3 * len(rows))
         places = range(len(rows) - 1, -1, -1)
         axes.hlines(places, _on_scale([row.p50_ms for row in rows]), _on_scale([row.p99_ms for row in rows]),
@@ -126,7 +129,7 @@ def latencies(rows: Sequence[Latencies]) -> str:
 
 def saved_by_layer(totals: Sums) -> str:
     """From the baseline to what was spent, one layer after the other."""
-    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
+    with mpl.rc_context(_SIDEWAYS):
         shown = [layer for layer in layers(totals) if layer.saved]
         figure, axes = _axes(height=0.5 + 0.3 * (len(shown) + 2))
         names = ["largest tier", *(layer.name for layer in shown), "spent"]
@@ -162,8 +165,8 @@ def cost_per_1k(months: Sequence[tuple[str, Sums]]) -> str:
         return _svg(figure)
 
 
-def _axes(height: float = 2.5) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+def _axes(height: float = 2.5, width: float = 7.2) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
