@@ -180,6 +180,10 @@ class Config(BaseSettings):
         config = self.tiers[tier]
         return self.model_price(config.priced_as or config.model)
 
+    def generation_price(self, tier: str, model: str) -> Price:
+        """What a generation is charged: a standby is not what its tier is priced as."""
+        return self.price(tier) if model == self.tiers[tier].model else self.model_price(model)
+
     def model_price(self, model: str) -> Price:
         """What a model costs per 1,000 tokens, in whichever way its price is stated."""
         stated = self.models[model].price

@@ -22,9 +22,10 @@ def ledger_config(folder: Path, **settings: object) -> Config:
     config = load_config()
     models = {
         name: model.model_copy(
-            update={"price": model.price.model_copy(update={"cached_input_per_1k": model.price.input_per_1k / 10})}
+            update={"price": price.model_copy(update={"cached_input_per_1k": price.input_per_1k / 10})}
         )
         for name, model in config.models.items()
+        for price in [config.model_price(name)]
     }
     ledger = config.ledger.model_copy(update={"folder": folder, **settings})
     return config.model_copy(update={"ledger": ledger, "models": models})

@@ -163,6 +163,7 @@ def test_the_runbooks_are_those_of_the_rules():
     assert sorted(sections) == sorted(rule["alert"] for rule in RULES)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("file", PLAYED, ids=lambda file: file.stem)
 def test_rules_fire_when_they_should_and_only_then(file: Path):
     assert names(file.read_text()) <= fqnames() | FLINK

@@ -85,6 +85,7 @@ def _request_ids(config: Config) -> list[str]:
     return sorted(name for table in tables for name in table["request_id"].to_pylist())
 
 
+@pytest.mark.stack
 def test_whichever_step_a_crash_hits_every_reply_is_there_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     replies = [make_reply(request_id=f"r{number}", completed_ms=NOW_MS + number % 2 * DAY_MS) for number in range(6)]
     monkeypatch.setattr(os, "fsync", lambda _: None)  # the disk outlives this crash, and syncing takes seconds

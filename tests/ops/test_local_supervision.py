@@ -15,6 +15,8 @@ from forebay_ops.local.parts import Part
 from forebay_ops.local.supervision import Supervisor
 from forebay_schemas.errors import ConfigError
 
+pytestmark = pytest.mark.stack
+
 # Says what it was given, leaves a child as vLLM's engine is one, and waits for the end.
 _COMMAND = (
     sys.executable,

@@ -175,9 +175,8 @@ class Outcomes:
         )
 
     def _cost(self, work: Work, generation: Generation) -> float:
-        """US dollars. A standby is not what the tier is priced as."""
-        own = generation.model_id == self._config.tiers[work.delivery.tier].model
-        price = self._config.price(work.delivery.tier) if own else self._config.model_price(generation.model_id)
+        """US dollars."""
+        price = self._config.generation_price(work.delivery.tier, generation.model_id)
         return prices.cost(generation.usage, price, work.request.lane)
 
     def _replied(

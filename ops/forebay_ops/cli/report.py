@@ -78,7 +78,11 @@ def report(
     """
     console = Console()
     console.width = max(console.width, _LEAST_WIDTH)
-    found = query(cli_config().ledger.folder, since=since, until=until, by=by, top=top, now=_now())
+    config = cli_config()
+    fixed_monthly = config.costs.fixed_monthly_usd
+    found = query(
+        config.ledger.folder, since=since, until=until, by=by, top=top, now=_now(), fixed_monthly=fixed_monthly
+    )
     for table in tables(found):
         _show(console, table)
     console.print(

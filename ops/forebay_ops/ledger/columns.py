@@ -170,10 +170,9 @@ class Rows:
 
     def _price(self, tier: str | None, model_id: str | None) -> Price | None:
         """What the generations of a model in a tier are charged; None where the configuration no longer knows them."""
-        config = self._config
-        if tier in config.tiers and model_id == config.tiers[tier].model:
-            return config.price(tier)  # a standby is not what the tier is priced as
-        return config.models[model_id].price if model_id in config.models else None
+        if tier in self._config.tiers and model_id in self._config.models:
+            return self._config.generation_price(tier, model_id)
+        return None
 
 
 def _hop(hop: Hop) -> dict[str, Any]:
