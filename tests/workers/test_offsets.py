@@ -219,4 +219,4 @@ class Processes(RuleBasedStateMachine):
 
 
 TestProcesses = Processes.TestCase
-TestProcesses.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestProcesses.settings = settings(max_examples=6 * settings().max_examples, stateful_step_count=50, deadline=None)
