@@ -42,7 +42,7 @@ def bench(model: str, say: Say) -> Iterator[Bench]:
     """Two workers, asked under many system prompts, with the tasks spread at random or by their prefix."""
     with rig(say) as it:
         config = it.installation(kafka={"partitions": 16}, **settings(it, model))
-        workers = [it.worker(config) for _ in range(_WORKERS)]
+        workers = [it.worker(config, number, _WORKERS) for number in range(_WORKERS)]
         with Replies(config) as replies:
             prefixes = Prefixes(config, replies, workers, _PREFIX_WORDS[model])
             yield Bench(

@@ -123,12 +123,20 @@ class Rig:
         create_topics(config)
         return config
 
-    def worker(self, config: Config) -> Process:
-        """Start a worker and wait until it serves."""
+    def worker(self, config: Config, number: int = 0, of: int = 1) -> Process:
+        """Start a worker and wait until it serves.
+
+        Args:
+            number: which of those it is that share the machine; their engines wait for one another on shared cores.
+            of: how many these are.
+        """
         config = config.model_copy(update={"metrics": with_free_ports(config).metrics})
         (part,) = local_parts(config, self.home)
         self._say("starting a worker")
-        return self._start_part(part, {"FOREBAY_CONFIG": str(self.write(config))})
+        cores = sorted(os.sched_getaffinity(0))
+        own = ",".join(map(str, cores[number % len(cores) :: of]))
+        environment = {"FOREBAY_CONFIG": str(self.write(config)), "VLLM_CPU_OMP_THREADS_BIND": own}
+        return self._start_part(part, environment)
 
     def worker_environment(self, config: Config) -> dict[str, str]:
         """What a worker is given besides what every part is: how vLLM uses this machine."""

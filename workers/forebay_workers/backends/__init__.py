@@ -89,7 +89,7 @@ class TextModel(Protocol):
 
     @property
     def concurrency(self) -> int:
-        """Generations that run at the same time; a further one would wait inside. Known after ``start``."""
+        """Generations that it wants to have at the same time; some may wait inside. Known after ``start``."""
         ...
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:

@@ -24,6 +24,11 @@ BEHIND_INTERACTIVE = 2**32
 """Added to the engine's priority of batch tasks, where lower comes first; a request's own has 32 bits."""
 
 
+AHEAD = 0.5
+"""Of the generations that the engine runs at once, so many more wait inside it: one that ends is followed in the next
+step, where a task from outside would come a step later."""
+
+
 class _Running:
     """A generation that may have to rest."""
 
@@ -58,7 +63,8 @@ class VllmBackend:
         self._tokenizer = self._engine.get_tokenizer()
         self._prompts = PromptRenderer(self.model_id, self._tokenizer)  # pyright: ignore
         self._max_tokens = self._engine.model_config.max_model_len
-        self.concurrency = self._engine.vllm_config.scheduler_config.max_num_seqs
+        at_once = self._engine.vllm_config.scheduler_config.max_num_seqs
+        self.concurrency = at_once + math.ceil(at_once * AHEAD)
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         engine = self._engine
