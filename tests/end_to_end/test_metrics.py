@@ -1,8 +1,11 @@
 """Flink serves its own metrics, under the names that dashboards and alert rules use."""
 
 import contextlib
+import http.client
 import re
 import urllib.request
+
+import pytest
 
 from ..ops.test_dashboards import FLINK
 from .conftest import RunningStack, eventually
@@ -14,11 +17,19 @@ def _served(running: RunningStack) -> str:
     pages: list[str] = []
     for number in (0, 1):
         with (
-            contextlib.suppress(OSError),
+            contextlib.suppress(OSError, http.client.HTTPException),
             urllib.request.urlopen(f"http://localhost:{port + number}/metrics", timeout=5) as response,
         ):
             pages.append(response.read().decode())
     return "".join(pages)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _traffic(running: RunningStack) -> None:
+    """One request on each lane: a source tells its lag from its first record on."""
+    with running.client(tenant="north") as client:
+        for lane in ("interactive", "batch"):
+            client.ask("What is a penstock?", lane=lane, timeout_s=60)
 
 
 def test_flinks_reporter_serves_what_dashboards_and_rules_use(running: RunningStack) -> None:
@@ -33,9 +44,6 @@ def _sources(running: RunningStack) -> list[str]:
 
 
 def test_the_batch_lanes_lag_is_told_apart(running: RunningStack) -> None:
-    with running.client(tenant="north") as client:  # a source tells its lag from its first record on
-        for lane in ("interactive", "batch"):
-            client.ask("What is a penstock?", lane=lane, timeout_s=60)
     for name in ("requests_batch", "requests_interactive"):
         eventually(
             lambda name=name: any(name in source for source in _sources(running)),
