@@ -95,6 +95,7 @@ def sleeper(tmp_path: Path) -> Iterator[rig.Process]:
     process.end()
 
 
+@pytest.mark.stack
 def test_a_process_ends_with_its_children(sleeper: rig.Process) -> None:
     sleeper.wait_until(lambda: "hello" in sleeper.log.read_text())
     children = psutil.Process(sleeper.popen.pid).children()

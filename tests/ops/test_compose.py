@@ -159,6 +159,7 @@ def test_a_command_exists_with_its_options(words: list[str]):
         command.make_context("forebay", rest)  # raises what the command line would say
 
 
+@pytest.mark.stack
 def test_the_light_image_has_what_its_commands_import():
     heavy = ["redis", "qdrant_client", "pyflink", "torch", "vllm", "jgo", "supervisor", "yaml", "tomli_w"]
     program = f"import sys; sys.modules.update(dict.fromkeys({heavy}))\nfrom forebay_ops.cli import main; main()"

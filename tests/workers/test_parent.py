@@ -30,6 +30,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.stack
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks at processes where Linux shows them")
 def test_an_engine_ends_when_its_worker_is_killed() -> None:
     worker = subprocess.Popen([sys.executable, "-c", WORKER, ENGINE], stdout=subprocess.PIPE, text=True)
