@@ -87,7 +87,8 @@ class Answering:
         self.answerer = Answerer(self.config, CODEC, now_ms=lambda: self.pool.now_ms)
 
     def answer(self, delivery: Delivery, attempt: int = 1, on_text: OnText | None = None) -> Outcome | Retry:
-        return asyncio.run(self.answerer.answer(delivery, self.pool, attempt, on_text))
+        delivery.attempts = attempt
+        return asyncio.run(self.answerer.answer(delivery, self.pool, on_text))
 
     def outcome(self, delivery: Delivery) -> Outcome:
         outcome = self.answer(delivery)

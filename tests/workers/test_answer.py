@@ -211,7 +211,7 @@ def test_a_dead_engine_answers_nobody(run: Answering) -> None:
 
 async def test_whoever_cancels_an_answer_stops_its_generation(run: Answering) -> None:
     run.pool.says = [math.inf]
-    answering = asyncio.create_task(run.answerer.answer(delivery(task_for()), run.pool, 1))
+    answering = asyncio.create_task(run.answerer.answer(delivery(task_for()), run.pool))
     while not run.pool.asked:
         await asyncio.sleep(0)
     answering.cancel()

@@ -55,13 +55,10 @@ class Answerer:
         self._tracing = tracing_for(config, "worker")
         self._reply_topics = {config.kafka.topics.replies, *config.kafka.reply_topics}
 
-    async def answer(
-        self, delivery: Delivery, pool: Generator, attempt: int, on_text: OnText | None = None
-    ) -> Outcome | Retry:
+    async def answer(self, delivery: Delivery, pool: Generator, on_text: OnText | None = None) -> Outcome | Retry:
         """Answer one delivery, or hand it to another tier; cancelling stops its generation.
 
         Args:
-            attempt: its number, from 1 on; part of the id under which the pool knows the generation.
             on_text: told the answer piece by piece. JSON comes in one piece: it is checked first, and pieces that
                 were told cannot be taken back.
 
@@ -73,7 +70,7 @@ class Answerer:
         except RecordError as error:
             return self._outcomes.dead(delivery, error, self._now_ms())
         try:
-            return await self._answer(work, pool, attempt, on_text)
+            return await self._answer(work, pool, on_text)
         except EngineDead:
             raise
         except Exception as error:  # one request must never end the worker, whatever it does to a library
@@ -134,11 +131,10 @@ class Answerer:
             task = traces.opened(self._tracing, delivery, task, started_ms)
         return Work(delivery, task, request, started_ms)
 
-    async def _answer(self, work: Work, pool: Generator, attempt: int, on_text: OnText | None) -> Outcome | Retry:
-        task, request, tier = work.task, work.request, work.delivery.tier
+    async def _answer(self, work: Work, pool: Generator, on_text: OnText | None) -> Outcome | Retry:
+        request, tier = work.request, work.delivery.tier
         rules = self._config.category(category_of(request)).escalation
-        generation_id = f"{task.name}/{attempt}"
-        asked = generation_request(generation_id, request, self._config.tiers[tier], work.delivery.lane)
+        asked = generation_request(work.delivery.generation_id, request, self._config.tiers[tier], work.delivery.lane)
         told = None if asked.response_format else on_text
         try:
             generation = await self._generate(work, pool, asked, told)

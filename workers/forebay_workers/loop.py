@@ -382,11 +382,11 @@ class Worker:
             return self._answerer.cancelled(delivery)
         pool = self._pools[delivery.tier]
         if task is None or request is None or not request.stream:
-            return await self._answerer.answer(delivery, pool, delivery.attempts)
+            return await self._answerer.answer(delivery, pool)
         # Larger than that of any earlier generation, by whichever worker and tier.
         self._stream_number = max(self._stream_number + 1, round((time.time() - _STREAMS_SINCE_S) * 10))
         stream = self._streams.for_task(task, request, self._stream_number)
-        outcome = await self._answerer.answer(delivery, pool, delivery.attempts, stream)
+        outcome = await self._answerer.answer(delivery, pool, stream)
         if isinstance(outcome, Outcome) and outcome.reply is not None:
             stream.finish()
         return outcome

@@ -10,6 +10,7 @@ from rich.text import Text
 from ..audit.clusters import LEFT_ALONE_SHARE, Cluster
 from ..audit.report import Bill, Log, Report
 from ..figures import dollars
+from .tables import figures_table
 
 _COLUMNS = 100
 _HELD_BACK = {
@@ -60,7 +61,7 @@ def _sides(report: Report) -> dict[str, Bill]:
 
 def _ways(report: Report) -> Table:
     sides = _sides(report)
-    table = _table("answered by", *(heading for side in sides for heading in (side, "share")))
+    table = figures_table("answered by", *(heading for side in sides for heading in (side, "share")))
     parts = [{part.way: part for part in bill.parts} for bill in sides.values()]
     for way in dict.fromkeys(way for side in reversed(parts) for way in side):
         cells = []
@@ -73,7 +74,7 @@ def _ways(report: Report) -> Table:
 
 def _bill(report: Report) -> Table:
     sides = _sides(report)
-    table = _table("bill", *sides)
+    table = figures_table("bill", *sides)
     bills = list(sides.values())
     table.add_row("today", *(_money(bill.today) for bill in bills))
     table.add_row("  saved by exact repeats", *(_money(-bill.saved_exact) for bill in bills))
@@ -89,7 +90,7 @@ def _bill(report: Report) -> Table:
 
 
 def _models(report: Report) -> Table:
-    table = _table("today's models", "calls", "cost", "share")
+    table = figures_table("today's models", "calls", "cost", "share")
     for model in report.models:
         share = model.cost / report.exact_only.today if report.exact_only.today else 0.0
         table.add_row(model.model, f"{model.calls:,}", _money(model.cost), f"{share:.1%}")
@@ -115,7 +116,7 @@ def _facts(report: Report) -> Iterator[str]:
 
 
 def _clusters(report: Report) -> Table:
-    table = _table("most central question of the cluster", "calls", "questions", "cost", "share")
+    table = figures_table("most central question of the cluster", "calls", "questions", "cost", "share")
     table.columns[0].no_wrap, table.columns[0].overflow = True, "ellipsis"
     table.expand, table.columns[0].ratio = True, 1  # the figures come first, the question takes what is left
     shown = [cluster for cluster in report.clusters if cluster.top or cluster.share >= LEFT_ALONE_SHARE]
@@ -140,11 +141,3 @@ def _figures(cluster: Cluster) -> tuple[str, str, str, str]:
 def _money(amount: float) -> str:
     """Cents where there are dollars."""
     return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}" if abs(amount) >= 1 else dollars(amount)
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="fold")
-    for title in others:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table

@@ -18,6 +18,7 @@ from ..models.prompts import read_prompts
 from ..models.verdict import DEFAULT_TOLERANCE, TaskComparison, Verdict
 from .options import cli_config
 from .progress import ConsoleProgress
+from .tables import figures_table
 
 _COLOURS = {Verdict.RECOMMEND: "bold green", Verdict.REFUSE: "bold red", Verdict.TOO_FEW_PROMPTS: "bold yellow"}
 
@@ -147,7 +148,7 @@ def _show(console: Console, found: Comparison) -> None:
 
 
 def _tasks(tasks: list[TaskComparison]) -> Table:
-    table = _table("task", "prompts", "equal", "tokens", "accuracy", "invalid JSON", "lost", "may be", "")
+    table = figures_table("task", "prompts", "equal", "tokens", "accuracy", "invalid JSON", "lost", "may be", "")
     for task in tasks:
         lost = max(task.checks, key=lambda check: check.of.mean)
         table.add_row(
@@ -165,7 +166,7 @@ def _tasks(tasks: list[TaskComparison]) -> Table:
 
 
 def _whole(found: Comparison) -> Table:
-    table = _table("", "original", "changed")
+    table = figures_table("", "original", "changed")
     one, other = found.speed
     table.add_row("tokens per second", f"{one.tokens_per_s:.1f}", f"{other.tokens_per_s:.1f}")
     table.add_row("time to first token", f"{one.first_token_ms:.0f} ms", f"{other.first_token_ms:.0f} ms")
@@ -178,11 +179,3 @@ def _whole(found: Comparison) -> Table:
 
 def _change(shares: tuple[float, float] | None) -> str:
     return "-" if shares is None else f"{shares[0]:.0%} -> {shares[1]:.0%}"
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="fold")
-    for title in others:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table
