@@ -167,11 +167,27 @@ class Installation:
 
 
 @pytest.fixture
-def installed(broker: Broker, tmp_path: Path) -> Iterator[Installation]:
-    config = broker.config
-    kafka = config.kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
-    metrics = config.metrics.model_copy(update={"worker_port": 0})
-    installation = Installation(config.model_copy(update={"kafka": kafka, "metrics": metrics}), tmp_path)
+def own_config(broker: Broker) -> Config:
+    kafka = broker.config.kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
+    metrics = broker.config.metrics.model_copy(update={"worker_port": 0})
+    return broker.config.model_copy(update={"kafka": kafka, "metrics": metrics})
+
+
+@pytest.fixture
+def installed(own_config: Config, tmp_path: Path) -> Iterator[Installation]:
+    installation = Installation(own_config, tmp_path)
+    yield installation
+    installation.close()
+
+
+@pytest.fixture
+def installed_slow(own_config: Config, tmp_path: Path) -> Iterator[Installation]:
+    """Each generation takes longer than a consumer may leave its group alone."""
+    fake = own_config.models["fake"]
+    slow = fake.model_copy(update={"synthetic": fake.synthetic.model_copy(update={"latency_ms": 12_000})})
+    patience = {"max.poll.interval.ms": "10000", "session.timeout.ms": "10000"}  # the one may not be below the other
+    kafka = own_config.kafka.model_copy(update={"client_settings": patience})
+    installation = Installation(own_config.model_copy(update={"kafka": kafka, "models": {"fake": slow}}), tmp_path)
     yield installation
     installation.close()
 
@@ -313,6 +329,16 @@ def test_told_to_stop_a_worker_commits_what_it_has_begun(installed: Installation
     replies = installed.replies(200)
     assert len(replies) == 200, "nothing that was answered is answered again"
     assert answered < {reply.request_id for reply in replies}
+
+
+def test_generations_may_take_longer_than_a_group_waits_for_its_members(installed_slow: Installation) -> None:
+    installed_slow.worker()
+    for number in range(30):  # more than there is room for, and than are generated at once
+        installed_slow.send(number)
+    installed_slow.flush()
+    assert len(installed_slow.replies(30)) == 30
+    assert "MAXPOLL" not in installed_slow.log.read_text()
+    assert installed_slow.committed() == 30
 
 
 def test_a_tier_without_a_backend_is_a_mistake_that_says_what_to_do(installed: Installation) -> None:
