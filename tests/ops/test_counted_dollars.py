@@ -76,7 +76,7 @@ def test_the_dollars_of_metrics_and_replies_are_equal(tmp_path: Path) -> None:
     medium = counted.works_on(delivery(small.records[0].value, tier="medium"), doubtful)
     counted.works_on(delivery(medium.records[0].value, tier="large"), saying(model_id="big"))
     given_up = delivery(task_for())
-    counted.tells(given_up, counted.run.answerer.give_up(given_up, 3, ["the worker ended during attempt 3"]))
+    counted.tells(given_up, counted.run.give_up(given_up))
     for status in (CacheStatus.EXACT, CacheStatus.SEMANTIC, CacheStatus.JOINED):
         counted.gives_again(status)
     refused = counted.writer.refuse(ASKER, ErrorCode.DEADLINE_EXCEEDED, "too late", NOW_MS)

@@ -8,6 +8,7 @@ from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane
 from forebay_workers import loop
 from forebay_workers.answer import Answerer
+from forebay_workers.connection import Connection
 from forebay_workers.lanes import Line, Room
 from forebay_workers.loop import Worker
 from forebay_workers.offsets import decode
@@ -64,13 +65,13 @@ class Running:
         )
         self.task = asyncio.create_task(self.worker.run(self.stop, self.ready.set))
 
-    def _connect(self) -> loop.Connection:
+    def _connect(self) -> Connection:
         """Each connection has logs of its own; what was published on all is kept in one place."""
         self.connections += 1
         self.small = Log("small", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
         self.batch = Log("small", Lane.BATCH, self.rooms[Lane.BATCH])
         self.large = Log("large", Lane.INTERACTIVE, self.rooms[Lane.INTERACTIVE])
-        return loop.Connection([self.small, self.batch, self.large], self.published)
+        return Connection([self.small, self.batch, self.large], self.published)
 
     def _listen(self, on_cancel: Callable[[str], None]) -> Commands:
         self.commands = Commands(on_cancel)

@@ -245,7 +245,7 @@ def test_a_record_that_cannot_be_answered_is_a_dead_letter(run: Answering, value
     for outcome in (
         run.outcome(record),
         run.answerer.cancelled(record),
-        run.answerer.give_up(record, 1, ["the worker ended during attempt 1"]),
+        run.give_up(record),
     ):
         letter = letter_of(outcome)
         assert (letter.code, letter.place, letter.value, outcome.dead) == (code, "worker", value, code)

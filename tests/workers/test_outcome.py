@@ -205,7 +205,7 @@ def test_a_cancelled_task_is_told_so_without_a_generation(run: Answering) -> Non
 def test_a_task_that_is_given_up_is_told_to_its_asker_and_kept_with_its_history(run: Answering) -> None:
     history = ["the worker ended during attempt 1", "attempt 2: engine_failed: " + "x" * 1000]
     value = task_for(bucket="5")
-    outcome = run.answerer.give_up(delivery(value, partition=3, offset=17), 2, history)
+    outcome = run.give_up(delivery(value, partition=3, offset=17), history)
     reply, result, dead = outcome.records
     error = reply_of(outcome).error
     assert error is not None
@@ -261,7 +261,7 @@ def test_a_second_try_counts_and_is_no_escalation(run: Answering) -> None:
 def test_ends_without_an_answer_count_by_their_code(run: Answering) -> None:
     value = counted(run.answerer.cancelled(delivery(task_for())))
     assert value("replies_total", tier="small", lane="interactive", outcome="cancelled") == 1
-    value = counted(run.answerer.give_up(delivery(task_for()), 1, ["the worker ended during attempt 1"]))
+    value = counted(run.give_up(delivery(task_for())))
     assert value("replies_total", tier="small", lane="interactive", outcome="given_up") == 1
     assert value("worker_dead_letters_total", code="given_up") == 1
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,14 +77,9 @@ class Answerer:
             _log.error("task %s failed unexpectedly: %s", work.task.task_id, _place(error))
             return Retry(f"the worker failed unexpectedly ({type(error).__name__})")
 
-    def give_up(self, delivery: Delivery, attempts: int, history: Sequence[str]) -> Outcome:
-        """The outcome of a task on which no further attempt is made.
-
-        Args:
-            attempts: how many were begun.
-            history: how they ended, oldest first; at least one line.
-        """
-        return self._without_generating(delivery, lambda work, ms: self._outcomes.given_up(work, attempts, history, ms))
+    def give_up(self, delivery: Delivery) -> Outcome:
+        """The outcome of a task on which no further attempt is made; its history has at least one line."""
+        return self._without_generating(delivery, self._outcomes.given_up)
 
     @property
     def dead_letters(self) -> str:

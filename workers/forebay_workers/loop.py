@@ -25,20 +25,15 @@ from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
-from . import traces
 from .answer import Answerer, Retry
 from .backends import TextModel
-from .commit import Committed, Share
-from .counting import count
-from .intake import Owner
+from .committing import RETRY_COMMIT_S, CommitCycle
+from .connection import Connection, Source
 from .lanes import Delivery, Line, Room
 from .offsets import Commit, OffsetTracker, Partition
 from .outcome import Outcome
 from .recent import RecentTasks
-from .undeliverable import Undeliverable
 
-RETRY_COMMIT_S = 0.1
-"""Time for a rebalance to get on before its group's share is tried again."""
 LAST_COMMITS = 20
 """How often the last commit before leaving is tried; what then is not committed will be done again."""
 RAISE_CHECK_S = 1.0
@@ -49,39 +44,6 @@ _STREAMS_SINCE_S = 1_790_000_000
 hour."""
 
 _log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """A topic of tasks; see ``intake.Intake``."""
-
-    topic: str
-    group: Any
-
-    async def open(self, owner: Owner) -> None: ...
-
-    async def run(self) -> None: ...
-
-    def refresh(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-class Publisher(Protocol):
-    """Where outcomes go; see ``commit.Transactions``."""
-
-    async def open(self) -> None: ...
-
-    async def commit(self, shares: Sequence[Share]) -> Committed: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """The ways in and out, which go together: what was read on one is committed on it or not at all."""
-
-    sources: Sequence[Source]
-    publisher: Publisher
 
 
 class Stream(Protocol):
@@ -149,17 +111,20 @@ class Worker:
         self._metrics = metrics
         self._offsets = OffsetTracker()
         self._recent = RecentTasks()
-        self._undeliverable = Undeliverable()
-        self._entering: dict[Delivery, None] = {}
+        self._commits = CommitCycle(
+            config.commit_interval_ms / 1000,
+            self._offsets,
+            answerer,
+            metrics,
+            entered=self._entered,
+            published=self._give_back,
+            committed=self._advance,
+        )
         self._suspects: deque[Delivery] = deque()
         self._alone: Delivery | None = None
-        self._finished: dict[Delivery, Outcome] = {}
-        self._news = asyncio.Event()
-        self._committing = asyncio.Lock()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
         self._again: asyncio.TimerHandle | None = None
-        self._fruitful = False
         self._blameless: Counter[tuple[Partition, int]] = Counter()
         """Attempts that were stopped, or answered, with a partition that went before that could be committed."""
         self._stream_number = 0
@@ -175,13 +140,14 @@ class Worker:
         beside = [asyncio.create_task(self._commands.run()), asyncio.create_task(self._look_at_windows())]
         try:
             while True:
-                self._connection, self._undeliverable = self._connect(), Undeliverable()
-                self._fruitful = self._paused = False
+                connection = self._connect()
+                self._commits.connected(connection)
+                self._paused = False
                 try:
-                    return await self._serve([stopping, self._failure, *beside], ready)
+                    return await self._serve(connection, [stopping, self._failure, *beside], ready)
                 except KafkaException as error:
                     # A fatal error leaves open whether the last transaction was committed. The group's offsets say.
-                    if not self._fruitful or stopping.done():
+                    if not self._commits.fruitful or stopping.done():
                         raise
                     _log.warning("connecting anew, and going on from what is committed: %s", error)
                     ready = _nothing
@@ -190,9 +156,11 @@ class Worker:
                 task.cancel()
             await self._streams.close()
 
-    async def _serve(self, watched: Sequence[asyncio.Future[Any]], ready: Callable[[], None]) -> None:
+    async def _serve(
+        self, connection: Connection, watched: Sequence[asyncio.Future[Any]], ready: Callable[[], None]
+    ) -> None:
         """Serve on one connection until one of ``watched`` is done, the first of which is the wish to stop."""
-        sources, publisher = self._connection.sources, self._connection.publisher
+        sources, publisher = connection.sources, connection.publisher
         serving: list[asyncio.Task[Any]] = [asyncio.create_task(publisher.open())]
         opened: list[Source] = []
         try:
@@ -204,7 +172,7 @@ class Worker:
                 await source.open(self)
                 opened.append(source)
             serving = [asyncio.create_task(source.run()) for source in sources]
-            serving.append(asyncio.create_task(self._commit_news()))
+            serving.append(asyncio.create_task(self._commits.run()))
             ready()
             await asyncio.wait([*watched, *serving], return_when=asyncio.FIRST_COMPLETED)
             for task in (*watched[1:], *serving):
@@ -233,7 +201,7 @@ class Worker:
         """Commit what is finished, which was paid for. Only what runs may have to do with a failure."""
         self._paused = True
         self._withdraw(self._offsets.partitions(), running=not self._failure.done())
-        await self._commit_for_good()
+        await self._commits.commit_for_good()
 
     # What sources tell
 
@@ -257,15 +225,15 @@ class Worker:
             if left_to_do:
                 self._metrics.repeated_tasks.inc()
                 self._offsets.finished(partition, offset)
-            self._room(delivery).give_back()
-            self._news.set()
+            self._give_back(delivery)
+            self._commits.progressed()
             return
         for _ in range(min(blameless, self._offsets.attempts(partition, offset))):
             self._offsets.withdrawn(partition, offset)
         delivery.attempts = self._offsets.attempts(partition, offset)
         delivery.history = [f"the worker ended during attempt {number + 1}" for number in range(delivery.attempts)]
         if delivery.task and self._commands.is_cancelled(delivery.task.task_id):
-            self._finish(delivery, self._answerer.cancelled(delivery))
+            self._commits.finish(delivery, self._answerer.cancelled(delivery))
         elif delivery.attempts >= self._config.max_attempts:
             self._give_up(delivery)
         else:
@@ -274,12 +242,12 @@ class Worker:
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is finished and give up what is not: another worker begins where the commit ends."""
         self._withdraw(partitions)
-        await self._commit_for_good()
+        await self._commits.commit_for_good()
         self._drop(partitions)
 
     async def lost(self, partitions: Collection[Partition]) -> None:
         """Another worker has begun already: nothing of these partitions may be published any more."""
-        async with self._committing:
+        async with self._commits.lock:
             self._drop(partitions)
 
     def _cancel(self, task_id: str) -> None:
@@ -288,7 +256,7 @@ class Worker:
             for delivery in [one for one in model.generations if one.task and one.task.task_id == task_id]:
                 model.generations.pop(delivery).cancel()
                 self._ended(delivery)
-                self._finish(delivery, self._answerer.cancelled(delivery))
+                self._commits.finish(delivery, self._answerer.cancelled(delivery))
 
     # The way of a delivery
 
@@ -299,19 +267,10 @@ class Worker:
             self._suspects.append(delivery)
             self._advance()
         else:
-            self._enter(delivery)
-
-    def _enter(self, delivery: Delivery) -> None:
-        """Count another attempt; it may begin once that is committed."""
-        delivery.attempts += 1
-        self._offsets.begun(delivery.partition, delivery.offset)
-        self._entering[delivery] = None
-        self._news.set()
+            self._commits.enter(delivery)
 
     def _entered(self, delivery: Delivery) -> None:
-        if delivery not in self._entering:
-            return  # withdrawn meanwhile
-        del self._entering[delivery]
+        """An attempt is counted and may begin."""
         if delivery is self._alone:
             self._generate(delivery)
         else:
@@ -324,7 +283,7 @@ class Worker:
         generating = any(model.generations for model in self._distinct_models)
         if self._alone is None and self._suspects and not generating:
             self._alone = self._suspects.popleft()
-            self._enter(self._alone)
+            self._commits.enter(self._alone)
         if self._suspects or self._alone:
             self._rouse()
         else:
@@ -366,7 +325,7 @@ class Worker:
         self._ended(delivery)
         if isinstance(outcome, Outcome):
             delivery.answered = True
-            self._finish(delivery, outcome)
+            self._commits.finish(delivery, outcome)
         else:
             self._metrics.failed_attempts.labels(delivery.tier).inc()
             delivery.history.append(f"attempt {delivery.attempts}: {outcome.reason}")
@@ -398,103 +357,7 @@ class Worker:
 
     def _give_up(self, delivery: Delivery) -> None:
         _log.error("task %s is given up after %d attempts", delivery.name, delivery.attempts)
-        self._finish(delivery, self._answerer.give_up(delivery, delivery.attempts, delivery.history))
-
-    def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._finished[delivery] = outcome
-        self._offsets.finished(delivery.partition, delivery.offset)
-        self._news.set()
-
-    # Commits
-
-    async def _commit_news(self) -> None:
-        """Commit at once what comes after a pause, and together what comes within an interval."""
-        interval_s = self._config.commit_interval_ms / 1000
-        last_s = 0.0
-        while True:
-            await self._news.wait()
-            await asyncio.sleep(max(0.0, last_s + interval_s - time.monotonic()))
-            last_s = time.monotonic()
-            if not await self._commit():
-                await asyncio.sleep(RETRY_COMMIT_S)
-
-    async def _commit(self, *, patient: bool = True) -> bool:
-        """Publish what is finished with the progress it stands for; False when some of it has to be tried again.
-
-        Args:
-            patient: whether topics that are refused may still appear, before what is for them is given up.
-        """
-        async with self._committing:
-            self._news.clear()
-            self._leave_out_given_up()
-            # More may come while these are published.
-            finished = {one: outcome for one, outcome in self._finished.items() if self._tellable(one)}
-            entering = [one for one in self._entering if self._tellable(one)]
-            shares = self._shares(finished)
-            began_ms = time.time() * 1000
-            done = await self._connection.publisher.commit(shares) if shares else Committed()
-            for share in shares:
-                self._metrics.commits.labels("committed" if share.topic in done.topics else "aborted").inc()
-                if share.topic in done.topics:
-                    self._fruitful = True
-                    self._offsets.committed(share.commits)
-                    self._undeliverable.accepted(record.topic for record in share.records)
-            for topic, reason in done.refused.items():
-                self._undeliverable.note(topic, reason, time.monotonic(), patient=patient)
-            refused = {share.topic for share in shares}.difference(done.topics)
-            for source in self._connection.sources:
-                if source.topic in refused:
-                    source.refresh()
-            for delivery in finished:
-                if delivery.partition[0] not in refused and (outcome := self._finished.pop(delivery, None)):
-                    count(self._metrics, delivery, outcome)
-                    if delivery.span is not None:
-                        traces.committed(delivery.span, delivery, outcome, began_ms)
-                    self._room(delivery).give_back()
-            for delivery in entering:
-                if delivery.partition[0] not in refused:
-                    self._entered(delivery)
-            if any(map(self._tellable, (*self._finished, *self._entering))):
-                self._news.set()
-            self._advance()
-            return not refused
-
-    async def _commit_for_good(self) -> None:
-        """Commit before the chance is gone: where topics are refused, a second time without what is for them."""
-        if not await self._commit(patient=False):
-            await self._commit(patient=False)
-
-    def _leave_out_given_up(self) -> None:
-        """Publish outcomes without what is for topics that were given up, so that it does not hold up all others."""
-        given_up = self._undeliverable.given_up(time.monotonic())
-        given_up.pop(self._answerer.dead_letters, None)  # without that there is nobody left to tell
-        if not given_up:
-            return
-        for delivery, outcome in self._finished.items():
-            if why := {record.topic: given_up[record.topic] for record in outcome.records if record.topic in given_up}:
-                _log.error("task %s: the brokers refuse what is for %s", delivery.name, ", ".join(sorted(why)))
-                self._finished[delivery] = self._answerer.undeliverable(delivery, outcome, why)
-
-    def _tellable(self, delivery: Delivery) -> bool:
-        return self._offsets.tellable(delivery.partition, delivery.offset)
-
-    def _shares(self, finished: Mapping[Delivery, Outcome]) -> list[Share]:
-        commits = self._offsets.to_commit()
-        shares = [
-            Share(
-                source.topic,
-                [
-                    record
-                    for delivery, outcome in finished.items()
-                    if delivery.partition[0] == source.topic
-                    for record in outcome.records
-                ],
-                source.group,
-                {partition: commit for partition, commit in commits.items() if partition[0] == source.topic},
-            )
-            for source in self._connection.sources
-        ]
-        return [share for share in shares if share.records or share.commits]
+        self._commits.finish(delivery, self._answerer.give_up(delivery))
 
     # Leaving
 
@@ -504,9 +367,7 @@ class Worker:
         Returns:
             The tasks that lose an attempt which may be committed already.
         """
-        entering = [one for one in self._entering if one.partition in partitions]
-        for delivery in entering:
-            del self._entering[delivery]
+        entering = self._commits.withdraw(partitions)
         begun: list[Delivery] = []
         unbegun = [one for one in self._suspects if one.partition in partitions]
         self._suspects = deque(one for one in self._suspects if one.partition not in partitions)
@@ -524,18 +385,17 @@ class Worker:
             self._ended(delivery)
             self._offsets.withdrawn(delivery.partition, delivery.offset)
         for delivery in (*entering, *begun, *unbegun):
-            self._room(delivery).give_back()
+            self._give_back(delivery)
         return begun
 
     def _drop(self, partitions: Collection[Partition]) -> None:
         """Forget everything of these partitions; generations that run are stopped."""
         for delivery in self._withdraw(partitions):
             self._blameless[delivery.partition, delivery.offset] += 1
-        for delivery in [one for one in self._finished if one.partition in partitions]:
-            del self._finished[delivery]
+        for delivery in self._commits.drop(partitions):
             if delivery.answered:
                 self._blameless[delivery.partition, delivery.offset] += 1
-            self._room(delivery).give_back()
+            self._give_back(delivery)
         for partition in partitions:
             self._offsets.revoked(partition)
             self._recent.forget(partition)
@@ -555,7 +415,7 @@ class Worker:
             _log.warning("%d generations are left unfinished; another worker will do them", left)
         self._withdraw(self._offsets.partitions())
         for _ in range(LAST_COMMITS):
-            if await self._commit(patient=False):
+            if await self._commits.commit(patient=False):
                 break
             await asyncio.sleep(RETRY_COMMIT_S)
         if self._failure.done():
@@ -566,8 +426,8 @@ class Worker:
             await asyncio.sleep(RAISE_CHECK_S)
             self._advance()
 
-    def _room(self, delivery: Delivery) -> Room:
-        return self._models[delivery.tier].rooms[delivery.lane]
+    def _give_back(self, delivery: Delivery) -> None:
+        self._models[delivery.tier].rooms[delivery.lane].give_back()
 
     def _running(self) -> list[asyncio.Task[None]]:
         return [task for model in self._distinct_models for task in model.generations.values()]

@@ -1,7 +1,7 @@
 """What a task leads to: the records that tell everybody, built here and published in one transaction."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -104,8 +104,9 @@ class Outcomes:
         error = ReplyError(code=code, message=bounded(message), retryable=code.retryable)
         return self._replied(work, now_ms, generation=generation, error=error)
 
-    def given_up(self, work: Work, attempts: int, history: Sequence[str], now_ms: float) -> Outcome:
+    def given_up(self, work: Work, now_ms: float) -> Outcome:
         """The task failed, or ended its worker, too often: the asker is told, and an operator gets it."""
+        attempts, history = work.delivery.attempts, work.delivery.history
         message = f"it failed {attempts} times and is kept in the dead letters; the last time: {history[-1]}"
         outcome = self.failed(work, ErrorCode.GIVEN_UP, message, now_ms)
         letter = self._letter(work.delivery, ErrorCode.GIVEN_UP, bounded(message), now_ms)
