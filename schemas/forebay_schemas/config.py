@@ -23,24 +23,21 @@ from .sections import (
     DeskConfig,
     EmbeddingConfig,
     FlinkConfig,
-    GpuHourPrice,
     KafkaConfig,
     LedgerConfig,
     LocalConfig,
     MetricsConfig,
-    ModelConfig,
-    Price,
     RedisConfig,
     RegistryConfig,
     RequestTopic,
     RouterConfig,
     SemanticConfig,
-    TierConfig,
     TierName,
     TopicName,
     TracingConfig,
     WorkerConfig,
 )
+from .tiers import GpuHourPrice, ModelConfig, Price, TierConfig
 
 
 def _sorted_tiers(tiers: dict[str, TierConfig]) -> dict[str, TierConfig]:

@@ -2,7 +2,7 @@
 
 from .config import Config
 from .records import Lane, Usage
-from .sections import Price
+from .tiers import Price
 
 
 def cost(usage: Usage, price: Price, lane: Lane) -> float:

@@ -12,7 +12,7 @@ from forebay_ops.audit.questions import Questions
 from forebay_ops.audit.reading import Call, LogReader
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import Usage
-from forebay_schemas.sections import Price
+from forebay_schemas.tiers import Price
 
 from tests.builders import NOW_MS, make_request
 

@@ -10,7 +10,8 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import MIN_SIMILARITY, PRESETS, ModelConfig, Section
+from forebay_schemas.sections import MIN_SIMILARITY, PRESETS, Section
+from forebay_schemas.tiers import ModelConfig
 from pydantic.fields import FieldInfo
 
 Load = Callable[..., Config]

@@ -7,7 +7,7 @@ import pytest
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.prices import baseline_cost, cost
 from forebay_schemas.records import CacheStatus, Lane, Usage
-from forebay_schemas.sections import GpuHourPrice, Price
+from forebay_schemas.tiers import GpuHourPrice, Price
 
 PAGE = (Path(__file__).parents[2] / "docs" / "costs.md").read_text("utf-8")
 USAGE = Usage(prompt_tokens=1000, cached_prompt_tokens=600, completion_tokens=200)

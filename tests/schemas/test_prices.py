@@ -4,7 +4,7 @@ import pytest
 from forebay_schemas.config import load_config
 from forebay_schemas.prices import baseline_cost, cost
 from forebay_schemas.records import Lane, Usage
-from forebay_schemas.sections import Price
+from forebay_schemas.tiers import Price
 
 PRICE = Price(input_per_1k=1.0, cached_input_per_1k=0.25, output_per_1k=2.0, batch_factor=0.5)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from forebay_schemas.records import Lane, Message, Request
-from forebay_schemas.sections import TierConfig
+from forebay_schemas.tiers import TierConfig
 from forebay_workers.backends import GenerationRequest
 from forebay_workers.generation import generation_request, once_more
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from forebay_ops.local.tiny_model import make_tiny_model
-from forebay_schemas.sections import EndpointConfig
+from forebay_schemas.tiers import EndpointConfig
 from forebay_workers.backends import GenerationError, GenerationRequest, Unavailable
 from forebay_workers.backends.openai import OpenAIBackend
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from forebay_schemas.sections import SyntheticConfig
+from forebay_schemas.tiers import SyntheticConfig
 from forebay_workers.backends import GenerationError, GenerationRequest
 from forebay_workers.backends.synthetic import SyntheticBackend
 
@@ -83,7 +83,7 @@ def test_a_prompt_with_the_configured_text_kills_the_worker() -> None:
     program = """
 import asyncio
 from forebay_schemas.records import Message
-from forebay_schemas.sections import SyntheticConfig
+from forebay_schemas.tiers import SyntheticConfig
 from forebay_workers.backends import GenerationRequest
 from forebay_workers.backends.synthetic import SyntheticBackend
 request = GenerationRequest(task_id="1", messages=[Message(role="user", content="die now")], max_tokens=1,

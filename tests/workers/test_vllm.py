@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from forebay_ops.local.tiny_model import make_tiny_model
 from forebay_schemas.records import Lane
-from forebay_schemas.sections import ModelConfig
+from forebay_schemas.tiers import ModelConfig
 from forebay_workers.backends import Generation, GenerationError, GenerationRequest
 from forebay_workers.backends.vllm import VllmBackend
 

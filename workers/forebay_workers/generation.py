@@ -6,7 +6,7 @@ import json
 import msgspec
 from forebay_schemas.canonical import all_messages
 from forebay_schemas.records import Lane, Message, Request
-from forebay_schemas.sections import TierConfig
+from forebay_schemas.tiers import TierConfig
 
 from .backends import GenerationRequest
 

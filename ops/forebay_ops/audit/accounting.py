@@ -14,7 +14,7 @@ from forebay_schemas.canonical import all_messages, category_of, digests, questi
 from forebay_schemas.config import Config
 from forebay_schemas.prices import cost
 from forebay_schemas.records import CachePolicy, Request
-from forebay_schemas.sections import Price
+from forebay_schemas.tiers import Price
 
 from .questions import Asked, Nearness, Questions
 from .reading import Call

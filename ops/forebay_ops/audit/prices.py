@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
-from forebay_schemas.sections import Price
+from forebay_schemas.tiers import Price
 
 
 class UnknownModels(ForebayError):

@@ -13,7 +13,7 @@ import msgspec
 from forebay_jobs.embedding import Embedder
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.sections import Price
+from forebay_schemas.tiers import Price
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 

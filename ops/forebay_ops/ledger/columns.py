@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from forebay_schemas import prices
 from forebay_schemas.config import Config
 from forebay_schemas.records import Hop, Lane, Reply, Usage
-from forebay_schemas.sections import Price
+from forebay_schemas.tiers import Price
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_prompt_tokens", "cache_write_prompt_tokens")
 _HOP = pa.struct(

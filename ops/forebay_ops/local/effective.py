@@ -8,7 +8,8 @@ from typing import Any
 
 import tomli_w
 from forebay_schemas.config import Config
-from forebay_schemas.sections import CategoryConfig, ModelConfig
+from forebay_schemas.sections import CategoryConfig
+from forebay_schemas.tiers import ModelConfig
 from pydantic import SecretStr
 
 from .home import Home

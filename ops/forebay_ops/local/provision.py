@@ -13,7 +13,7 @@ from pathlib import Path
 
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import Backend
+from forebay_schemas.tiers import Backend
 
 from . import chat_model
 from .home import Home

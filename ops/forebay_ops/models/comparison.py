@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import Backend
+from forebay_schemas.tiers import Backend
 
 from .jobs import Answer, AnswerJob, PerplexityJob, Speed, Subject
 from .measuring import answers_of, perplexity_of

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import Backend, ModelConfig, Price
+from forebay_schemas.tiers import Backend, ModelConfig, Price
 from forebay_workers.backends import GenerationRequest
 
 _FREE = Price(input_per_1k=0, output_per_1k=0)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from forebay_schemas.errors import ConfigError, ForebayError
-from forebay_schemas.sections import ModelConfig
+from forebay_schemas.tiers import ModelConfig
 from forebay_workers.parent import mark_worker
 
 from .jobs import Perplexity

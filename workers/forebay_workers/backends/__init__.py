@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ErrorCode, ForebayError
 from forebay_schemas.records import Lane, Message, Usage
-from forebay_schemas.sections import Backend as BackendKind
+from forebay_schemas.tiers import Backend as BackendKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

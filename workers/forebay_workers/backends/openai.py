@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay_schemas.errors import ConfigError, ErrorCode
 from forebay_schemas.records import Message, Usage
-from forebay_schemas.sections import EndpointConfig
+from forebay_schemas.tiers import EndpointConfig
 
 from . import Generation, GenerationError, GenerationRequest, OnText, Unavailable
 from .breaker import Breaker

@@ -8,7 +8,7 @@ import signal
 import msgspec
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import Usage
-from forebay_schemas.sections import SyntheticConfig
+from forebay_schemas.tiers import SyntheticConfig
 
 from . import Generation, GenerationError, GenerationRequest, OnText
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay_schemas.errors import ConfigError, ErrorCode
 from forebay_schemas.records import Lane, Usage
-from forebay_schemas.sections import ModelConfig
+from forebay_schemas.tiers import ModelConfig
 
 from ..parent import mark_worker
 from . import EngineDead, Generation, GenerationError, GenerationRequest, OnText
