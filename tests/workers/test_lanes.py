@@ -140,10 +140,10 @@ def test_where_nothing_new_may_start_what_rests_goes_on() -> None:
     assert queue.held == 0
 
 
-def test_waiting_tasks_of_a_partition_can_be_dropped_and_the_others_keep_their_order() -> None:
+def test_waiting_tasks_can_be_removed_and_the_others_keep_their_order() -> None:
     tasks = [task(partition=number % 2) for number in range(6)]
     queue = line(6, *tasks)
-    assert queue.drop({("llm.tier.small", 1)}) == tasks[1::2]
+    assert queue.remove(lambda one: one.partition == ("llm.tier.small", 1)) == tasks[1::2]
     assert queue.moves(NOW_MS).start == tasks[::2]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import DeadLetter, Lane, Reply, Result
-from forebay_workers import undeliverable
+from forebay_workers import admission, loop, undeliverable
 from forebay_workers.backends import EngineDead, GenerationError
-from forebay_workers.offsets import Commit, encode
+from forebay_workers.loop import stream_number
+from forebay_workers.offsets import WINDOW, Commit, encode
 
 from .doubles import CODEC
 from .running import SETTINGS, Running
@@ -449,12 +451,10 @@ async def test_before_its_last_attempt_a_suspect_runs_alone_so_that_no_other_is_
     run.small.deliver("suspect", offset=0)
     run.small.deliver("another", offset=1)
     run.small.deliver("fresh", offset=2)
-    await run.entered(P, 2)
-    assert run.attempts(P) == {0: 2, 1: 2, 2: 1}
     assert set(run.model.asked) == {"running"}
     run.model.answer("running")
     await run.asked("suspect")
-    assert run.attempts(P) == {0: 3, 1: 2, 2: 1}
+    assert run.attempts(P) == {0: 3, 1: 2}
     assert set(run.model.asked) == {"running", "suspect"}
     run.model.answer("suspect")
     await run.asked("another")
@@ -484,14 +484,48 @@ async def test_attempts_that_ended_with_a_connection_are_no_fault_of_the_tasks(s
     run.small.deliver("running", offset=0)
     run.small.deliver("waiting", offset=1)
     await run.asked("running")
-    await run.entered(P, 1)
     await run.small.lose(0)
-    after(run, {0: 1, 1: 2})  # as it was stored, and another worker had one of them meanwhile
+    after(run, {0: 2, 1: 1})  # as it was stored, and another worker had both meanwhile
     run.small.deliver("running", offset=0)
     run.small.deliver("waiting", offset=1)
-    await run.until(lambda: run.model.generations[1:] == ["running/0/1"])
+    await run.until(lambda: run.model.generations[1:] == ["running/0/2"])
     run.model.answer("running")
     await run.until(lambda: run.model.generations[2:] == ["waiting/0/2"])
+
+
+async def test_what_only_waited_when_its_worker_died_is_not_to_blame(start: Start) -> None:
+    run = await start(concurrency=1)
+    run.small.deliver("running", offset=0)
+    run.small.deliver("waiting", offset=1)
+    await run.asked("running")
+    run.large.deliver("something else to commit")
+    run.model.fail("running", EngineDead("killed"))
+    with pytest.raises(EngineDead):
+        await run.task
+    assert run.attempts(P) == {0: 1}
+
+
+async def test_those_that_were_begun_before_run_again_among_few(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "TRIED_AT_ONCE", 2)
+    run = await start()
+    after(run, dict.fromkeys(range(4), 1))
+    for offset in range(6):
+        run.small.deliver(f"t{offset}", offset=offset)
+    await run.asked("t0", "t1", "t4", "t5")
+    assert run.attempts(P) == {0: 2, 1: 2, 2: 1, 3: 1, 4: 1, 5: 1}
+    run.model.answer("t0")
+    await run.asked("t2")
+    assert "t3" not in run.model.asked
+
+
+async def test_a_log_whose_records_were_removed_goes_on_behind_the_gap(start: Start) -> None:
+    run = await start()
+    after(run, {}, offset=3)
+    run.small.deliver("a", offset=3 + 2 * WINDOW)
+    await run.asked("a")
+    run.model.answer("a")
+    await run.committed(1)
+    assert run.done(P) == (4 + 2 * WINDOW, set())
 
 
 async def test_what_a_predecessor_published_is_not_generated_again(start: Start) -> None:
@@ -576,8 +610,43 @@ async def test_a_task_that_is_taken_back_before_it_runs_is_never_generated(start
     run.small.deliver("waiting", offset=1)
     await run.asked("running")
     run.commands.cancel("waiting")
+    await run.committed(1)
     run.commands.cancel("not here yet")
     run.small.deliver("not here yet", offset=2)
     run.model.answer("running")
     await run.committed(3)
     assert set(run.model.asked) == {"running"}
+
+
+async def test_whose_time_is_over_while_it_waits_is_told_so_before_its_turn(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CLOCK_CHECK_S", 0.01)
+    run = await start(concurrency=1)
+    run.small.deliver("running", offset=0)
+    await run.asked("running")
+    now_ms = round(time.time() * 1000)
+    run.small.deliver("late", offset=1, deadline_ms=now_ms + 50)
+    run.small.deliver("in time", offset=2, deadline_ms=now_ms + 60_000)
+    await run.committed(1)
+    assert run.count("forebay_replies_total", tier="small", lane="interactive", outcome="deadline_exceeded") == 1
+    run.model.answer("running")
+    await run.asked("in time")
+    assert "late" not in run.model.asked
+
+
+async def test_a_batch_task_near_the_end_of_its_window_is_urgent_for_the_engine_too(start: Start) -> None:
+    run = await start()
+    run.batch.deliver("old", offset=0, created_ms=round(time.time() * 1000) - 3_700_000)
+    run.batch.deliver("new", offset=1)
+    await run.asked("old")
+    assert run.model.asked["old"].lane is Lane.INTERACTIVE
+    run.model.answer("old")
+    await run.asked("new")
+    assert run.model.asked["new"].lane is Lane.BATCH
+
+
+def test_a_later_stream_has_the_larger_number_and_every_number_fits_its_record() -> None:
+    now_s = 1_795_000_000.0
+    assert stream_number(0, now_s) < stream_number(0, now_s + 0.2) < stream_number(1, now_s - 3600)
+    assert stream_number(15, now_s) < 2**31

@@ -152,14 +152,15 @@ class Processes(RuleBasedStateMachine):
         self.finished: list[int] = []
 
     def commit(self) -> None:
+        tellable = [offset for offset in self.finished if self.tracker.tellable(P, offset)]
         commits = self.tracker.to_commit()
         self.stored = commits.get(P, self.stored)
         self.tracker.committed(commits)
-        for offset in self.finished:
+        for offset in tellable:
             self.published[offset] = self.published.get(offset, 0) + 1
-        self.finished.clear()
+            self.finished.remove(offset)
 
-    @rule(gap=st.integers(1, 3))
+    @rule(gap=st.one_of(st.integers(1, 3), st.integers(WINDOW - 2, 2 * WINDOW)))
     def write(self, gap: int) -> None:
         self.end += gap
         self.log.append(self.end)
@@ -176,7 +177,7 @@ class Processes(RuleBasedStateMachine):
     @rule(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         offset = data.draw(st.sampled_from(self.running))
-        if self.begun.get(offset, 0) < MAX_ATTEMPTS:
+        if self.begun.get(offset, 0) < MAX_ATTEMPTS and self.tracker.tellable(P, offset):
             self.tracker.begun(P, offset)
             self.begun[offset] = self.begun.get(offset, 0) + 1
             self.commit()
@@ -206,6 +207,10 @@ class Processes(RuleBasedStateMachine):
         self.commit()
         self.tracker.revoked(P)
         self.take_over()
+
+    @invariant()
+    def something_can_go_on(self) -> None:
+        assert not self.running or any(self.tracker.tellable(P, offset) for offset in self.running)
 
     @invariant()
     def nothing_is_published_twice(self) -> None:

@@ -24,6 +24,8 @@ from .outcome import Outcome, Outcomes, Work, bounded
 
 _log = logging.getLogger(__name__)
 
+_LATE = "the {} passed while the request waited for its model; allow more time"
+
 
 class Generator(Protocol):
     """What answers the tasks of a tier; see ``backends.pool.Pool``."""
@@ -103,6 +105,19 @@ class Answerer:
             delivery, lambda work, ms: self._outcomes.failed(work, ErrorCode.CANCELLED, message, ms)
         )
 
+    def is_late(self, delivery: Delivery) -> bool:
+        """Whether the answer to a task that waits is of no use any more."""
+        return delivery.request is not None and self._end(delivery.request, delivery.lane)[0] <= self._now_ms()
+
+    def late(self, delivery: Delivery) -> Outcome:
+        """The outcome of a task that waited for too long."""
+
+        def outcome(work: Work, ms: float) -> Outcome:
+            message = _LATE.format(self._end(work.request, delivery.lane)[1])
+            return self._outcomes.failed(work, ErrorCode.DEADLINE_EXCEEDED, message, ms)
+
+        return self._without_generating(delivery, outcome)
+
     def _without_generating(self, delivery: Delivery, outcome: Callable[[Work, float], Outcome]) -> Outcome:
         now_ms = self._now_ms()
         try:
@@ -129,7 +144,8 @@ class Answerer:
     async def _answer(self, work: Work, pool: Generator, on_text: OnText | None) -> Outcome | Retry:
         request, tier = work.request, work.delivery.tier
         rules = self._config.category(category_of(request)).escalation
-        asked = generation_request(work.delivery.generation_id, request, self._config.tiers[tier], work.delivery.lane)
+        lane = Lane.INTERACTIVE if work.delivery.urgent else work.delivery.lane
+        asked = generation_request(work.delivery.generation_id, request, self._config.tiers[tier], lane)
         told = None if asked.response_format else on_text
         try:
             generation = await self._generate(work, pool, asked, told)
@@ -162,10 +178,10 @@ class Answerer:
         Raises:
             _Late: it ran out before or meanwhile.
         """
-        end_ms, what = self._end(work)
+        end_ms, what = self._end(work.request, work.delivery.lane)
         left_s = (end_ms - self._now_ms()) / 1000
         if left_s <= 0:
-            raise _Late(f"the {what} passed while the request waited for its model; allow more time")
+            raise _Late(_LATE.format(what))
         limit = asyncio.timeout(left_s if left_s < math.inf else None)
         try:
             async with limit:
@@ -189,12 +205,12 @@ class Answerer:
         traces.generated(span, asked, model, began_ms, self._now_ms(), generation)
         return generation
 
-    def _end(self, work: Work) -> tuple[float, str]:
+    def _end(self, request: Request, lane: Lane) -> tuple[float, str]:
         """When an answer is of no use any more, in milliseconds since the epoch, and what says so."""
-        deadline_ms = math.inf if work.request.deadline_ms is None else work.request.deadline_ms
-        if work.delivery.lane is not Lane.BATCH:
+        deadline_ms = math.inf if request.deadline_ms is None else request.deadline_ms
+        if lane is not Lane.BATCH:
             return deadline_ms, "deadline"
-        window_ms = work.request.created_ms + self._config.worker.completion_window_s * 1000
+        window_ms = request.created_ms + self._config.worker.completion_window_s * 1000
         return min((deadline_ms, "deadline"), (window_ms, "completion window of the batch lane"))
 
     def _elsewhere(self, work: Work, error: Unavailable) -> Outcome:

@@ -82,12 +82,16 @@ class CommitCycle:
         """There is progress to commit that has no outcome."""
         self._news.set()
 
-    def withdraw(self, partitions: Collection[Partition]) -> list[Delivery]:
-        """Let go of attempts that were not counted yet."""
-        entering = [one for one in self._entering if one.partition in partitions]
-        for delivery in entering:
-            del self._entering[delivery]
-        return entering
+    def is_entering(self, delivery: Delivery) -> bool:
+        """Whether an attempt is still to be committed."""
+        return delivery in self._entering
+
+    def withdraw(self, delivery: Delivery) -> bool:
+        """Let go of an attempt that is still to be committed; False where it is none."""
+        if delivery not in self._entering:
+            return False
+        del self._entering[delivery]
+        return True
 
     def drop(self, partitions: Collection[Partition]) -> list[Delivery]:
         """Let go of outcomes that may not be published any more."""

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,8 @@ class Delivery:
     attempts: int = 0
     answered: bool = False
     """Whether an attempt led to an outcome in this process."""
+    urgent: bool = False
+    """Whether it began as an interactive task does: it is one, or came near the end of its window before."""
     history: list[str] = field(default_factory=list)
     written_ms: int = 0
     span: "Span | None" = None
@@ -148,6 +150,7 @@ class Line:
         start: list[Delivery] = []
         while self._urgent and len(urgent) + len(start) < self._concurrency:
             start.append(heapq.heappop(self._urgent)[2])
+            start[-1].urgent = True
         busy = len(urgent) + len(start)
         places = max(0, self._concurrency - busy)  # batch tasks that have become urgent run beside all others
         if self._busy and not busy:
@@ -183,14 +186,18 @@ class Line:
         self._running.pop(delivery, None)
         self._held.pop(delivery, None)
 
-    def drop(self, partitions: Container[Partition]) -> list[Delivery]:
-        """Forget the waiting tasks of these partitions; those that were forgotten."""
-        dropped: list[Delivery] = []
+    def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out those of the waiting tasks that are not to run; they are returned."""
+        removed = [item[2] for queue in (self._urgent, self._batch) for item in queue if unwanted(item[2])]
+        gone = set(removed)
         for queue in (self._urgent, self._batch):
-            dropped += [item[2] for item in queue if item[2].partition in partitions]
-            queue[:] = [item for item in queue if item[2].partition not in partitions]
+            queue[:] = [item for item in queue if item[2] not in gone]
             heapq.heapify(queue)
-        return dropped
+        return removed
+
+    def is_held(self, delivery: Delivery) -> bool:
+        """Whether a generation that was started rests."""
+        return delivery in self._held
 
     @property
     def held(self) -> int:

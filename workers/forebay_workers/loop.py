@@ -2,12 +2,12 @@
 
 A delivery is in one place at a time::
 
-    intake ─► entering ─► waiting ─► running ─► finished ─► committed
-                 ▲ suspects             │
-                 └──────── again ───────┘
+    intake ─► admission ─► line ─► entering ─► running ─► finished ─► committed
+                  ▲                               │
+                  └──────────── again ────────────┘
 
 Each attempt is counted, and the count committed, before it begins (``entering``): so a task that ends its worker is
-known to the next one, and is given up at the last attempt. Before that it runs alone, so that nobody else is blamed.
+known to the next one, and is given up after the last attempt, which it makes alone, so that nobody else is blamed.
 A reply, its result and the progress they stand for are one transaction. All of this happens on one event loop, and
 nothing moves between two awaits, so a rebalance never sees a delivery in two places.
 """
@@ -15,7 +15,7 @@ nothing moves between two awaits, so a rebalance never sees a delivery in two pl
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
+from .admission import Admission
 from .answer import Answerer, Retry
 from .backends import TextModel
 from .committing import RETRY_COMMIT_S, CommitCycle
@@ -36,12 +37,8 @@ from .recent import RecentTasks
 
 LAST_COMMITS = 20
 """How often the last commit before leaving is tried; what then is not committed will be done again."""
-RAISE_CHECK_S = 1.0
-"""How late a batch task that nears the end of its window is noticed."""
-
-_STREAMS_SINCE_S = 1_790_000_000
-"""Generations are numbered by tenths of a second since then: 32 bits last for six years, of which a stream needs one
-hour."""
+CLOCK_CHECK_S = 1.0
+"""How late it is noticed that a waiting task nears the end of its window, or that its time is over."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +73,8 @@ class Model:
 
     line: Line
     rooms: Mapping[Lane, Room]
-    generations: dict[Delivery, asyncio.Task[None]] = field(default_factory=dict)
+    generations: dict[Delivery, asyncio.Task[None] | None] = field(default_factory=dict)
+    """Those that were started; None where one has not begun, because its attempt is not committed yet, or it rests."""
 
 
 class Worker:
@@ -120,14 +118,12 @@ class Worker:
             published=self._give_back,
             committed=self._advance,
         )
-        self._suspects: deque[Delivery] = deque()
-        self._alone: Delivery | None = None
+        self._admission = Admission(config.max_attempts)
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
         self._again: asyncio.TimerHandle | None = None
         self._blameless: Counter[tuple[Partition, int]] = Counter()
         """Attempts that were stopped, or answered, with a partition that went before that could be committed."""
-        self._stream_number = 0
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Serve until ``stop`` is set, then finish what runs, commit it and leave. ``ready`` is called once.
@@ -137,7 +133,7 @@ class Worker:
             KafkaException: the brokers refuse, also after connecting anew.
         """
         stopping = asyncio.create_task(stop.wait())
-        beside = [asyncio.create_task(self._commands.run()), asyncio.create_task(self._look_at_windows())]
+        beside = [asyncio.create_task(self._commands.run()), asyncio.create_task(self._look_at_the_clock())]
         try:
             while True:
                 connection = self._connect()
@@ -237,7 +233,8 @@ class Worker:
         elif delivery.attempts >= self._config.max_attempts:
             self._give_up(delivery)
         else:
-            self._admit(delivery)
+            self._admission.add(delivery)
+            self._advance()
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is finished and give up what is not: another worker begins where the commit ends."""
@@ -251,53 +248,47 @@ class Worker:
             self._drop(partitions)
 
     def _cancel(self, task_id: str) -> None:
-        """Nobody wants the answer to a task any more. One that waits is refused when its turn comes."""
-        for model in self._distinct_models:
-            for delivery in [one for one in model.generations if one.task and one.task.task_id == task_id]:
-                model.generations.pop(delivery).cancel()
-                self._ended(delivery)
-                self._commits.finish(delivery, self._answerer.cancelled(delivery))
+        """Nobody wants the answer to a task any more."""
+
+        def unwanted(delivery: Delivery) -> bool:
+            return delivery.task is not None and delivery.task.task_id == task_id
+
+        started = [one for model in self._distinct_models for one in model.generations if unwanted(one)]
+        for delivery in started:
+            self._stop(delivery)
+            self._ended(delivery)
+        for delivery in (*started, *self._remove_waiting(unwanted)):
+            self._commits.finish(delivery, self._answerer.cancelled(delivery))
 
     # The way of a delivery
 
-    def _admit(self, delivery: Delivery) -> None:
-        """Let a task begin its next attempt; the last one only when it is alone, if it is not the first."""
-        if delivery.attempts and delivery.attempts == self._config.max_attempts - 1:
-            _log.warning("task %s failed, or ended its worker, before; it runs alone", delivery.name)
-            self._suspects.append(delivery)
-            self._advance()
-        else:
-            self._commits.enter(delivery)
-
-    def _entered(self, delivery: Delivery) -> None:
-        """An attempt is counted and may begin."""
-        if delivery is self._alone:
-            self._generate(delivery)
-        else:
-            self._models[delivery.tier].line.add(delivery)
-
     def _advance(self) -> None:
-        """Start, hold and release what the lanes say; while there are suspects, one of them alone."""
+        """Start, hold and release whose turn has come."""
         if self._paused:
             return
-        generating = any(model.generations for model in self._distinct_models)
-        if self._alone is None and self._suspects and not generating:
-            self._alone = self._suspects.popleft()
-            self._commits.enter(self._alone)
-        if self._suspects or self._alone:
+        again_s: list[float | None] = []
+        entrants = self._admission.entrants(time.monotonic(), idle=not self._started())
+        again_s.append(entrants.again_s)
+        for delivery in entrants.to_lines:
+            self._models[delivery.tier].line.add(delivery)
+        if entrants.alone is not None:
+            self._start(entrants.alone)
+        if self._admission.alone_next:
             self._rouse()
         else:
             for model in self._distinct_models:
                 moves = model.line.moves(time.time() * 1000)
                 for delivery in moves.hold:
-                    self._pools[delivery.tier].hold(delivery.generation_id)
+                    if model.generations[delivery] is not None:
+                        self._pools[delivery.tier].hold(delivery.generation_id)
                 for delivery in moves.release:
-                    self._pools[delivery.tier].release(delivery.generation_id)
+                    self._release(delivery)
                 for delivery in moves.start:
-                    self._generate(delivery)
-                if moves.again_ms is not None and self._again is None:
-                    self._again = asyncio.get_running_loop().call_later(moves.again_ms / 1000, self._advance_again)
-        self._metrics.inflight.set(sum(len(model.generations) for model in self._distinct_models))
+                    self._start(delivery)
+                again_s.append(None if moves.again_ms is None else moves.again_ms / 1000)
+        if self._again is None and (foreseen := [wait_s for wait_s in again_s if wait_s is not None]):
+            self._again = asyncio.get_running_loop().call_later(min(foreseen), self._advance_again)
+        self._metrics.inflight.set(len(self._started()))
         self._metrics.held.set(sum(model.line.held for model in self._distinct_models))
 
     def _advance_again(self) -> None:
@@ -308,7 +299,22 @@ class Worker:
         """Let what rests end, where nothing new may start before."""
         for model in self._distinct_models:
             for delivery in model.line.rouse():
-                self._pools[delivery.tier].release(delivery.generation_id)
+                self._release(delivery)
+
+    def _start(self, delivery: Delivery) -> None:
+        """Begin an attempt, as soon as that is committed."""
+        self._models[delivery.tier].generations[delivery] = None
+        self._commits.enter(delivery)
+
+    def _entered(self, delivery: Delivery) -> None:
+        if not self._paused and not self._models[delivery.tier].line.is_held(delivery):
+            self._generate(delivery)
+
+    def _release(self, delivery: Delivery) -> None:
+        if self._models[delivery.tier].generations[delivery] is not None:
+            self._pools[delivery.tier].release(delivery.generation_id)
+        elif not self._paused and not self._commits.is_entering(delivery):
+            self._generate(delivery)
 
     def _generate(self, delivery: Delivery) -> None:
         self._models[delivery.tier].generations[delivery] = asyncio.create_task(self._answer(delivery))
@@ -332,7 +338,7 @@ class Worker:
             if delivery.attempts >= self._config.max_attempts:
                 self._give_up(delivery)
             else:
-                self._admit(delivery)
+                self._admission.add_failed(delivery, time.monotonic())
         self._advance()
 
     async def _outcome(self, delivery: Delivery) -> Outcome | Retry:
@@ -342,18 +348,31 @@ class Worker:
         pool = self._pools[delivery.tier]
         if task is None or request is None or not request.stream:
             return await self._answerer.answer(delivery, pool)
-        # Larger than that of any earlier generation, by whichever worker and tier.
-        self._stream_number = max(self._stream_number + 1, round((time.time() - _STREAMS_SINCE_S) * 10))
-        stream = self._streams.for_task(task, request, self._stream_number)
+        stream = self._streams.for_task(task, request, stream_number(task.hop, time.time()))
         outcome = await self._answerer.answer(delivery, pool, stream)
         if isinstance(outcome, Outcome) and outcome.reply is not None:
             stream.finish()
         return outcome
 
+    def _stop(self, delivery: Delivery) -> bool:
+        """Take back what was started; whether its attempt may be committed already."""
+        generation = self._models[delivery.tier].generations.pop(delivery)
+        if generation is not None:
+            generation.cancel()
+        return not self._commits.withdraw(delivery)
+
     def _ended(self, delivery: Delivery) -> None:
         self._models[delivery.tier].line.ended(delivery)
-        if delivery is self._alone:
-            self._alone = None
+        self._admission.ended(delivery)
+
+    def _remove_waiting(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out what waits for its turn and is not to get it."""
+        removed = self._admission.remove(unwanted)
+        for model in self._distinct_models:
+            removed += model.line.remove(unwanted)
+        for delivery in removed:
+            self._admission.ended(delivery)
+        return removed
 
     def _give_up(self, delivery: Delivery) -> None:
         _log.error("task %s is given up after %d attempts", delivery.name, delivery.attempts)
@@ -367,26 +386,22 @@ class Worker:
         Returns:
             The tasks that lose an attempt which may be committed already.
         """
-        entering = self._commits.withdraw(partitions)
-        begun: list[Delivery] = []
-        unbegun = [one for one in self._suspects if one.partition in partitions]
-        self._suspects = deque(one for one in self._suspects if one.partition not in partitions)
-        for model in self._distinct_models:
-            begun += model.line.drop(partitions)
-            for delivery in [one for one in model.generations if running and one.partition in partitions]:
-                task = model.generations.pop(delivery)
-                if task.done():  # it died with its engine, and the attempt counts
-                    unbegun.append(delivery)
-                    self._ended(delivery)
-                else:
-                    task.cancel()
-                    begun.append(delivery)
-        for delivery in (*entering, *begun):
-            self._ended(delivery)
-            self._offsets.withdrawn(delivery.partition, delivery.offset)
-        for delivery in (*entering, *begun, *unbegun):
+        for delivery in self._remove_waiting(lambda one: one.partition in partitions):
             self._give_back(delivery)
-        return begun
+        lost: list[Delivery] = []
+        for delivery in [one for one in self._started() if one.partition in partitions]:
+            generation = self._models[delivery.tier].generations[delivery]
+            if generation is not None and not running:
+                continue
+            if generation is None or not generation.done():  # else it died with its engine, and the attempt counts
+                self._offsets.withdrawn(delivery.partition, delivery.offset)
+                if self._stop(delivery):
+                    lost.append(delivery)
+            else:
+                del self._models[delivery.tier].generations[delivery]
+            self._ended(delivery)
+            self._give_back(delivery)
+        return lost
 
     def _drop(self, partitions: Collection[Partition]) -> None:
         """Forget everything of these partitions; generations that run are stopped."""
@@ -421,17 +436,38 @@ class Worker:
         if self._failure.done():
             self._failure.result()
 
-    async def _look_at_windows(self) -> None:
+    async def _look_at_the_clock(self) -> None:
         while True:
-            await asyncio.sleep(RAISE_CHECK_S)
+            await asyncio.sleep(CLOCK_CHECK_S)
+            for delivery in self._remove_waiting(self._answerer.is_late):
+                self._commits.finish(delivery, self._answerer.late(delivery))
             self._advance()
 
     def _give_back(self, delivery: Delivery) -> None:
         self._models[delivery.tier].rooms[delivery.lane].give_back()
 
+    def _started(self) -> list[Delivery]:
+        return [delivery for model in self._distinct_models for delivery in model.generations]
+
     def _running(self) -> list[asyncio.Task[None]]:
-        return [task for model in self._distinct_models for task in model.generations.values()]
+        generations = (model.generations for model in self._distinct_models)
+        return [task for of_model in generations for task in of_model.values() if task is not None]
 
 
 def _nothing() -> None:
     """What is left to announce after the first connection."""
+
+
+_HOP_TENTHS = 2**27
+"""Tenths of a second that a stream's number tells apart: five months, of which a stream needs a day."""
+
+
+def stream_number(hop: int, now_s: float) -> int:
+    """The number of a generation's stream: larger than those of the same request before it, by whichever worker.
+
+    Args:
+        hop: how often the task was handed to another tier, in [0, 15]. Attempts of one hop follow each other by more
+            than a tenth of a second: a pause, or a rebalance, lies between them.
+        now_s: seconds since the epoch.
+    """
+    return hop * _HOP_TENTHS + round(now_s * 10) % _HOP_TENTHS

@@ -169,6 +169,7 @@ class _Progress:
             self._advance()
             return False
         self._unfinished[offset] = None
+        self._advance()  # what retention removed is behind us, however much it was
         return True
 
     def count(self, offset: int, change: int) -> None:
