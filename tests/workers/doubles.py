@@ -17,6 +17,7 @@ from forebay_workers.commit import Committed, Share
 from forebay_workers.intake import Owner
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.offsets import Commit
+from forebay_workers.outcome import OutgoingRecord
 from forebay_workers.recent import RecentTasks
 
 from ..builders import make_request, make_task
@@ -177,6 +178,8 @@ class Publications:
     """Topics whose share is left out."""
     gone: set[str] = field(default_factory=set)
     """Topics to which no record can be written."""
+    rejects: Callable[[OutgoingRecord], bool] = lambda record: False
+    """Which records are not taken, though their topics are there."""
     broken: Exception | None = None
     opened: asyncio.Event | None = None
     """It is not open before this is set."""
@@ -198,6 +201,8 @@ class Publications:
         topics = {record.topic for share in shares for record in share.records}
         if refused := topics & self.gone:
             return Committed(refused=dict.fromkeys(refused, "unknown topic"))
+        if rejected := [record for share in shares for record in share.records if self.rejects(record)]:
+            return Committed(rejected=[(record, "too large for its topic") for record in rejected])
         done = [share for share in shares if share.topic not in self.refuse]
         self.committed += done
         return Committed({share.topic for share in done})

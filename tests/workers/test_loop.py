@@ -185,6 +185,21 @@ async def test_what_the_brokers_refuse_for_good_holds_up_the_others_no_longer(
     assert sorted(results) == ["a", "b"], "the answer was paid for, and others may wait for it"
 
 
+async def test_a_record_that_its_topic_does_not_take_is_left_out_and_no_other(start: Start) -> None:
+    run = await start()
+    run.published.rejects = lambda record: record.topic == "llm.replies" and b"much" in record.value
+    run.small.deliver("a", offset=0)
+    run.small.deliver("b", offset=1)
+    await run.asked("a", "b")
+    run.model.answer("a", text="much")
+    run.model.answer("b")
+    await run.until(lambda: run.published.offsets().get(P) == 2)
+    records = [record for share in run.published.committed for record in share.records]
+    (letter,) = [CODEC.decode(record.value, DeadLetter) for record in records if record.topic == "llm.requests.dead"]
+    assert (letter.code, letter.offset) == ("undeliverable", 0)
+    assert len(run.published.replies()) == 1
+
+
 async def test_without_its_dead_letters_a_worker_waits_for_its_operator(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,15 +13,23 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import (  # pyright: ignore  # pyright: ignore
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    OffsetSpec,
+)
 from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
 from forebay_schemas.config import Config
 from forebay_schemas.records import DeadLetter, Lane, Reply, Result
+from forebay_schemas.tiers import ModelConfig
 from forebay_schemas.topics import Headers
 from forebay_workers import intake
 from forebay_workers.lanes import Delivery, Room
@@ -35,7 +45,7 @@ pytestmark = pytest.mark.stack
 
 SETTINGS = """
 [kafka]
-reply_topics = ["acme.gone"]
+reply_topics = ["acme.gone", "acme.narrow"]
 [models.fake]
 backend = "synthetic"
 price = { input_per_1k = 0.001, output_per_1k = 0.002 }
@@ -136,6 +146,11 @@ class Installation:
         )
         return values
 
+    def replies_so_far(self, count: int) -> list[Reply]:
+        """The replies that are committed, once there are as many."""
+        values = self.read(self.topics.replies, lambda values: len(values) >= count)
+        return [CODEC.decode(value, Reply) for value in values]
+
     def replies(self, count: int) -> list[Reply]:
         """All replies, once there are replies to that many requests."""
 
@@ -143,6 +158,28 @@ class Installation:
             return len(values) >= count and len({CODEC.decode(value, Reply).request_id for value in values}) == count
 
         return [CODEC.decode(value, Reply) for value in self.read(self.topics.replies, all_answered)]
+
+    def final_replies(self, count: int) -> list[Reply]:
+        """All replies once every task is committed, so that no worker has anything left to publish."""
+        end = time.monotonic() + 120
+        while self._uncommitted():
+            assert time.monotonic() < end, f"tasks are left; the workers:\n{self.log.read_text()}"
+            threading.Event().wait(0.2)
+        return self.replies(count)
+
+    def _uncommitted(self) -> bool:
+        """Whether a group is not at the end of its topic."""
+        for tier in self.config.tiers:
+            for lane in Lane:
+                group = f"{self.config.kafka.topic_prefix}-workers-{tier}{'-batch' if lane is Lane.BATCH else ''}"
+                (committed,) = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
+                stored = {at.partition: max(at.offset, 0) for at in committed.result().topic_partitions or ()}
+                topic = self.topics.tier(tier, lane)
+                partitions = [TopicPartition(topic, number) for number in range(self.config.kafka.partitions)]
+                ends = self._admin.list_offsets({one: OffsetSpec.latest() for one in partitions})  # pyright: ignore
+                if any(future.result().offset > stored.get(at.partition, 0) for at, future in ends.items()):
+                    return True
+        return False
 
     def dead_letters(self, count: int) -> list[DeadLetter]:
         values = self.read(self.topics.dead, lambda values: len(values) == count)
@@ -153,6 +190,12 @@ class Installation:
         group = ConsumerGroupTopicPartitions(f"{self.config.kafka.topic_prefix}-workers-{tier}")
         (future,) = self._admin.list_consumer_group_offsets([group]).values()
         return sum(partition.offset for partition in future.result().topic_partitions)
+
+    def limit(self, topic: str, record_bytes: int) -> None:
+        """Let a topic take no larger records."""
+        limit = ConfigEntry("max.message.bytes", str(record_bytes), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[limit])
+        self._admin.incremental_alter_configs([resource])[resource].result()
 
     def delete(self, topic: str) -> None:
         self._admin.delete_topics([topic])[topic].result()
@@ -178,6 +221,47 @@ def installed(own_config: Config, tmp_path: Path) -> Iterator[Installation]:
     installation = Installation(own_config, tmp_path)
     yield installation
     installation.close()
+
+
+@pytest.fixture
+def generated() -> Counter[str]:
+    """How often an answer to each request was asked of the model."""
+    return Counter()
+
+
+@pytest.fixture
+def installed_counting(own_config: Config, tmp_path: Path, generated: Counter[str]) -> Iterator[Installation]:
+    """Workers that ask a provider over HTTP, which counts."""
+
+    class Provider(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            number = asked["messages"][-1]["content"].split()[-1]
+            generated[f"r{number}"] += 1
+            threading.Event().wait(0.05 + int(number) % 7 * 0.05)
+            choice = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+            body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = {"url": f"http://127.0.0.1:{server.server_port}/v1", "concurrency": 24}
+    provider = ModelConfig.model_validate(
+        {"backend": "openai", "endpoint": endpoint, "price": {"input_per_1k": 0, "output_per_1k": 0}}
+    )
+    installation = Installation(own_config.model_copy(update={"models": {"fake": provider}}), tmp_path)
+    yield installation
+    installation.close()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -216,24 +300,54 @@ def test_while_workers_come_and_go_each_task_is_answered_exactly_once(installed:
     installed.workers[0].terminate()
     assert installed.workers[0].wait(30) == 0
     load.join()
-    replies = installed.replies(1500)
+    replies = installed.final_replies(1500)
     assert Counter(reply.request_id for reply in replies).most_common(1)[0][1] == 1
     assert all(reply.error is None and reply.synthetic for reply in replies)
     results = installed.read(installed.topics.results, lambda values: len(values) == 1500)
     assert {CODEC.decode(value, Result).task_id for value in results} == {f"t{number}" for number in range(1500)}
 
 
-def test_the_tasks_of_killed_workers_are_answered_by_others(installed: Installation) -> None:
+@pytest.mark.parametrize("seed", [7])
+def test_whatever_befalls_workers_each_task_is_answered_once_and_no_answer_is_generated_again(
+    installed_counting: Installation, generated: Counter[str], seed: int
+) -> None:
+    installed, chance = installed_counting, random.Random(seed)
     installed.worker()
     installed.worker()
-    load = traffic(installed, 1500)
-    for count, victim in ((300, 0), (700, 1)):
-        installed.replies(count)
-        installed.workers[victim].send_signal(signal.SIGKILL)
+    load = traffic(installed, 2000)
+    answered_before: list[tuple[set[str], dict[str, int]]] = []
+    for fault in range(8):
+        replies = installed.replies_so_far(200 * (fault + 1))
+        answered_before.append(({reply.request_id for reply in replies}, dict(generated)))
+        living = [worker for worker in installed.workers if worker.poll() is None]
+        victim = chance.choice(living)
+        what = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+        victim.send_signal(what)
+        if what is signal.SIGSTOP:  # for longer than its group waits for it, while others do its work
+            threading.Timer(12, victim.send_signal, [signal.SIGCONT]).start()
         installed.worker()
     load.join()
-    replies = installed.replies(1500)
-    assert len(replies) == 1500, "what is generated again was never published"
+    replies = installed.final_replies(2000)
+    assert len(replies) == 2000, "what is generated again was never published"
+    for answered, counts in answered_before:
+        again = {name for name in answered if generated[name] > counts[name]}
+        assert not again, "what has a committed reply is never generated again"
+
+
+def test_a_worker_that_was_stopped_while_others_did_its_work_publishes_nothing_of_it(installed: Installation) -> None:
+    zombie = installed.worker()
+    load = traffic(installed, 600)
+    installed.replies_so_far(100)
+    zombie.send_signal(signal.SIGSTOP)
+    installed.worker()
+    load.join()
+    assert len(installed.final_replies(600)) == 600
+    zombie.send_signal(signal.SIGCONT)
+    for number in range(600, 700):
+        installed.send(number)
+    installed.flush()
+    assert len(installed.final_replies(700)) == 700
+    assert zombie.poll() is None
 
 
 def test_a_broker_that_is_killed_and_comes_back_costs_nothing(installed: Installation, broker: Broker) -> None:
@@ -244,7 +358,7 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing(installed: Install
     broker.kill()
     broker.start()
     load.join()
-    replies = installed.replies(1500)
+    replies = installed.final_replies(1500)
     assert len(replies) == 1500
     assert all(worker.poll() is None for worker in installed.workers), "workers wait for their brokers"
 
@@ -314,6 +428,19 @@ def test_a_reply_topic_that_is_gone_holds_up_the_others_no_longer(installed: Ins
     assert [letter.code for letter in installed.dead_letters(2)] == ["undeliverable"] * 2
     results = installed.read(installed.topics.results, lambda values: len(values) == 20)
     assert len({CODEC.decode(value, Result).task_id for value in results}) == 20
+
+
+def test_a_reply_that_its_topic_does_not_take_holds_up_no_other(installed: Installation) -> None:
+    installed.limit("acme.narrow", 100)
+    installed.worker()
+    for number in range(20):
+        installed.send(number, to="acme.narrow" if number == 3 else None)
+    installed.flush()
+    try:
+        assert len(installed.replies(19)) == 19
+        assert [letter.code for letter in installed.dead_letters(1)] == ["undeliverable"]
+    finally:
+        installed.limit("acme.narrow", installed.config.kafka.max_wire_bytes)
 
 
 def test_told_to_stop_a_worker_commits_what_it_has_begun(installed: Installation) -> None:

@@ -39,6 +39,12 @@ _REFUSALS = {
     KafkaError.TOPIC_EXCEPTION,
 }
 """What is wrong with a topic, and not with the transaction or the brokers."""
+_REJECTIONS = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.POLICY_VIOLATION,
+}
+"""What is wrong with one record: its topic takes others."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,12 +67,15 @@ class Committed:
 
     Attributes:
         topics: those of the shares that are committed.
-        refused: topics to which no record can be written, with the brokers' reason. For their sake shares were left
-            out.
+        refused: topics to which no record can be written, with the brokers' reason.
+        rejected: records that their topics do not take, with the brokers' reason.
+
+    For the sake of both, shares were left out.
     """
 
     topics: Collection[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    rejected: Sequence[tuple[OutgoingRecord, str]] = ()
 
 
 class Transactions:
@@ -89,6 +98,7 @@ class Transactions:
         )
         self._closed = False
         self._refused: dict[str, str] = {}
+        self._rejected: list[tuple[OutgoingRecord, str]] = []
         self._thread = ThreadPoolExecutor(1, "transactions")
 
     async def open(self) -> None:
@@ -124,7 +134,7 @@ class Transactions:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _commit_what_can_be(self, shares: list[Share]) -> Committed:
-        self._refused = {}
+        self._refused, self._rejected = {}, []
         while shares:
             try:
                 self._transact(shares)
@@ -134,7 +144,7 @@ class Transactions:
                 waiting = ", ".join(share.topic for share in left_out)
                 _log.warning("%s: replies wait for the next transaction (%s)", waiting, aborted.__cause__)
                 shares = [share for share in shares if share not in left_out]
-        return Committed({share.topic for share in shares}, self._refused)
+        return Committed({share.topic for share in shares}, self._refused, self._rejected)
 
     def _transact(self, shares: Sequence[Share]) -> None:
         producer = self._producer
@@ -164,11 +174,13 @@ class Transactions:
             raise _Aborted(left_out) from error
 
     def _produce(self, record: OutgoingRecord) -> KafkaException | None:
-        """Queue a record; the error where its topic is known to be refused, which is also noted."""
+        """Queue a record; the error where it is known already that it will not be taken, which is also noted."""
 
         def delivered(error: KafkaError | None, _: Any = None) -> None:
             if error is not None and error.code() in _REFUSALS:
                 self._refused[record.topic] = error.str()
+            elif error is not None and error.code() in _REJECTIONS:
+                self._rejected.append((record, error.str()))
 
         headers: dict[str, str | bytes | None] = dict(record.headers)
         while True:
@@ -178,7 +190,7 @@ class Transactions:
             except BufferError:  # what is queued goes out meanwhile
                 self._producer.poll(0.1)
             except KafkaException as error:
-                if error.args[0].code() not in _REFUSALS:
+                if error.args[0].code() not in _REFUSALS | _REJECTIONS:
                     raise
                 delivered(error.args[0])
                 return error

@@ -157,6 +157,10 @@ class CommitCycle:
                 self._undeliverable.accepted(record.topic for record in share.records)
         for topic, reason in done.refused.items():
             self._undeliverable.note(topic, reason, time.monotonic(), patient=patient)
+        for record, reason in done.rejected:
+            for delivery, outcome in self._finished.items():
+                if any(one is record for one in outcome.records):
+                    self._leave_out(delivery, outcome, {record.topic: reason})
         refused = {share.topic for share in shares}.difference(done.topics)
         for source in self._connection.sources:
             if source.topic in refused:
@@ -171,8 +175,11 @@ class CommitCycle:
             return
         for delivery, outcome in self._finished.items():
             if why := {record.topic: given_up[record.topic] for record in outcome.records if record.topic in given_up}:
-                _log.error("task %s: the brokers refuse what is for %s", delivery.name, ", ".join(sorted(why)))
-                self._finished[delivery] = self._answerer.undeliverable(delivery, outcome, why)
+                self._leave_out(delivery, outcome, why)
+
+    def _leave_out(self, delivery: Delivery, outcome: Outcome, why: Mapping[str, str]) -> None:
+        _log.error("task %s: the brokers refuse what is for %s", delivery.name, ", ".join(sorted(why)))
+        self._finished[delivery] = self._answerer.undeliverable(delivery, outcome, why)
 
     def _tellable(self, delivery: Delivery) -> bool:
         return self._offsets.tellable(delivery.partition, delivery.offset)

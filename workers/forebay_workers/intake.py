@@ -78,10 +78,9 @@ class Intake:
         self._codec = codec
         self._room = room
         self._lag = lag
-        self._lag_due_s = 0.0
         self._partitions: dict[Partition, int] = {}
         """Those that are ours, with the offset that each is read from next."""
-        self._paused: bool | None = False
+        self._paused: set[Partition] = set()
         self._stale = False
 
     async def open(self, owner: Owner) -> None:
@@ -105,7 +104,7 @@ class Intake:
                 fetch_queue_backoff_ms=_PREFETCH_PAUSE_MS,
                 logger=logging.getLogger("kafka.consumer"),
             ),
-            max_workers=3,  # a poll, a call from inside one of its callbacks, and the close that waits for both
+            max_workers=4,  # a poll, a call from inside one of its callbacks, the lag, and the close that waits for all
         )
         await self._consumer.subscribe(
             [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -117,21 +116,21 @@ class Intake:
         Raises:
             KafkaException: the consumer is of no use any more.
         """
-        while True:
-            if await self._may_read():
-                await self._pause(False)
-                message = await self._consumer.poll(_POLL_S)
-            else:
-                await self._pause(True)
-                message = await self._consumer.poll(0)
-            if message is not None:
-                self._take(message)
-            if self._stale:
-                self.group = await self._consumer.consumer_group_metadata()
-                self._stale = False
-            if time.monotonic() >= self._lag_due_s:
-                await self._measure_lag()
-                self._lag_due_s = time.monotonic() + LAG_S
+        lag = asyncio.create_task(self._watch_lag())
+        try:
+            while not lag.done():
+                room = await self._room.wait(KEEP_ALIVE_S)
+                full = {one for one in self._partitions if not room or self._owner.full(one)}
+                await self._pause(full)
+                message = await self._consumer.poll(_POLL_S if room else 0)
+                if message is not None:
+                    self._take(message)
+                if self._stale:
+                    self.group = await self._consumer.consumer_group_metadata()
+                    self._stale = False
+            await lag
+        finally:
+            lag.cancel()
 
     def refresh(self) -> None:
         """The group's metadata was refused: the group may be further in a rebalance than its callbacks have told."""
@@ -168,10 +167,15 @@ class Intake:
             )
         )
 
+    async def _watch_lag(self) -> None:
+        while True:
+            await self._measure_lag()
+            await asyncio.sleep(LAG_S)
+
     async def _measure_lag(self) -> None:
         """Ask where the partitions end. What was fetched does not tell: nothing is while there is no room."""
         unread = 0
-        for (topic, number), next_offset in self._partitions.items():
+        for (topic, number), next_offset in [*self._partitions.items()]:
             try:
                 ends = await self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_LAG_TIMEOUT_S)
             except KafkaException:
@@ -193,21 +197,15 @@ class Intake:
         except ForebayError:
             return task, None
 
-    async def _may_read(self) -> bool:
-        """Wait a moment for a place and, where a partition cannot be read further, for the others to catch up."""
-        if not await self._room.wait(KEEP_ALIVE_S):
-            return False
-        if not any(map(self._owner.full, self._partitions)):
-            return True
-        await asyncio.sleep(KEEP_ALIVE_S)
-        return False
-
-    async def _pause(self, pause: bool) -> None:
-        """Keep polls from returning records, or let them."""
-        if pause != self._paused:
-            change = self._consumer.pause if pause else self._consumer.resume
-            await change(await self._consumer.assignment())
-            self._paused = pause
+    async def _pause(self, full: set[Partition]) -> None:
+        """Keep polls from returning records of these partitions, and of no others."""
+        for change, partitions in (
+            (self._consumer.pause, full - self._paused),
+            (self._consumer.resume, (self._paused - full).intersection(self._partitions)),
+        ):
+            if partitions:
+                await change([TopicPartition(*partition) for partition in partitions])
+        self._paused = full
 
     # librdkafka calls back within a poll. Each rebalance brings at least one of these, even when nothing changes
     # here, and with it a new generation of the group: transactions with an older one are refused.
@@ -224,7 +222,7 @@ class Intake:
             ends = {partition: commit.offset for partition, commit in commits.items() if commit}
             await asyncio.to_thread(read_back, self._config, ends, recent)
             self._partitions |= {partition: commit.offset if commit else 0 for partition, commit in commits.items()}
-            self._paused = None  # the new ones are not, others may be
+            self._paused.difference_update(commits)  # they begin unpaused
             _log.info("%s: took over partitions %s", self.topic, _numbers(partitions))
 
     async def _stored(self, consumer: AIOConsumer, partitions: list[Any]) -> list[Any]:

@@ -18,7 +18,7 @@ from .offsets import Partition
 REMEMBERED = 10_000
 """Tasks of each partition that are known by name."""
 _TIMEOUT_S = 20.0
-"""For reading them. Without them a task that was written twice might be answered twice, so it is an error."""
+"""For the next of them. Without them a task that was written twice might be answered twice, so it is an error."""
 
 _ANSWER_S = 5.0
 _RETRY_S = 0.2
@@ -71,13 +71,13 @@ def read_back(config: KafkaConfig, ends: Mapping[Partition, int], recent: Recent
 
 
 def _read(consumer: Consumer, ends: Mapping[Partition, int], recent: RecentTasks) -> None:
-    until_s = time.monotonic() + _TIMEOUT_S
     positions: dict[Partition, int] = {}
     for partition, end in ends.items():
-        first = _first(consumer, partition, until_s)
+        first = _first(consumer, partition)
         if max(first, end - REMEMBERED) < end:
             positions[partition] = max(first, end - REMEMBERED)
     consumer.assign([TopicPartition(*partition, start) for partition, start in positions.items()])
+    until_s = time.monotonic() + _TIMEOUT_S
     while positions and time.monotonic() < until_s:
         for message in consumer.consume(500, 0.1):
             if message.error():
@@ -90,16 +90,20 @@ def _read(consumer: Consumer, ends: Mapping[Partition, int], recent: RecentTasks
         # The position also moves over what is no record: markers, or records that were compacted away.
         for place in consumer.position([TopicPartition(*partition) for partition in positions]):
             partition = (place.topic, place.partition)
-            if place.offset != OFFSET_INVALID and place.offset >= ends[partition]:
+            if place.offset != OFFSET_INVALID and place.offset > positions[partition]:
+                positions[partition] = place.offset
+                until_s = time.monotonic() + _TIMEOUT_S
+            if positions[partition] >= ends[partition]:
                 del positions[partition]
                 consumer.incremental_unassign([TopicPartition(*partition)])
     if positions:
-        problem = f"the recent tasks of {sorted(positions)} could not be read in {_TIMEOUT_S:g} s"
+        problem = f"reading the recent tasks of {sorted(positions)} got no further in {_TIMEOUT_S:g} s"
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, problem))
 
 
-def _first(consumer: Consumer, partition: Partition, until_s: float) -> int:
+def _first(consumer: Consumer, partition: Partition) -> int:
     """The first offset that is left of a partition; its leader may still be elected."""
+    until_s = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             first, _ = consumer.get_watermark_offsets(TopicPartition(*partition), _ANSWER_S)
