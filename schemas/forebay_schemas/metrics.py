@@ -289,7 +289,7 @@ class WorkerMetrics:
         )
         self.reviews = Counter(
             "forebay_worker_reviews_total",
-            "Answers that went out although they are doubtful, because no larger tier was left.",
+            "Answers that went out although they are doubtful, because no further tier could be asked.",
             ["tier"],
             registry=registry,
         )

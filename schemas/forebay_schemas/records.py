@@ -177,7 +177,7 @@ class Latency(Record, frozen=True, kw_only=True):
     generation_ms: float = 0.0
     total_ms: float = 0.0
     first_token_ms: float | None = None
-    """From the beginning of the generation to its first token; absent where it was not measured."""
+    """From the beginning of the last generation to its first token; absent where the backend does not tell it."""
 
 
 class Reply(Record, frozen=True, kw_only=True):
@@ -207,7 +207,7 @@ class Reply(Record, frozen=True, kw_only=True):
     """True where no model wrote the text: a load test's backend did."""
     prompt_version: str | None = None
     hops: Int32 = 0
-    """Generations that led to this reply; zero when reused."""
+    """Generations that led to this reply, those cut short included where their tokens are known; zero when reused."""
     latency: Latency = Latency()
     cost: float = 0.0
     """Of all hops."""
@@ -218,7 +218,7 @@ class Reply(Record, frozen=True, kw_only=True):
     confidence: float | None = None
     """Geometric mean of the probabilities of the answer's tokens, in (0, 1]; absent where the model tells none."""
     review: bool = False
-    """True where the largest tier's answer is doubtful too: a person should look at it."""
+    """True where the answer is doubtful and no further tier could be asked: a person should look at it."""
     path: list[Hop] = []
     """The generations before the one that answered."""
 

@@ -209,8 +209,12 @@ class EscalationConfig(Section):
     )
     on_refusal: bool = Field(default=True, description="When the model says that it cannot or will not answer.")
     on_cut_off: bool = Field(default=False, description="When the answer met the tier's limit before its end.")
-    max_hops: int = Field(
-        default=2, ge=0, le=9, description="Most generations after the first that one request may have; 0: none."
+    max_escalations: int = Field(
+        default=2,
+        ge=0,
+        le=9,
+        description="Most times that a request goes up for this; neither JSON that a tier is asked for once more nor a"
+        " tier that stands in for one that is unavailable counts. 0: never.",
     )
 
 

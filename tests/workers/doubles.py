@@ -12,7 +12,7 @@ from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import RecordError
 from forebay_schemas.records import Lane, Request, Task, Usage
 from forebay_schemas.topics import Headers
-from forebay_workers.backends import Generation, GenerationRequest, OnText
+from forebay_workers.backends import CutShort, Generation, GenerationRequest, OnText
 from forebay_workers.commit import Committed, Share
 from forebay_workers.intake import Owner
 from forebay_workers.lanes import Delivery, Room
@@ -94,7 +94,7 @@ class Model:
             return await self._answers[task_id]
         except asyncio.CancelledError:
             self.cancelled.append(task_id)
-            raise
+            raise CutShort(self.model_id, Usage(prompt_tokens=3, completion_tokens=1)) from None
 
     def hold(self, task_id: str) -> None:
         self.held.append(task_id.split("/")[0])

@@ -8,7 +8,7 @@ from typing import Any
 
 from forebay_schemas.records import Reply, Task, Usage
 from forebay_workers.answer import Answerer, Retry
-from forebay_workers.backends import Generation, GenerationRequest, OnText
+from forebay_workers.backends import CutShort, Generation, GenerationRequest, OnText
 from forebay_workers.lanes import Delivery
 from forebay_workers.outcome import Outcome
 
@@ -58,8 +58,8 @@ class Saying:
     """A pool that says one thing after another, the last one again and again, or raises it; 40 ms for each."""
 
     def __init__(self) -> None:
-        self.says: Sequence[Generation | Exception | float] = [saying()]
-        """A number: it takes so many seconds, and says nothing."""
+        self.says: Sequence[Generation | Exception | CutShort | float] = [saying()]
+        """A number: it takes so many seconds, and says nothing. ``CutShort`` is raised when it is cancelled."""
         self.asked: list[GenerationRequest] = []
         self.now_ms = NOW_MS + 100.0
 
@@ -69,6 +69,11 @@ class Saying:
         says = self.says[min(len(self.asked), len(self.says)) - 1]
         if isinstance(says, float):
             await (asyncio.get_running_loop().create_future() if math.isinf(says) else asyncio.sleep(says))
+        if isinstance(says, CutShort):
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                raise says from None
         if isinstance(says, Exception):
             raise says
         assert isinstance(says, Generation)

@@ -9,7 +9,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.records import Hop, Usage
 from forebay_schemas.sections import EscalationConfig
 from forebay_workers.backends import Generation
-from forebay_workers.escalation import generations, is_largest, neighbour, reason_to_go_on, tier_above
+from forebay_workers.escalation import escalations, generations, neighbour, reason_to_go_on, tier_above
 
 from ..builders import make_request
 from .doubles import configured
@@ -151,9 +151,6 @@ def test_each_tier_is_found_unavailable_once(config: Config) -> None:
     assert [hop.tier for hop in path] == ["medium", "large", "small"]
 
 
-def test_the_largest_tier_is_the_last_that_is_served(config: Config) -> None:
-    assert [tier for tier in config.tiers if is_largest(tier, config)] == ["large", "beyond"]
-
-
-def test_an_unavailable_tier_made_no_generation() -> None:
-    assert generations([hop("small", "confidence"), hop("medium"), hop("large", "refusal")]) == 2
+def test_generations_and_escalations_are_counted_apart() -> None:
+    path = [hop("small", "invalid_json"), hop("small", "invalid_json"), hop("medium"), hop("large", "refusal")]
+    assert (generations(path), escalations(path)) == (3, 2)

@@ -614,6 +614,7 @@ async def test_a_task_that_is_taken_back_while_it_runs_is_stopped_and_told_so(st
     await run.committed(1)
     assert run.model.cancelled == ["a"]
     assert run.count("forebay_replies_total", tier="small", lane="interactive", outcome="cancelled") == 1
+    assert run.count("forebay_worker_tokens_total", tier="small", kind="completion") == 1  # of the one cut short
     run.model.answer("b")
     await run.committed(2)
     assert run.done(P) == (2, set())

@@ -1,6 +1,7 @@
 """An endpoint's answers and failures, told in the worker's words; it is a server in this process that does as told."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -8,9 +9,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from forebay_schemas.records import Message
+from forebay_schemas.records import Message, Usage
 from forebay_schemas.tiers import EndpointConfig
-from forebay_workers.backends import GenerationError, GenerationRequest, Unavailable
+from forebay_workers.backends import CutShort, GenerationError, GenerationRequest, Unavailable
 from forebay_workers.backends.openai import OpenAIBackend
 
 from ..builders import system, user
@@ -113,6 +114,17 @@ async def never(_: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
+def stalls_after(*deltas: dict[str, Any], **fields: Any) -> Callable[[asyncio.StreamWriter], Any]:
+    """The beginning of a streamed completion, and nothing further."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(Cut):
+            await streams(*deltas, cut=True, **fields)(writer)
+        await never(writer)
+
+    return reply
+
+
 async def hangs_up(_: asyncio.StreamWriter) -> None:
     raise Cut
 
@@ -194,6 +206,51 @@ async def test_an_answer_is_told_piece_by_piece(endpoint: Endpoint, connect: Any
     assert (answer.text, answer.finish_reason, answer.usage.completion_tokens) == ("Paris.", "stop", 3)
     assert answer.first_token_ms is not None
     assert endpoint.bodies[0]["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("fields", "used"),
+    [
+        ({}, Usage(completion_tokens=2)),
+        ({"logprobs": {"content": [{"token": "a", "logprob": -1.0}] * 3}}, Usage(completion_tokens=6)),
+    ],
+    ids=["pieces", "tokens"],
+)
+async def test_a_stream_that_is_cancelled_tells_what_came_of_it(
+    endpoint: Endpoint, connect: Any, fields: dict[str, Any], used: Usage
+) -> None:
+    endpoint.replies = [stalls_after({"content": "Pa"}, {"content": "ris."}, **fields)]
+    pieces: list[str] = []
+    both = asyncio.Event()
+
+    def on_text(piece: str) -> None:
+        pieces.append(piece)
+        if len(pieces) == 2:
+            both.set()
+
+    generation = asyncio.create_task((await connect()).generate(asked(), on_text))
+    await both.wait()
+    generation.cancel()
+    with pytest.raises(CutShort) as cut:
+        await generation
+    assert cut.value.generation.usage == used
+    assert cut.value.generation.model_id == "hosted"
+
+
+async def test_a_stream_that_takes_too_long_is_a_failure_of_its_endpoint(endpoint: Endpoint, connect: Any) -> None:
+    endpoint.replies = [stalls_after({"content": "Pa"})]
+    backend = await connect(timeout_s=0.2, max_retries=0)
+    with pytest.raises(Unavailable, match=r"within 0\.2 s"):
+        await backend.generate(asked(), lambda _: None)
+
+
+async def test_cached_tokens_that_are_counted_beside_the_prompts_are_added_to_them(
+    endpoint: Endpoint, connect: Any
+) -> None:
+    usage = {**USAGE, "prompt_tokens_details": {"cached_tokens": 800}, "cache_creation_input_tokens": 100}
+    endpoint.replies = [answers(usage=usage)]
+    used = (await (await connect()).generate(asked())).usage
+    assert (used.prompt_tokens, used.cached_prompt_tokens, used.cache_write_prompt_tokens) == (912, 800, 100)
 
 
 async def test_tool_calls_are_the_text_of_an_answer_without_one(endpoint: Endpoint, connect: Any) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import DeadLetter, Event, Hop, Lane, Result, Task
 from forebay_schemas.topics import Headers
-from forebay_workers.backends import Unavailable
+from forebay_workers.answer import Retry
+from forebay_workers.backends import CutShort, GenerationError, Unavailable
 from forebay_workers.counting import count
 from forebay_workers.outcome import ERROR_CHARS, Outcome
 from prometheus_client import CollectorRegistry
@@ -80,16 +82,17 @@ def test_the_reply_of_a_higher_tier_tells_the_way_and_costs_all_of_it(run: Answe
 
 
 def test_a_task_goes_up_no_more_often_than_its_category_allows(tmp_path: Path) -> None:
-    run = Answering(tmp_path, "[categories.default.escalation]\nmax_hops = 1\n")
+    run = Answering(tmp_path, "[categories.default.escalation]\nmax_escalations = 1\n")
     run.pool.says = [saying(REFUSAL)]
     assert run.outcome(delivery(task_for())).handed_to == "medium"
     run.pool.says = [saying(REFUSAL, model_id="middle")]
     reply = run.reply(delivery(task_for(hop=1, path=[SMALL_HOP]), tier="medium"))
-    assert (reply.text, reply.review) == (REFUSAL, False)
+    assert (reply.text, reply.review) == (REFUSAL, True)
 
 
 def test_a_task_goes_no_higher_than_its_request_allows(run: Answering) -> None:
-    assert run.reply(delivery(task_for(make_request(max_tier="small")))).text == REFUSAL
+    reply = run.reply(delivery(task_for(make_request(max_tier="small"))))
+    assert (reply.text, reply.review) == (REFUSAL, True)
 
 
 def test_thresholds_are_the_categorys(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_thresholds_are_the_categorys(tmp_path: Path) -> None:
     assert run.outcome(delivery(task_for(make_request(category="other")))).handed_to is None
 
 
-def test_what_the_largest_tier_cannot_answer_well_is_for_a_person_to_see(run: Answering) -> None:
+def test_what_no_further_tier_can_answer_well_is_for_a_person_to_see(run: Answering) -> None:
     run.pool.says = [saying(confidence=0.1, model_id="big")]
     outcome = run.outcome(delivery(task_for(), tier="large"))
     reply, result, event = outcome.records
@@ -135,10 +138,37 @@ def test_invalid_json_goes_up_after_a_second_try(run: Answering) -> None:
     assert [hop.reason for hop in task_of(outcome).path] == ["invalid_json", "invalid_json"]
 
 
-def test_invalid_json_of_the_largest_tier_is_told_and_marked(run: Answering) -> None:
-    run.pool.says = [saying("{", model_id="big")]
-    reply = run.reply(delivery(task_for(make_request(response_format=JSON)), tier="large"))
-    assert (reply.text, reply.hops, reply.review) == ("{", 2, True)
+def test_each_tier_is_asked_for_json_twice_and_what_stays_invalid_is_marked(run: Answering) -> None:
+    run.pool.says = [saying("{")]
+    tier, value, tiers = "small", task_for(make_request(response_format=JSON)), list[str]()
+    while (outcome := run.outcome(delivery(value, tier=tier))).handed_to:
+        tier, value = outcome.handed_to, outcome.records[0].value
+    reply = reply_of(outcome)
+    tiers = [hop.tier for hop in reply.path]
+    assert (tiers, reply.tier) == (["small", "small", "medium", "medium", "large"], "large")
+    assert (reply.text, reply.hops, reply.review) == ("{", 6, True)
+
+
+@pytest.mark.parametrize(("most", "tier"), [(0, "small"), (1, "medium")])
+def test_a_second_try_for_json_is_no_escalation(tmp_path: Path, most: int, tier: str) -> None:
+    run = Answering(tmp_path, f"[categories.default.escalation]\nmax_escalations = {most}\n")
+    run.pool.says = [saying("{")]
+    outcome = run.outcome(delivery(task_for(make_request(response_format=JSON))))
+    if most:
+        outcome = run.outcome(delivery(outcome.records[0].value, tier=tier))
+    reply = reply_of(outcome)
+    assert (reply.tier, reply.text, reply.hops, reply.review) == (tier, "{", 2 * most + 2, True)
+
+
+def test_an_attempt_that_fails_after_invalid_json_leaves_what_it_cost(run: Answering) -> None:
+    run.pool.says = [saying("{"), GenerationError(ErrorCode.ENGINE_FAILED, "out of memory"), saying("{}")]
+    record = delivery(task_for(make_request(response_format=JSON)))
+    assert isinstance(run.answer(record, attempt=1), Retry)
+    outcome = run.answer(record, attempt=2)
+    assert isinstance(outcome, Outcome)
+    reply = reply_of(outcome)
+    assert (reply.text, reply.hops) == ("{}", 2)
+    assert reply.cost == pytest.approx(2 * SMALL_COST)
 
 
 def test_a_deadline_during_the_second_try_is_told_with_the_cost_of_the_first(run: Answering) -> None:
@@ -162,8 +192,8 @@ def test_an_unavailable_tier_hands_its_tasks_to_its_neighbour(run: Answering) ->
     assert below.handed_to == "small"
 
 
-def test_standing_in_is_not_among_the_generations_that_a_category_bounds(tmp_path: Path) -> None:
-    run = Answering(tmp_path, "[categories.default.escalation]\nmax_hops = 0\n")
+def test_standing_in_is_no_escalation(tmp_path: Path) -> None:
+    run = Answering(tmp_path, "[categories.default.escalation]\nmax_escalations = 0\n")
     run.pool.says = [Unavailable("down")]
     assert run.outcome(delivery(task_for())).handed_to == "medium"
     run.pool.says = [saying(model_id="middle")]
@@ -190,6 +220,17 @@ def test_a_task_that_no_tier_can_answer_comes_to_an_end(run: Answering) -> None:
 
 
 # The end without an answer
+
+
+def test_a_generation_that_the_deadline_cuts_short_is_paid_for_as_far_as_it_came(run: Answering) -> None:
+    run.pool.says = [CutShort("standby", USAGE)]
+    outcome = run.outcome(delivery(task_for(make_request(deadline_ms=NOW_MS + 101))))
+    reply = reply_of(outcome)
+    assert reply.error is not None
+    assert (reply.error.code, reply.text, reply.hops) == ("deadline_exceeded", "", 1)
+    assert (reply.model_id, reply.usage) == ("standby", USAGE)
+    assert reply.cost == pytest.approx((1000 * 0.1 + 10 * 0.2) / 1000)
+    assert counted(outcome)("worker_tokens_total", tier="small", kind="completion") == 10
 
 
 def test_a_cancelled_task_is_told_so_without_a_generation(run: Answering) -> None:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from forebay_ops.local.tiny_model import make_tiny_model
 from forebay_schemas.records import Lane
 from forebay_schemas.tiers import ModelConfig
-from forebay_workers.backends import Generation, GenerationError, GenerationRequest
+from forebay_workers.backends import CutShort, Generation, GenerationError, GenerationRequest
 from forebay_workers.backends.vllm import VllmBackend
 
 from ..builders import user
@@ -200,6 +200,29 @@ async def test_a_held_generation_can_be_cancelled(backend: VllmBackend) -> None:
         await generation
     backend.release("task-1")
     assert (await backend.generate(asked())).text
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_cancelled_generation_tells_what_it_has_written(backend: VllmBackend, streamed: bool) -> None:
+    question, whole = await longest(backend)
+    told: list[str] = []
+    some = asyncio.Event()
+
+    def on_text(piece: str) -> None:
+        told.append(piece)
+        if len(told) == 5:
+            some.set()
+
+    generation = asyncio.create_task(backend.generate(asked(question), on_text if streamed else None))
+    companion = asyncio.create_task(backend.generate(asked(question, "companion"), None if streamed else on_text))
+    await some.wait()
+    generation.cancel()
+    with pytest.raises(CutShort) as cut:
+        await generation
+    used = cut.value.generation.usage
+    assert used.prompt_tokens == whole.usage.prompt_tokens
+    assert 0 < used.completion_tokens < whole.usage.completion_tokens
+    assert (await companion).text == whole.text
 
 
 async def test_one_that_is_held_before_it_begins_waits(backend: VllmBackend, rounds: list[str]) -> None:

@@ -16,8 +16,8 @@ from forebay_schemas.records import Hop, Lane, Request, Task
 from forebay_schemas.tracing import tracing_for
 
 from . import traces
-from .backends import EngineDead, Generation, GenerationError, GenerationRequest, OnText, Unavailable
-from .escalation import INVALID_JSON, UNAVAILABLE, generations, is_largest, neighbour, reason_to_go_on, tier_above
+from .backends import CutShort, EngineDead, Generation, GenerationError, GenerationRequest, OnText, Unavailable
+from .escalation import INVALID_JSON, UNAVAILABLE, escalations, neighbour, reason_to_go_on, tier_above
 from .generation import generation_request, once_more
 from .lanes import Delivery
 from .outcome import Outcome, Outcomes, Work, bounded
@@ -99,10 +99,11 @@ class Answerer:
         )
 
     def cancelled(self, delivery: Delivery) -> Outcome:
-        """The outcome of a task whose answer nobody wants any more."""
+        """The outcome of a task whose answer nobody wants any more; what was generated for it is charged."""
         message = "the request was cancelled"
         return self._without_generating(
-            delivery, lambda work, ms: self._outcomes.failed(work, ErrorCode.CANCELLED, message, ms)
+            delivery,
+            lambda work, ms: self._outcomes.failed(work, ErrorCode.CANCELLED, message, ms, delivery.cut_short),
         )
 
     def is_late(self, delivery: Delivery) -> bool:
@@ -139,7 +140,7 @@ class Answerer:
         started_ms = self._now_ms()
         if self._tracing is not None:
             task = traces.opened(self._tracing, delivery, task, started_ms)
-        return Work(delivery, task, request, started_ms)
+        return Work(delivery, task, request, started_ms, delivery.hops)
 
     async def _answer(self, work: Work, pool: Generator, on_text: OnText | None) -> Outcome | Retry:
         request, tier = work.request, work.delivery.tier
@@ -150,25 +151,27 @@ class Answerer:
         try:
             generation = await self._generate(work, pool, asked, told)
             reason = reason_to_go_on(generation, request, rules)
-            if reason == INVALID_JSON and generations(work.path) < rules.max_hops:
+            if reason == INVALID_JSON:
                 work = work.after(self._outcomes.hop(work, generation, reason))
+                work.delivery.hops = work.hops  # also where the second try fails, and another attempt is made
                 generation = await self._generate(work, pool, once_more(asked), told)
                 reason = reason_to_go_on(generation, request, rules)
         except _Late as error:
-            return self._outcomes.failed(work, ErrorCode.DEADLINE_EXCEEDED, str(error), self._now_ms())
+            code, cut_short = ErrorCode.DEADLINE_EXCEEDED, work.delivery.cut_short
+            return self._outcomes.failed(work, code, str(error), self._now_ms(), cut_short)
         except Unavailable as error:
             return self._elsewhere(work, error)
         except GenerationError as error:
             if error.code.retryable:
                 return Retry(bounded(f"{error.code}: {error}"))
             return self._outcomes.failed(work, error.code, str(error), self._now_ms())
-        above = tier_above(tier, request, work.path, self._config)
-        if reason is not None and above is not None and generations(work.path) < rules.max_hops:
+        may_go_up = reason is not None and escalations(work.task.path) < rules.max_escalations
+        above = tier_above(tier, request, work.path, self._config) if may_go_up else None
+        if reason is not None and above is not None:
             return self._outcomes.handed_on(work.after(self._outcomes.hop(work, generation, reason)), above)
         if on_text is not None and told is None:
             on_text(generation.text)
-        doubt = reason if is_largest(tier, self._config) else None
-        return self._outcomes.answered(work, generation, self._now_ms(), doubt)
+        return self._outcomes.answered(work, generation, self._now_ms(), reason)
 
     async def _generate(
         self, work: Work, pool: Generator, asked: GenerationRequest, on_text: OnText | None
@@ -185,7 +188,11 @@ class Answerer:
         limit = asyncio.timeout(left_s if left_s < math.inf else None)
         try:
             async with limit:
-                return await self._ask(work, pool, asked, on_text)
+                try:
+                    return await self._ask(work, pool, asked, on_text)
+                except CutShort as error:
+                    work.delivery.cut_short = error.generation
+                    raise asyncio.CancelledError from None  # the only one that a timeout knows for its own
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -39,6 +39,11 @@ def generations(path: Sequence[Hop]) -> int:
     return sum(hop.reason != UNAVAILABLE for hop in path)
 
 
+def escalations(path: Sequence[Hop]) -> int:
+    """How many tiers' answers did not go out, however often each was asked."""
+    return len({hop.tier for hop in path if hop.reason != UNAVAILABLE})
+
+
 def tier_above(tier: str, request: Request, path: Sequence[Hop], config: Config) -> str | None:
     """The next tier up that the request allows and that was not unavailable to it; None where there is none."""
     _, above = _sides(tier, config)
@@ -49,12 +54,6 @@ def neighbour(tier: str, request: Request, path: Sequence[Hop], config: Config) 
     """Like ``tier_above``, or else the next tier down: it stands in for one that cannot answer."""
     below, above = _sides(tier, config)
     return next((name for name in (*above, *below) if _may_be_asked(name, request, path, config)), None)
-
-
-def is_largest(tier: str, config: Config) -> bool:
-    """Whether no tier above is served."""
-    _, above = _sides(tier, config)
-    return not any(_served(name, config) for name in above)
 
 
 def _sides(tier: str, config: Config) -> tuple[list[str], list[str]]:

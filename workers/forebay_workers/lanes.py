@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from forebay_schemas.records import Lane, Request, Task
+from forebay_schemas.records import Hop, Lane, Request, Task
 
 from .offsets import Partition
 
 if TYPE_CHECKING:
     from forebay_schemas.spans import Span
+
+    from .backends import Generation
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Delivery:
         history: how attempts ended that had no outcome.
         written_ms: when the record was written, in milliseconds since the epoch; not positive where nobody says.
         span: of its trace; None before its turn, and where the trace is not recorded.
+        hops: generations that do not go out, of all attempts of this process; they are paid for however it ends.
+        cut_short: one that was cancelled, where its backend knows what it has generated.
     """
 
     tier: str
@@ -45,6 +49,8 @@ class Delivery:
     history: list[str] = field(default_factory=list)
     written_ms: int = 0
     span: "Span | None" = None
+    hops: tuple[Hop, ...] = ()
+    cut_short: "Generation | None" = None
 
     @property
     def generation_id(self) -> str:

@@ -253,11 +253,16 @@ class Worker:
         def unwanted(delivery: Delivery) -> bool:
             return delivery.task is not None and delivery.task.task_id == task_id
 
-        started = [one for model in self._distinct_models for one in model.generations if unwanted(one)]
-        for delivery in started:
-            self._stop(delivery)
-            self._ended(delivery)
-        for delivery in (*started, *self._remove_waiting(unwanted)):
+        unbegun = self._remove_waiting(unwanted)
+        for delivery in [one for one in self._started() if unwanted(one)]:
+            generation = self._models[delivery.tier].generations[delivery]
+            if generation is not None:
+                generation.cancel()  # what it has generated so far is told when it ends
+            else:
+                self._stop(delivery)
+                self._ended(delivery)
+                unbegun.append(delivery)
+        for delivery in unbegun:
             self._commits.finish(delivery, self._answerer.cancelled(delivery))
 
     # The way of a delivery
@@ -322,6 +327,10 @@ class Worker:
     async def _answer(self, delivery: Delivery) -> None:
         try:
             self._take_outcome(delivery, await self._outcome(delivery))
+        except asyncio.CancelledError:
+            if delivery not in self._models[delivery.tier].generations:  # its partition went
+                raise
+            self._take_outcome(delivery, self._answerer.cancelled(delivery))
         except Exception as error:  # EngineDead: the delivery stays where it is, and its attempt counts
             if not self._failure.done():
                 self._failure.set_exception(error)

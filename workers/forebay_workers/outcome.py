@@ -57,7 +57,7 @@ class Work:
 
     Attributes:
         started_ms: when work on it began, in milliseconds since the epoch.
-        hops: the generations of this delivery so far that do not go out.
+        hops: what this delivery adds to the path so far: generations that do not go out, unavailable tiers.
     """
 
     delivery: Delivery
@@ -87,7 +87,7 @@ class Outcomes:
         """The model wrote an answer. One that is larger than a record may be becomes an error.
 
         Args:
-            doubt: why a person should look at the answer, where no larger tier is left.
+            doubt: why a person should look at the answer, where no further tier may be asked.
         """
         outcome = self._replied(work, now_ms, generation=generation, review=doubt is not None)
         if len(outcome.records[0].value) > self._config.kafka.max_record_bytes:
@@ -100,7 +100,7 @@ class Outcomes:
     def failed(
         self, work: Work, code: ErrorCode, message: str, now_ms: float, generation: Generation | None = None
     ) -> Outcome:
-        """There is no answer, and the asker is told why; a ``generation`` that does not go out is charged for."""
+        """There is no answer, and the asker is told why; a ``generation`` that came of it is charged for."""
         error = ReplyError(code=code, message=bounded(message), retryable=code.retryable)
         return self._replied(work, now_ms, generation=generation, error=error)
 

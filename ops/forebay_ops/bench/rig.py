@@ -198,7 +198,7 @@ def rig(say: Say) -> Iterator[Rig]:
 
 _FREE = {"input_per_1k": 0.0, "output_per_1k": 0.0}
 # An answer that is doubted would be asked for again, and there would be two generations to measure.
-_NO_DOUBT = {"default": {"escalation": {"min_confidence": 0.0, "on_refusal": False, "max_hops": 0}}}
+_NO_DOUBT = {"default": {"escalation": {"min_confidence": 0.0, "on_refusal": False, "max_escalations": 0}}}
 
 
 def model_settings(weights: str, **engine: Any) -> dict[str, Any]:

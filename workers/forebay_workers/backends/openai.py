@@ -14,7 +14,7 @@ from forebay_schemas.errors import ConfigError, ErrorCode
 from forebay_schemas.records import Message, Usage
 from forebay_schemas.tiers import EndpointConfig
 
-from . import Generation, GenerationError, GenerationRequest, OnText, Unavailable
+from . import CutShort, Generation, GenerationError, GenerationRequest, OnText, Unavailable
 from .breaker import Breaker
 
 if TYPE_CHECKING:
@@ -40,6 +40,13 @@ class _Answer:
     logprobs: list[float] = field(default_factory=list)
     tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     first_token_ms: float | None = None
+    pieces: int = 0
+    """Of text, as they were streamed."""
+
+    @property
+    def told(self) -> Usage:
+        """What the endpoint has told of its usage by now: before the end mostly tokens of the answer alone."""
+        return _usage(self.usage) if self.usage else Usage(completion_tokens=len(self.logprobs) or self.pieces)
 
 
 class OpenAIBackend:
@@ -115,9 +122,14 @@ class OpenAIBackend:
         """Ask, with the library's errors in our words."""
         import openai
 
+        answer = _Answer()
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                answer = await self._ask(request, on_text)
+                await self._ask(answer, request, on_text)
+        except asyncio.CancelledError:
+            if answer.text:
+                raise CutShort(self.model_id, answer.told) from None
+            raise
         except (TimeoutError, openai.APITimeoutError):
             raise Unavailable(f"{self.model_id} did not answer within {self._config.timeout_s:g} s") from None
         except openai.APIStatusError as error:
@@ -130,31 +142,31 @@ class OpenAIBackend:
             raise Unavailable(f"{self.model_id} answered with something else than JSON ({_kind(error)})") from None
         return self._generation(answer, on_text)
 
-    async def _ask(self, request: GenerationRequest, on_text: OnText | None) -> _Answer:
+    async def _ask(self, answer: _Answer, request: GenerationRequest, on_text: OnText | None) -> None:
+        """Fill the answer, as it arrives."""
         import openai
 
         parameters = self._parameters(request)
         if self._gives_logprobs:
             try:
-                return await self._call({**parameters, "logprobs": True}, on_text)
+                return await self._call(answer, {**parameters, "logprobs": True}, on_text)
             except openai.APIStatusError as error:
                 if error.status_code not in _REFUSALS or "logprob" not in error.message:
                     raise
-            answer = await self._call(parameters, on_text)  # or it was something else that it did not like
+            await self._call(answer, parameters, on_text)  # or it was something else that it did not like
             self._gives_logprobs = False
             _log.warning("%s gives no logprobs: its answers have no confidence", self.model_id)
-            return answer
-        return await self._call(parameters, on_text)
+        else:
+            await self._call(answer, parameters, on_text)
 
-    async def _call(self, parameters: dict[str, Any], on_text: OnText | None) -> _Answer:
+    async def _call(self, answer: _Answer, parameters: dict[str, Any], on_text: OnText | None) -> None:
         assert self._client is not None, "generate() comes after start()"
         began_s = time.monotonic()
         parameters = {**parameters, "extra_headers": self._headers}
         create = self._client.chat.completions.create
-        answer = _Answer()
         if on_text is None:
             _take(answer, await create(**parameters))
-            return answer
+            return
         stream: AsyncIterator[Any] = await create(**parameters, stream=True, stream_options={"include_usage": True})
         async with aclosing(stream):
             async for chunk in stream:
@@ -162,8 +174,8 @@ class OpenAIBackend:
                 if piece:
                     if answer.first_token_ms is None:
                         answer.first_token_ms = (time.monotonic() - began_s) * 1000
+                    answer.pieces += 1
                     on_text(piece)
-        return answer
 
     def _parameters(self, request: GenerationRequest) -> dict[str, Any]:
         messages = [_message(message) for message in request.messages]
@@ -284,13 +296,16 @@ def _usage(usage: "CompletionUsage | None") -> Usage:
     if usage is None:
         return Usage()
     details = usage.prompt_tokens_details
+    cached = (details and details.cached_tokens) or 0
     # The second name is Anthropic's, which gateways in front of its models keep.
     written = getattr(details, "cache_write_tokens", None) or getattr(usage, "cache_creation_input_tokens", None)
+    written = written or 0
+    beside = cached + written > usage.prompt_tokens  # some count them so, and not among the prompt's
     return Usage(
-        prompt_tokens=usage.prompt_tokens,
+        prompt_tokens=usage.prompt_tokens + (cached + written if beside else 0),
         completion_tokens=usage.completion_tokens,
-        cached_prompt_tokens=(details and details.cached_tokens) or 0,
-        cache_write_prompt_tokens=written or 0,
+        cached_prompt_tokens=cached,
+        cache_write_prompt_tokens=written,
     )
 
 

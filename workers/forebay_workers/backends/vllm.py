@@ -12,7 +12,7 @@ from forebay_schemas.records import Lane, Usage
 from forebay_schemas.tiers import ModelConfig
 
 from ..parent import mark_worker
-from . import EngineDead, Generation, GenerationError, GenerationRequest, OnText
+from . import CutShort, EngineDead, Generation, GenerationError, GenerationRequest, OnText
 from .prompt import PromptRenderer
 
 if TYPE_CHECKING:
@@ -139,18 +139,22 @@ class VllmBackend:
                 ErrorCode.CONTEXT_LENGTH_EXCEEDED,
                 f"the prompt has {len(prompt)} tokens, and {self.model_id} takes {self._max_tokens - 1}; shorten it",
             )
+        answer = Answer(request, prompt, min(request.max_tokens, room), self._tokenizer, on_text)
         try:
-            answer = Answer(request, prompt, min(request.max_tokens, room), self._tokenizer, on_text)
             while True:
                 while not running.awake.is_set():  # it may be held again before this task comes to run
                     await running.awake.wait()
                 running.interrupted = False
-                await self._write_round(engine, request, answer)
+                await self._write_round_or_cut(engine, request, answer)
                 if answer.whole or not running.interrupted:
                     return answer
                 resumed = answer.interrupted()
                 running.may_rest = resumed is answer  # one that begins anew would else do so again and again
                 answer = resumed
+        except asyncio.CancelledError:
+            if answer.tokens:  # without one, nobody knows whether the prompt was read
+                raise CutShort(self.model_id, _usage(answer)) from None
+            raise
         except EngineDeadError as error:
             raise EngineDead(f"the engine of {self.model_id} has died") from error
         except (VLLMClientError, ValueError) as error:
@@ -160,6 +164,16 @@ class VllmBackend:
             raise GenerationError(
                 ErrorCode.ENGINE_FAILED, f"the engine of {self.model_id} failed ({type(cause).__name__}: {cause})"
             ) from None
+
+    async def _write_round_or_cut(self, engine: "AsyncLLM", request: GenerationRequest, answer: "Answer") -> None:
+        """One round. Cancelled, it is ended by the engine, which then tells what it has written."""
+        writing = asyncio.create_task(self._write_round(engine, request, answer))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await engine.abort(request.task_id)
+            await asyncio.wait([writing])
+            raise
 
     async def _write_round(self, engine: "AsyncLLM", request: GenerationRequest, answer: "Answer") -> None:
         from vllm.inputs.engine import tokens_input
@@ -188,11 +202,15 @@ class VllmBackend:
             text=answer.text,
             model_id=self.model_id,
             finish_reason=reason,
-            usage=Usage(
-                prompt_tokens=len(answer.prompt),
-                completion_tokens=len(answer.tokens),
-                cached_prompt_tokens=answer.cached_prompt_tokens,
-            ),
+            usage=_usage(answer),
             confidence=answer.confidence,
             first_token_ms=answer.first_token_ms,
         )
+
+
+def _usage(answer: "Answer") -> Usage:
+    return Usage(
+        prompt_tokens=len(answer.prompt),
+        completion_tokens=len(answer.tokens),
+        cached_prompt_tokens=answer.cached_prompt_tokens,
+    )
