@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -71,6 +72,24 @@ def test_a_reference_to_somewhere_else_is_not_fetched() -> None:
         assert is_valid("{}", schema(**{"$ref": url}))
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        {"uniqueItems": True},
+        {"items": {"properties": {"name": {"enum": [f"no {number}" for number in range(30_000)] + ["x"]}}}},
+        {"items": {f"unknown {number}": 0 for number in range(30_000)}},
+        {"items": {"properties": {f"other {number}": {} for number in range(30_000)}}},
+    ],
+    ids=["objects compared each with each", "a long enum", "unknown keywords", "many properties"],
+)
+def test_a_schema_cannot_hold_up_the_worker(items: dict[str, Any]) -> None:
+    asked = schema(type="array", **items)
+    text = json.dumps([{"name": "x", "number": number} for number in range(4_000)])
+    began_s = time.thread_time()
+    is_valid(text, asked)
+    assert time.thread_time() - began_s < 2
 
 
 def test_a_schema_that_means_endless_checks_ends() -> None:
