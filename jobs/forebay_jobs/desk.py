@@ -292,6 +292,8 @@ class Desk:
             return "not_reusable"
         if reply.finish_reason != "stop" or not reply.text.strip():
             return "incomplete"
+        if reply.review:
+            return "doubtful"
         category = self._config.category(leader.asker.category)
         ttl_s = max(category.exact_ttl_s, category.semantic_ttl_s)
         if not self._answers.keep(leader.digest, answer, min(ttl_s, leader.ttl_s or ttl_s)):

@@ -7,7 +7,7 @@ import msgspec
 from forebay_schemas import commands
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.records import CacheStatus, Request, Task
+from forebay_schemas.records import CacheStatus, Lane, Request, Task
 from forebay_schemas.topics import Headers, task_key
 from forebay_schemas.tracing import tracing_for
 
@@ -92,7 +92,7 @@ class Dispatcher:
         return Outgoing(
             # A batch request that follows an interactive leader takes its lane too: others may join it there.
             topic=self._config.kafka.topics.tier(task.route.tier, flight.lane),
-            key=task_key(flight.leader.prefix, task.task_id, flight.spread).encode(),
+            key=task_key(_prefix_to_meet_by(flight), task.task_id, flight.spread).encode(),
             value=self._codec.encode(task),
             headers=headers.to_kafka(),
         )
@@ -102,6 +102,12 @@ class Dispatcher:
         control = commands.cancel_task(task_id, issued_by="job", issued_ms=now_ms)
         topic = self._config.kafka.topics.control
         return Outgoing(topic=topic, key=control.key.encode(), value=self._codec.encode(control))
+
+
+def _prefix_to_meet_by(flight: Flight) -> str | None:
+    """None on the batch lane, which all workers share: a job's rows mostly have one static prefix, come all at once,
+    and cost each worker one reading of it."""
+    return None if flight.lane is Lane.BATCH else flight.leader.prefix
 
 
 def _task_id(asker: Asker, attempt: int) -> str:

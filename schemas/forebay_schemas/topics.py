@@ -63,10 +63,12 @@ class Topics:
 def task_key(prefix: str | None, task_id: str, spread: int = 1) -> str:
     """The Kafka key of a task: tasks of one static prefix meet in one partition, at the worker that has it cached.
 
-    It depends on nothing but the task, so that one which is written twice meets its repeat in the same partition.
+    A task that is written twice is known as a repeat in the partition of the first one. Without a prefix both have one
+    key. With one they do where ``spread`` is the same both times; it follows from counts, so that nobody can promise
+    that. Otherwise the task is answered twice, and its asker's client passes over the second reply.
 
     Args:
-        prefix: digest of the request's static turns; None where there are none, and any worker will do.
+        prefix: digest of the request's static turns; None where any worker will do.
         task_id: of the task.
         spread: number of keys over which the prefix's tasks are spread by their ids; 1: all share one. When it
             doubles, each key keeps half of its tasks.

@@ -231,6 +231,12 @@ def test_tasks_with_the_same_static_turns_share_a_key_and_others_do_not(rig: Des
     assert len({keys[f"key-plain-{number}"] for number in range(3)}) == 3
 
 
+def test_batch_tasks_are_spread_over_all_workers_whatever_static_turns_they_share(rig: DeskRig) -> None:
+    for number in range(5):
+        rig.arrive(make_request(f"{number}?", request_id=f"row-{number}", static_messages=[RULES], lane=Lane.BATCH))
+    assert all(sent.key.decode() == task_of(sent).task_id for sent in rig.tick())
+
+
 def test_a_prefix_that_was_hot_a_minute_ago_is_spread_by_a_rule_that_does_not_change_on_a_second_dispatch() -> None:
     rig = DeskRig(configured(desk={"hot_prefix_per_min": 10}))
 
@@ -285,6 +291,16 @@ def test_a_request_that_is_not_looked_up_by_meaning_is_not_indexed(rig: DeskRig)
     rig.settle(only_task(rig.tick()))
     assert len(rig.answers.answers) == 1
     assert rig.meaning.learned == []
+
+
+def test_an_answer_that_a_person_should_look_at_reaches_those_who_wait_and_is_not_kept(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.ask("follower")
+    (sent,) = rig.settle(task, reply_to(task, review=True))
+    assert reply_of(sent).review
+    assert rig.answers.answers == {}
+    assert rig.ask("late") == []
+    assert only_task(rig.tick()).task_id != task.task_id
 
 
 @pytest.mark.parametrize("changes", [{"finish_reason": "length"}, {"finish_reason": None}, {"text": "\n "}])

@@ -6,6 +6,7 @@ import pytest
 from forebay_jobs.caches.prefixes import PrefixRates, spread_of
 from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.messages import Arrival
+from forebay_schemas.records import Lane
 
 from tests.builders import NOW_MS, make_request, system
 from tests.jobs.doubles import an_arrival, configured, metrics
@@ -44,13 +45,16 @@ def test_the_same_leaders_again_count_once_and_get_the_same_spread(redis_server:
         assert set(counted.spreads(leaders(3, minute=1))) == {2}
 
 
-def test_prefixes_are_counted_apart_and_requests_without_one_not_at_all(redis_server: RedisServer) -> None:
+def test_prefixes_are_counted_apart_and_requests_without_one_or_on_the_batch_lane_not_at_all(
+    redis_server: RedisServer,
+) -> None:
     counted = rates(redis_server)
     counted.spreads(leaders(15, minute=0))
     mixed = [*leaders(1, minute=1, static_messages=[]), *leaders(1, minute=1, static_messages=[system("Rhyme.")])]
     assert counted.spreads([*mixed, *leaders(1, minute=1)]) == [1, 1, 2]
     before = set(redis_server.client().keys())
     assert counted.spreads(leaders(15, minute=0, static_messages=[])) == [1] * 15
+    assert counted.spreads(leaders(15, minute=1, lane=Lane.BATCH)) == [1] * 15
     assert counted.spreads([]) == []
     assert set(redis_server.client().keys()) == before
 

@@ -327,10 +327,6 @@ class Worker:
     async def _answer(self, delivery: Delivery) -> None:
         try:
             self._take_outcome(delivery, await self._outcome(delivery))
-        except asyncio.CancelledError:
-            if delivery not in self._models[delivery.tier].generations:  # its partition went
-                raise
-            self._take_outcome(delivery, self._answerer.cancelled(delivery))
         except Exception as error:  # EngineDead: the delivery stays where it is, and its attempt counts
             if not self._failure.done():
                 self._failure.set_exception(error)

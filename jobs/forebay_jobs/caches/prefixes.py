@@ -1,14 +1,16 @@
 """How much is asked of one static prefix: a hot one is spread over several keys, and so over several workers.
 
-Requests are counted in Redis, by all processes together, under their prefix and the minute in which they were made.
-A HyperLogLog of their ids does not count one again that a restored job dispatches again. The spread follows from the
-minute before the request's own, whose count hardly changes any more: dispatched again, a request gets the same one.
+Interactive requests are counted in Redis, by all processes together, under their prefix and the minute in which they
+were made. A HyperLogLog of their ids does not count one again that a restored job dispatches again. The spread follows
+from the minute before the request's own, whose count hardly changes any more: dispatched again, a request gets the
+same one, unless Redis lost the count meanwhile or was away at one of the two times.
 """
 
 from collections.abc import Sequence
 
 import redis
 from forebay_schemas.config import Config
+from forebay_schemas.records import Lane
 
 from forebay_jobs.messages import Arrival
 
@@ -29,16 +31,16 @@ class PrefixRates:
 
     def spreads(self, leaders: Sequence[Arrival]) -> list[int]:
         """Count the leaders; over how many keys the tasks of each one's prefix are spread now."""
-        minutes = {_minute_of(leader): set[str]() for leader in leaders if leader.prefix is not None}
+        minutes: dict[tuple[str, int], set[str]] = {}
+        for leader in leaders:
+            if _is_counted(leader):
+                minutes.setdefault(_minute_of(leader), set()).add(leader.asker.name)
         if not minutes:
             return [1] * len(leaders)
-        for leader in leaders:
-            if leader.prefix is not None:
-                minutes[_minute_of(leader)].add(leader.asker.name)
         rates = self._store.call(lambda client: self._count(client, minutes), dict[tuple[str, int], int]())
         return [
             spread_of(rates.get(_minute_of(leader), 0), self._hot_per_min, self._partitions)
-            if leader.prefix is not None
+            if _is_counted(leader)
             else 1
             for leader in leaders
         ]
@@ -62,6 +64,10 @@ def spread_of(per_min: int, hot_per_min: int, partitions: int) -> int:
     while spread < partitions and spread * hot_per_min < per_min:
         spread *= 2
     return min(spread, partitions)
+
+
+def _is_counted(leader: Arrival) -> bool:
+    return leader.prefix is not None and leader.asker.lane is not Lane.BATCH
 
 
 def _minute_of(leader: Arrival) -> tuple[str, int]:

@@ -149,15 +149,16 @@ class OpenAIBackend:
         parameters = self._parameters(request)
         if self._gives_logprobs:
             try:
-                return await self._call(answer, {**parameters, "logprobs": True}, on_text)
+                await self._call(answer, {**parameters, "logprobs": True}, on_text)
+                return
             except openai.APIStatusError as error:
                 if error.status_code not in _REFUSALS or "logprob" not in error.message:
                     raise
             await self._call(answer, parameters, on_text)  # or it was something else that it did not like
             self._gives_logprobs = False
             _log.warning("%s gives no logprobs: its answers have no confidence", self.model_id)
-        else:
-            await self._call(answer, parameters, on_text)
+            return
+        await self._call(answer, parameters, on_text)
 
     async def _call(self, answer: _Answer, parameters: dict[str, Any], on_text: OnText | None) -> None:
         assert self._client is not None, "generate() comes after start()"
