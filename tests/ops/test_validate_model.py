@@ -51,6 +51,7 @@ def test_a_line_becomes_what_a_worker_would_ask_greedily() -> None:
             "task": "extraction",
             "system": "Answer as JSON.",
             "messages": [{"role": "user", "content": "Ada, London"}],
+            "passages": ["Ada lives in London."],
             "max_tokens": 40,
             "temperature": 0.9,
             "stop": "\n\n",
@@ -60,6 +61,7 @@ def test_a_line_becomes_what_a_worker_would_ask_greedily() -> None:
     assert (simple.line, simple.task, simple.answer, simple.request.max_tokens) == (1, "qa", "Paris", 256)
     assert (full.line, full.request.max_tokens, full.request.temperature) == (3, 40, 0.0)
     assert [message.role for message in full.request.messages] == ["system", "user"]
+    assert full.request.messages[1].content == "Passages:\n\n[1] Ada lives in London.\n\nQuestion: Ada, London"
     assert (full.request.static_messages, full.request.stop, full.request.response_format) == (1, ["\n\n"], form)
     assert full.wants_json
 

@@ -1,15 +1,17 @@
 """The prompts on which two models are compared: lines of JSON, each a request with its task and maybe its answer."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import msgspec
-from forebay_schemas.canonical import all_messages
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError, InvalidRequest, RecordError
-from forebay_schemas.records import Request
+from forebay_schemas.records import Lane, Request
+from forebay_schemas.tiers import TierConfig
 from forebay_schemas.validation import validate
 from forebay_workers.backends import GenerationRequest
+from forebay_workers.generation import generation_request
 
 from ..request_lines import LineError, numbered, parse_object, request_of
 
@@ -98,19 +100,10 @@ def _text(fields: dict[str, Any], name: str, mend: str) -> str | None:
 
 
 def _generation(number: int, request: Request, max_tokens: int) -> GenerationRequest:
-    form = None if request.response_format is None else msgspec.json.decode(request.response_format)
-    return GenerationRequest(
-        task_id=f"line-{number}",
-        messages=all_messages(request),
-        static_messages=len(request.static_messages),
-        max_tokens=request.max_tokens or max_tokens,
-        temperature=0.0,
-        top_p=1.0,
-        stop=request.stop,
-        seed=SEED,
-        tools=None if request.tools is None else msgspec.json.decode(request.tools) or None,
-        response_format=None if form is None or form["type"] == "text" else form,
-    )
+    """As a worker asks it, for a tier that adds nothing; greedily."""
+    tier = TierConfig(complexity_up_to=1.0, model="", max_tokens=request.max_tokens or max_tokens)
+    asked = generation_request(f"line-{number}", request, tier, Lane.INTERACTIVE)
+    return dataclasses.replace(asked, temperature=0.0, top_p=1.0, seed=SEED)
 
 
 def _check_tasks(prompts: Sequence[Prompt]) -> None:
