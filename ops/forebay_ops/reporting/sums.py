@@ -13,7 +13,7 @@ class Sums:
         exact, semantic, joined: answers that were reused, by kind.
         generated: answers that a model wrote for their request.
         escalated: replies for which more than one generation was made.
-        reviews: answers that the largest tier doubts as well.
+        reviews: answers that are doubtful, where no further tier could be asked.
         tokens: of prompts and answers; of a reused answer those of its generation.
         cost: what was paid.
         baseline_cost: what the largest tier would have cost.

@@ -125,7 +125,7 @@ class OpenAIBackend:
         answer = _Answer()
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                await self._ask(answer, request, on_text)
+                await self._ask(request, on_text, answer)
         except asyncio.CancelledError:
             if answer.text:
                 raise CutShort(self.model_id, answer.told) from None
@@ -142,25 +142,25 @@ class OpenAIBackend:
             raise Unavailable(f"{self.model_id} answered with something else than JSON ({_kind(error)})") from None
         return self._generation(answer, on_text)
 
-    async def _ask(self, answer: _Answer, request: GenerationRequest, on_text: OnText | None) -> None:
+    async def _ask(self, request: GenerationRequest, on_text: OnText | None, answer: _Answer) -> None:
         """Fill the answer, as it arrives."""
         import openai
 
         parameters = self._parameters(request)
         if self._gives_logprobs:
             try:
-                await self._call(answer, {**parameters, "logprobs": True}, on_text)
+                await self._call({**parameters, "logprobs": True}, on_text, answer)
                 return
             except openai.APIStatusError as error:
                 if error.status_code not in _REFUSALS or "logprob" not in error.message:
                     raise
-            await self._call(answer, parameters, on_text)  # or it was something else that it did not like
+            await self._call(parameters, on_text, answer)  # or it was something else that it did not like
             self._gives_logprobs = False
             _log.warning("%s gives no logprobs: its answers have no confidence", self.model_id)
             return
-        await self._call(answer, parameters, on_text)
+        await self._call(parameters, on_text, answer)
 
-    async def _call(self, answer: _Answer, parameters: dict[str, Any], on_text: OnText | None) -> None:
+    async def _call(self, parameters: dict[str, Any], on_text: OnText | None, answer: _Answer) -> None:
         assert self._client is not None, "generate() comes after start()"
         began_s = time.monotonic()
         parameters = {**parameters, "extra_headers": self._headers}
