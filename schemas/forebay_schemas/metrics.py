@@ -113,7 +113,8 @@ class ReplyMetrics:
         )
         self.first_token = Histogram(
             "forebay_reply_first_token_seconds",
-            "From a request's creation to the first token of its answer, where the model's backend tells it.",
+            "From a request's creation to the first token of its answer, where the model's backend tells it; without"
+            " what the answering worker did for it before that generation, such as a first try for JSON.",
             ["lane", "tier"],
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
@@ -321,7 +322,7 @@ class WorkerMetrics:
         )
         self.first_token = Histogram(
             "forebay_first_token_seconds",
-            "From the beginning of a generation to its first token.",
+            "From the beginning of a generation that answered to its first token, where the model's backend tells it.",
             ["tier"],
             buckets=LATENCY_BUCKETS_S,
             registry=registry,

@@ -38,7 +38,7 @@ def is_valid(text: str, response_format: str | None) -> bool:
 def _fits(value: Any, schema: dict[str, Any]) -> bool:
     end_s = time.thread_time() + BUDGET_S
 
-    def applicable(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    def applicable(schema: Any) -> Iterable[tuple[str, Any]]:
         """The keywords of a schema; jsonschema asks for them wherever it goes on to one."""
         if time.thread_time() > end_s:
             raise _TooMuch
