@@ -213,8 +213,8 @@ class EscalationConfig(Section):
         default=2,
         ge=0,
         le=9,
-        description="Most times that a request goes up for this; neither JSON that a tier is asked for once more nor a"
-        " tier that stands in for one that is unavailable counts. 0: never.",
+        description="Most tiers that one request may go up so; neither a second try for JSON at the same tier counts,"
+        " nor one that stands in for an unavailable tier. 0: none.",
     )
 
 

@@ -391,7 +391,7 @@ _UNITS = re.compile(
     # no unit: a share, an angle, a weight
     r"|: .*(cosine|complexit|confidence|temperature|variety|batch lane pays|share)"
     # a count of them
-    r"|: .*(copies|generations|GPUs|instances|keys|partitions|processes|questions|tasks|tenants|threads|tokens)",
+    r"|: .*(copies|generations|GPUs|instances|keys|partitions|processes|questions|tasks|tenants|threads|tiers|tokens)",
     re.IGNORECASE,
 )
 _TIMES = re.compile(r"(ttl|timeout|interval|latency|linger|window|after|time)(?!.*_(ms|s)$)")
