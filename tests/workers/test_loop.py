@@ -620,6 +620,17 @@ async def test_a_task_that_is_taken_back_while_it_runs_is_stopped_and_told_so(st
     assert run.done(P) == (2, set())
 
 
+async def test_a_task_that_is_taken_back_before_its_generation_takes_a_step_is_told_so(start: Start) -> None:
+    run = await start()
+    run.small.deliver("a", offset=0)
+    async with asyncio.timeout(5):
+        while not run.count("forebay_worker_inflight"):
+            await asyncio.sleep(0)
+    run.commands.cancel("a")
+    await run.committed(1)
+    assert run.model.asked == {}
+
+
 async def test_a_task_that_is_taken_back_before_it_runs_is_never_generated(start: Start) -> None:
     run = await start(concurrency=1)
     run.small.deliver("running", offset=0)
