@@ -257,13 +257,19 @@ class Worker:
         for delivery in [one for one in self._started() if unwanted(one)]:
             generation = self._models[delivery.tier].generations[delivery]
             if generation is not None:
-                generation.cancel()  # what it has generated so far is told when it ends
+                generation.cancel()
+                generation.add_done_callback(lambda _, delivery=delivery: self._cancelled(delivery))
             else:
                 self._stop(delivery)
                 self._ended(delivery)
                 unbegun.append(delivery)
         for delivery in unbegun:
             self._commits.finish(delivery, self._answerer.cancelled(delivery))
+
+    def _cancelled(self, delivery: Delivery) -> None:
+        """What was cancelled has ended, and what it cost is known."""
+        if delivery in self._models[delivery.tier].generations:  # its partition is still here
+            self._take_outcome(delivery, self._answerer.cancelled(delivery))
 
     # The way of a delivery
 
