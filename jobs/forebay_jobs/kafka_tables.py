@@ -31,7 +31,7 @@ def read_topics(tables: StreamTableEnvironment, name: str, topics: Sequence[str]
         "format": "raw",
         "scan.startup.mode": "group-offsets",
         "properties.auto.offset.reset": "earliest",
-        "properties.group.id": f"{config.kafka.topic_prefix}-job",
+        "properties.group.id": config.kafka.topics.job_group,
         "properties.isolation.level": "read_committed",  # results come in the workers' transactions
         "properties.max.partition.fetch.bytes": str(config.kafka.max_wire_bytes),
         "properties.fetch.max.wait.ms": "50",

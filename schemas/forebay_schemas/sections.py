@@ -336,6 +336,9 @@ class FlinkConfig(Section):
     checkpoint_interval_ms: int = Field(default=2_000, ge=100, description="Time between checkpoints.")
 
 
+MetricsTarget = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]+(:[0-9]{1,5})?$")]
+
+
 class MetricsConfig(Section):
     """Where Prometheus finds the processes, and how much they tell."""
 
@@ -346,6 +349,14 @@ class MetricsConfig(Section):
         ge=1,
         le=65_000,
         description="Port of Flink's own metrics; of `forebay up` the JobManager's, and each TaskManager has the next.",
+    )
+    job_targets: list[MetricsTarget] = Field(
+        default=["localhost"],
+        description="Where `forebay top` finds the TaskManagers: host, or host:port where that is not job_port; a name"
+        " with several addresses stands for all of them.",
+    )
+    worker_targets: list[MetricsTarget] = Field(
+        default=["localhost"], description="Where it finds the workers; likewise, with worker_port."
     )
     label_values: int = Field(
         default=50,

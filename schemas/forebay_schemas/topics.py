@@ -59,6 +59,21 @@ class Topics:
     def events(self) -> str:
         return f"{self.prefix}.events"
 
+    @property
+    def job_group(self) -> str:
+        """The consumer group of the job's sources."""
+        return f"{self.prefix}-job"
+
+    def workers_group(self, tier: str, lane: Lane) -> str:
+        """The consumer group of the workers that serve a tier, one for each lane."""
+        suffix = "-batch" if lane is Lane.BATCH else ""
+        return f"{self.prefix}-workers-{tier}{suffix}"
+
+    @property
+    def ledger_group(self) -> str:
+        """The group under which the ledger tells how far it is."""
+        return f"{self.prefix}-ledger"
+
 
 def task_key(prefix: str | None, task_id: str, spread: int = 1) -> str:
     """The Kafka key of a task: tasks of one static prefix meet in one partition, at the worker that has it cached.

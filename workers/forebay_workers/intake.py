@@ -86,10 +86,9 @@ class Intake:
     async def open(self, owner: Owner) -> None:
         """Join the group."""
         self._owner = owner
-        suffix = "-batch" if self.lane is Lane.BATCH else ""
         self._consumer = AIOConsumer(
             self._config.client(
-                group_id=f"{self._config.topic_prefix}-workers-{self.tier}{suffix}",
+                group_id=self._config.topics.workers_group(self.tier, self.lane),
                 partition_assignment_strategy="cooperative-sticky",
                 enable_auto_commit=False,
                 enable_auto_offset_store=False,

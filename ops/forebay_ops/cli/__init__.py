@@ -24,6 +24,7 @@ _COMMANDS = {
     "down": _Entry("stack:down", "Stop the local stack.", "local"),
     "status": _Entry("stack:status", "Show what runs of the local stack.", "local"),
     "logs": _Entry("stack:logs", "Show what the parts of the local stack have written.", "local"),
+    "top": _Entry("top:top", "Show what the pipeline does now."),
     "ask": _Entry("client:ask", "Ask one question and print the answer."),
     "cancel": _Entry("client:cancel", "Take a request back."),
     "send": _Entry("client:send", "Publish requests from a file."),
