@@ -69,11 +69,6 @@ class Topics:
         suffix = "-batch" if lane is Lane.BATCH else ""
         return f"{self.prefix}-workers-{tier}{suffix}"
 
-    @property
-    def ledger_group(self) -> str:
-        """The group under which the ledger tells how far it is."""
-        return f"{self.prefix}-ledger"
-
 
 def task_key(prefix: str | None, task_id: str, spread: int = 1) -> str:
     """The Kafka key of a task: tasks of one static prefix meet in one partition, at the worker that has it cached.

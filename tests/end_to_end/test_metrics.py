@@ -1,4 +1,4 @@
-"""Flink serves its own metrics, under the names that dashboards and alert rules use."""
+"""Flink serves its own metrics, under the names that dashboards and alert rules use; `forebay top` sees every part."""
 
 import contextlib
 import http.client
@@ -6,6 +6,9 @@ import re
 import urllib.request
 
 import pytest
+from forebay_ops.top.look import Looker
+from forebay_ops.top.snapshot import Snapshot, snapshot
+from forebay_schemas.records import CacheOptions, CachePolicy
 
 from ..ops.test_dashboards import FLINK
 from .conftest import RunningStack, eventually
@@ -49,3 +52,19 @@ def test_the_batch_lanes_lag_is_told_apart(running: RunningStack) -> None:
             lambda name=name: any(name in source for source in _sources(running)),
             f"{name} is among the sources that tell their lag",
         )
+
+
+def test_top_sees_every_part_and_the_requests(running: RunningStack) -> None:
+    with Looker(running.config) as looker, running.client(tenant="north") as client:
+        looks = [looker.look()]
+        client.ask("What is a forebay?", cache=CacheOptions(policy=CachePolicy.BYPASS), timeout_s=60)
+
+        def caught_up() -> Snapshot | None:
+            looks.append(looker.look())
+            found = snapshot(looks, running.config)
+            return found if all(topic.lag == 0 for topic in found.topics or ()) else None
+
+        found = eventually(caught_up, "nothing lags")
+    assert all(part.up for part in found.parts)
+    assert {row.answered_by for row in found.answers if row.per_s} == {"bypass"}
+    assert sum(row.tasks_per_s or 0 for row in found.tiers) == sum(row.answers_per_s or 0 for row in found.tiers) > 0

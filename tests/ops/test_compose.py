@@ -163,7 +163,7 @@ def test_a_command_exists_with_its_options(words: list[str]):
 def test_the_light_image_has_what_its_commands_import():
     heavy = ["redis", "qdrant_client", "pyflink", "torch", "vllm", "jgo", "supervisor", "yaml", "tomli_w"]
     program = f"import sys; sys.modules.update(dict.fromkeys({heavy}))\nfrom forebay_ops.cli import main; main()"
-    for words in (["topics", "--help"], ["ask", "--help"], ["--help"]):
+    for words in (["topics", "--help"], ["ask", "--help"], ["top", "--help"], ["--help"]):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"forebay {' '.join(words)}: {done.stderr}"
 
@@ -209,7 +209,7 @@ def test_a_program_on_the_machine_reaches_kafka_and_flink_at_the_default_address
     assert f"127.0.0.1:{rest_port}:{rest_port}" in SERVICES["jobmanager"]["ports"]
 
 
-def test_prometheus_scrapes_the_ports_that_job_workers_and_flink_open(config: Config):
+def test_prometheus_and_top_ask_the_ports_that_job_workers_and_flink_open(config: Config):
     scraped = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["scrape_configs"]
     targets = {
         (name, lookup["port"]) for job in scraped for lookup in job["dns_sd_configs"] for name in lookup["names"]
@@ -217,6 +217,8 @@ def test_prometheus_scrapes_the_ports_that_job_workers_and_flink_open(config: Co
     workers = {name: config.metrics.worker_port for name in SERVICES if name.startswith("worker-")}
     flink = {(name, config.metrics.flink_port) for name in ("jobmanager", "taskmanager")}
     assert targets == {("taskmanager", config.metrics.job_port), *workers.items(), *flink}
+    assert config.metrics.job_targets == ["taskmanager"]
+    assert config.metrics.worker_targets == list(workers)
     image = (ROOT / "ops/docker/job.Dockerfile").read_text()
     assert f"-D metrics.reporter.prom.port={config.metrics.flink_port}\n" in image
     assert f"-D metrics.reporter.prom.factory.class={PROMETHEUS_REPORTER} " in image

@@ -66,6 +66,6 @@ def top(every_s: float, window_s: float, once: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
-        console.print(overview(found, console.width))
+        console.print(overview(found, console))
     if not all(part.up for part in found.parts):
         sys.exit(1)

@@ -91,7 +91,7 @@ class _Screen:
         if self._snapshot is None:
             yield Text("looking at the parts", "dim")
             return
-        lines = console.render_lines(overview(self._snapshot, options.max_width), options.update(height=None))
+        lines = console.render_lines(overview(self._snapshot, console), options.update(height=None))
         room = options.max_height - 1
         self._first_line = max(0, min(self._first_line, len(lines) - room))
         for line in lines[self._first_line : self._first_line + room]:
@@ -102,12 +102,11 @@ class _Screen:
         yield self._keys(more=len(lines) > room)
 
     def _keys(self, more: bool) -> Text:
-        keys = Text("q quit  p go on" if self._paused else "q quit  p pause", "dim", no_wrap=True, end="")
-        if more:
-            keys.append("  up, down: the rest")
+        keys = Text(no_wrap=True, end="")
         if self._paused:
-            keys.append("  PAUSED", "bold yellow")
-        return keys
+            keys.append("PAUSED  ", "bold yellow")
+        keys.append("q quit  p go on" if self._paused else "q quit  p pause", "dim")
+        return keys.append("  up, down: the rest", "dim") if more else keys
 
 
 class _Keyboard:

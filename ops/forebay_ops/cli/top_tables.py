@@ -1,12 +1,12 @@
 """How `forebay top` lays out a snapshot."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import groupby
 
 from forebay_schemas.metrics import LATENCY_BUCKETS_S
 from forebay_schemas.records import Lane
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,37 +15,39 @@ from ..top.snapshot import Snapshot
 from .reply_lines import COLOURS
 from .tables import figures_table
 
-_TWO_COLUMNS = 120
-"""From this width on tables stand side by side."""
+_UNBOUNDED = 10_000
+"""Columns; a table is measured as wide as it would be if it had all the room."""
 _UNKNOWN = "-"
 _LONGEST_MS = LATENCY_BUCKETS_S[-1] * 1000
 
 
-def overview(snapshot: Snapshot, width: int) -> RenderableType:
-    """All of a snapshot, for a terminal with so many columns."""
+def overview(snapshot: Snapshot, console: Console) -> RenderableType:
+    """All of a snapshot, as wide as the console is."""
     answers, tiers, topics = _answers(snapshot), _tiers(snapshot), _topics(snapshot)
     parts, troubles = _parts(snapshot), _troubles(snapshot)
-    if width < _TWO_COLUMNS:
-        body: RenderableType = _stacked(answers, tiers, topics, parts, troubles)
-    else:
-        body = Table.grid(padding=(0, 2, 0, 0))
-        body.add_row(_stacked(answers, topics), _stacked(tiers, parts, troubles))
-    return Group(*_head(snapshot), _mix(snapshot, width), Text(), body)
+    body: RenderableType = Table.grid(padding=(0, 2, 0, 0))
+    body.add_row(_stacked(answers, topics), _stacked(tiers, parts, troubles))
+    if console.measure(body, options=console.options.update(width=_UNBOUNDED)).maximum > console.width:
+        body = _stacked(answers, tiers, topics, parts, troubles)
+    mix = [_mix(snapshot, console.width)] if console.color_system else []  # without colours it would say nothing
+    return Group(*_head(snapshot), *mix, Text(), body)
 
 
 def _head(snapshot: Snapshot) -> Iterator[Text]:
     """What is there, what comes in, and what it costs."""
     line = Text(f"{snapshot.taken:%H:%M:%S}  ")
-    for name, group in groupby(snapshot.parts, key=lambda part: part.name):
-        up = [part.up for part in group]
-        state = "up" if all(up) else "away" if not any(up) else f"{sum(up)} of {len(up)} up"
-        line.append(f"{name} ").append(state, "green" if all(up) else "bold red").append("  ")
-    yield line
+    if away := Counter(part.name for part in snapshot.parts if not part.up):
+        there = Counter(part.name for part in snapshot.parts)
+        names = (f"{name} ({away[name]} of {there[name]})" if there[name] > 1 else name for name in away)
+        line.append(f"away: {', '.join(names)}", "bold red")
+    else:
+        line.append("all parts are up", "green")
+    yield line.append(f"  over the last {snapshot.window_s:.0f} s")
     rates = "  ".join(f"{lane} {_rate(snapshot.requests_per_s[lane])}/s" for lane in Lane)
     yield Text(f"requests {rates}  replies {_rate(snapshot.replies_per_s)}/s")
     spent, saved = snapshot.spent_per_h, snapshot.saved_per_h
     share = f" ({saved / (spent + saved):.0%})" if spent is not None and saved is not None and spent + saved else ""
-    yield Text(f"spent {money(spent)}/h  saved {money(saved)}/h{share}  over the last {snapshot.window_s:.0f} s")
+    yield Text(f"spent {money(spent)}/h  saved {money(saved)}/h{share}")
 
 
 def _mix(snapshot: Snapshot, width: int) -> Text:
@@ -57,7 +59,7 @@ def _mix(snapshot: Snapshot, width: int) -> Text:
         cells = round(whole * width) - len(bar)
         label = f" {row.answered_by} {_share(row.share)} "
         bar.append(label.ljust(cells) if len(label) <= cells else " " * cells, f"black on {COLOURS[row.answered_by]}")
-    return bar or Text(f"no replies in the last {snapshot.window_s:.0f} s", "dim")
+    return bar
 
 
 def _answers(snapshot: Snapshot) -> Table:
@@ -69,7 +71,7 @@ def _answers(snapshot: Snapshot) -> Table:
 
 
 def _tiers(snapshot: Snapshot) -> Table:
-    table = figures_table("tier", "tasks/s", "answers/s", "split", "tokens/s", "gen P50", "gen P95", "$/h")
+    table = figures_table("tier", "tasks/s", "done/s", "split", "tokens/s", "gen P50", "gen P95", "$/h")
     for row in snapshot.tiers:
         table.add_row(
             row.tier,
@@ -105,7 +107,7 @@ def _parts(snapshot: Snapshot) -> Table:
 
 def _troubles(snapshot: Snapshot) -> RenderableType:
     if not snapshot.troubles:
-        return Text("no error replies, dead letters or escalations since the parts began", "dim")
+        return Text("no errors, dead letters or escalations at the parts that answer", "dim")
     table = figures_table("trouble", "", f"in {snapshot.window_s:.0f} s", "since start")
     table.columns[1].justify = "left"
     for row in snapshot.troubles:

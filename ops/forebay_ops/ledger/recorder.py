@@ -70,7 +70,7 @@ class Recorder:
         self._reading: set[tuple[str, int]] = set()
         settings = config.kafka.client(
             client_id="forebay-ledger",
-            group_id=config.kafka.topics.ledger_group,
+            group_id=f"{config.kafka.topic_prefix}-ledger",
             enable_auto_commit=False,
             isolation_level="read_committed",
             auto_offset_reset="error",  # a place that is gone is looked at anew by a restart, and never guessed

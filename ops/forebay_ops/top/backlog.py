@@ -18,7 +18,8 @@ class Backlog:
 
     Attributes:
         end: sum of the offsets at which its partitions end; it grows with what is written.
-        lag: records behind what the group has committed, those included that are being worked on.
+        lag: records behind what the group has committed: of the job at its last checkpoint, and of workers with those
+            that they are generating.
     """
 
     topic: str
@@ -28,12 +29,15 @@ class Backlog:
 
 
 def readers(config: Config) -> dict[str, str]:
-    """The group that reads each topic, in the order in which a request passes them."""
+    """The group that reads each topic of requests or tasks.
+
+    Results and replies are not among them: they are written in transactions, and the mark at the end of each stays
+    behind what is committed, so that their lag would never be 0.
+    """
     topics = config.kafka.topics
     requests = (topics.requests, topics.requests_batch, *config.request_topics)
-    tiers = {topics.tier(tier, lane): topics.workers_group(tier, lane) for tier in config.tiers for lane in Lane}
-    replies = dict.fromkeys((topics.replies, *config.kafka.reply_topics), topics.ledger_group)
-    return {**dict.fromkeys(requests, topics.job_group), **tiers, topics.results: topics.job_group, **replies}
+    tasks = {topics.tier(tier, lane): topics.workers_group(tier, lane) for tier in config.tiers for lane in Lane}
+    return {**dict.fromkeys(requests, topics.job_group), **tasks}
 
 
 class Backlogs:
@@ -41,41 +45,44 @@ class Backlogs:
 
     def __init__(self, config: Config) -> None:
         self._readers = readers(config)
-        self._optional = config.kafka.topics.ledger_group
         self._admin = AdminClient(config.kafka.client(client_id="forebay-top") | {"log_level": 0})
 
     def read(self) -> tuple[Backlog, ...] | None:
-        """The backlog of each topic that exists, within seconds; None while the brokers do not answer.
+        """The backlog of each topic that exists, within seconds; None where the brokers do not answer.
 
-        A reader that never ran is behind by all that there is; the ledger, which need not run, is left out then.
+        A reader that never ran is behind by all that there is.
         """
         try:
-            return self._read()
+            places = self._places()
+            # librdkafka takes one group at a time, so all are asked before the first is waited for.
+            asked = {topic: self._committed(self._readers[topic], those) for topic, those in places.items()}
+            every = [place for those in places.values() for place in those]
+            begins, ends = self._offsets(every, OffsetSpec.earliest()), self._offsets(every, OffsetSpec.latest())
+            committed = {topic: answer.result().topic_partitions for topic, answer in asked.items()}
         except KafkaException:
             return None
+        if any(offset < 0 for offset in (*begins.values(), *ends.values())):
+            return None  # a broker that is too slow is no error there
+        return tuple(
+            Backlog(
+                topic,
+                self._readers[topic],
+                end=sum(ends[place] for place in those),
+                lag=sum(max(0, ends[place] - max(begins[place], place.offset)) for place in those),
+            )
+            for topic, those in committed.items()
+        )
 
-    def _read(self) -> tuple[Backlog, ...]:
+    def _places(self) -> dict[str, list[TopicPartition]]:
         found = self._admin.list_topics(timeout=_TIMEOUT_S).topics
-        places = {
+        return {
             topic: [TopicPartition(topic, number) for number in found[topic].partitions]
             for topic in self._readers
             if topic in found
         }
-        every = [place for those in places.values() for place in those]
-        begins, ends = self._listed(every, OffsetSpec.earliest()), self._listed(every, OffsetSpec.latest())
-        # librdkafka takes one group at a time, so all are asked before the first is waited for.
-        asked = {topic: self._committed(self._readers[topic], those) for topic, those in places.items()}
-        backlogs = []
-        for topic, answer in asked.items():
-            group, committed = self._readers[topic], answer.result().topic_partitions
-            if group == self._optional and all(place.offset < 0 for place in committed):
-                continue
-            lag = sum(max(0, ends[place] - max(begins[place], place.offset)) for place in committed)
-            backlogs.append(Backlog(topic, group, sum(ends[place] for place in committed), lag))
-        return tuple(backlogs)
 
-    def _listed(self, places: list[TopicPartition], spec: Any) -> dict[TopicPartition, int]:
-        asked: dict[TopicPartition, OffsetSpec] = dict.fromkeys(places, spec)
+    def _offsets(self, places: list[TopicPartition], spec: Any) -> dict[TopicPartition, int]:
+        asked: dict[TopicPartition, Any] = dict.fromkeys(places, spec)
         listed = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S)
         return {place: future.result().offset for place, future in listed.items()}
 
