@@ -31,8 +31,8 @@ class Backlog:
 def readers(config: Config) -> dict[str, str]:
     """The group that reads each topic of requests or tasks.
 
-    Results and replies are not among them: they are written in transactions, and the mark at the end of each stays
-    behind what is committed, so that their lag would never be 0.
+    Results and replies are not among them: the mark that ends a transaction is a record which no reader commits, and
+    the last one in each of their partitions is such a mark, so that their lag would never be 0.
     """
     topics = config.kafka.topics
     requests = (topics.requests, topics.requests_batch, *config.request_topics)
