@@ -101,7 +101,7 @@ def _parts(snapshot: Snapshot) -> Table:
     for part in snapshot.parts:
         state = Text("up", "green") if part.up else Text("away", "bold red")
         up_for = "" if part.up_for_s is None else str(timedelta(seconds=round(part.up_for_s)))
-        table.add_row(part.name, part.address or "", state, _count(part.inflight), _count(part.held), up_for)
+        table.add_row(part.name, Text(part.address or ""), state, _count(part.inflight), _count(part.held), up_for)
     return table
 
 
@@ -112,7 +112,7 @@ def _troubles(snapshot: Snapshot) -> RenderableType:
     table.columns[1].justify = "left"
     for row in snapshot.troubles:
         recent = _UNKNOWN if row.recent is None else f"{row.recent:,.0f}"
-        table.add_row(row.what, row.which, recent, f"{row.total:,.0f}", style="yellow" if row.recent else "")
+        table.add_row(row.what, Text(row.which), recent, f"{row.total:,.0f}", style="yellow" if row.recent else "")
     return table
 
 

@@ -34,8 +34,10 @@ _TROUBLES = (
     ("store error", Metric.STORE_ERRORS, ("store",)),
     ("transaction", Metric.COMMITS, ("outcome",)),
 )
-"""What is no trouble among these has one of the outcomes in ``_FINE``."""
+"""What went wrong, the metric that counts it, and the labels that tell more."""
+
 _FINE = {("ok",), ("committed",)}
+"""Outcomes among these that are no trouble."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
