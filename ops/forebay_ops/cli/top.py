@@ -58,10 +58,10 @@ def top(every_s: float, window_s: float, once: bool, as_json: bool) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it, too, leaves the terminal as it was
         watch(console, config, every_s, window_s)
         return
-    with Looker(config) as looker:
-        looks = [looker.look()]
-        time.sleep(every_s)
-        looks.append(looker.look())
+    looker = Looker(config)
+    looks = [looker.look()]
+    time.sleep(every_s)
+    looks.append(looker.look())
     found = snapshot(looks, config)
     if as_json:
         click.echo(msgspec.json.encode(found))

@@ -8,7 +8,7 @@ import termios
 import time
 import tty
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from forebay_schemas.config import Config
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
-from ..top.look import Look, Looker, within
+from ..top.look import Look, Looker, in_background, within
 from ..top.snapshot import Snapshot, snapshot
 from .top_tables import overview
 
@@ -35,16 +35,15 @@ def watch(console: Console, config: Config, every_s: float, window_s: float) -> 
     looks: Sequence[Look] = ()
     looking: Future[Look] | None = None
     due_s = 0.0
+    looker = Looker(config)
     with (
-        Looker(config) as looker,
-        ThreadPoolExecutor(1) as background,
         _Keyboard() as keyboard,
         Live(screen, console=console, screen=True, auto_refresh=False) as live,
     ):
         while not screen.left:
             if looking is None and time.monotonic() >= due_s:
                 due_s = time.monotonic() + every_s
-                looking = background.submit(looker.look)
+                looking = in_background(looker.look)
             elif looking is not None and looking.done():
                 looks = within(window_s, [*looks, looking.result()])
                 looking = None

@@ -1,17 +1,20 @@
 """Looks at a whole installation once: every part at the same moment, each for itself."""
 
 import datetime as dt
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from forebay_schemas.config import Config
 
 from .backlog import Backlog, Backlogs
 from .scrape import Samples, Target, scrape, targets
 
-_MOST_AT_ONCE = 32
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +41,29 @@ def within(window_s: float, looks: Sequence[Look]) -> Sequence[Look]:
 
 
 class Looker:
-    """Looks at one installation, as often as it is asked to. Use it as a context manager."""
+    """Looks at one installation, as often as it is asked to."""
 
     def __init__(self, config: Config) -> None:
         self._metrics = config.metrics
         self._backlogs = Backlogs(config)
-        self._pool = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="look")
-
-    def __enter__(self) -> "Looker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def look(self) -> Look:
         """What is there now; a part that does not answer is waited for a few seconds."""
         at, at_s = dt.datetime.now().astimezone(), time.monotonic()
-        backlogs = self._pool.submit(self._backlogs.read)
-        asked = targets(self._metrics)
-        return Look(at, at_s, dict(zip(asked, self._pool.map(scrape, asked), strict=True)), backlogs.result())
+        backlogs = in_background(self._backlogs.read)
+        asked = {target: in_background(partial(scrape, target)) for target in targets(self._metrics)}
+        return Look(at, at_s, {target: answer.result() for target, answer in asked.items()}, backlogs.result())
+
+
+def in_background(function: Callable[[], Result]) -> Future[Result]:
+    """Begin it in a thread of its own, which does not hold the process back from ending as those of a pool do."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
