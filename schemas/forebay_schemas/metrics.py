@@ -339,6 +339,23 @@ class WorkerMetrics:
         _begin_at_zero(self.dead_letters)
 
 
+class LedgerMetrics:
+    """What the ledger counts."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.replies = Counter(
+            "forebay_ledger_replies_total",
+            "Replies written to the ledger's files, repeated ones included.",
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "forebay_ledger_lag_records",
+            "Records of the reply topics that are not in the ledger yet. Ends of transactions are records too, and"
+            " the last one of a partition may stay.",
+            registry=registry,
+        )
+
+
 def _begin_at_zero(by_code: Counter) -> None:
     """Show every code at once: what first appears as 1 has no increase, and an alert would miss it."""
     for code in ErrorCode:
@@ -348,7 +365,7 @@ def _begin_at_zero(by_code: Counter) -> None:
 def fqnames() -> set[str]:
     """The names under which the metrics above are scraped, histograms with their suffixes."""
     names: set[str] = set()
-    for kind in (JobMetrics, WorkerMetrics):
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics):
         registry = CollectorRegistry()
         kind(registry)
         for metric in registry.collect():

@@ -344,6 +344,7 @@ class MetricsConfig(Section):
 
     job_port: int = Field(default=9101, ge=0, le=65_535, description="Port of each TaskManager's metrics.")
     worker_port: int = Field(default=9102, ge=0, le=65_535, description="Port of each worker's metrics.")
+    ledger_port: int = Field(default=9103, ge=0, le=65_535, description="Port of the ledger's metrics.")
     flink_port: int = Field(
         default=9249,
         ge=1,
@@ -414,7 +415,7 @@ class LedgerConfig(Section):
 class LocalConfig(Section):
     """What `forebay up` runs on this machine."""
 
-    start: list[Literal["kafka", "redis", "flink", "job", "worker"]] = Field(
-        default=["kafka", "redis", "flink", "job", "worker"],
+    start: list[Literal["kafka", "redis", "ledger", "flink", "job", "worker"]] = Field(
+        default=["kafka", "redis", "ledger", "flink", "job", "worker"],
         description="The parts to start; one left out must run at its configured address.",
     )

@@ -209,14 +209,15 @@ def test_a_program_on_the_machine_reaches_kafka_and_flink_at_the_default_address
     assert f"127.0.0.1:{rest_port}:{rest_port}" in SERVICES["jobmanager"]["ports"]
 
 
-def test_prometheus_and_top_ask_the_ports_that_job_workers_and_flink_open(config: Config):
+def test_prometheus_and_top_ask_the_ports_that_job_workers_ledger_and_flink_open(config: Config):
     scraped = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["scrape_configs"]
     targets = {
         (name, lookup["port"]) for job in scraped for lookup in job["dns_sd_configs"] for name in lookup["names"]
     }
     workers = {name: config.metrics.worker_port for name in SERVICES if name.startswith("worker-")}
     flink = {(name, config.metrics.flink_port) for name in ("jobmanager", "taskmanager")}
-    assert targets == {("taskmanager", config.metrics.job_port), *workers.items(), *flink}
+    ledger = ("ledger", config.metrics.ledger_port)
+    assert targets == {("taskmanager", config.metrics.job_port), ledger, *workers.items(), *flink}
     assert config.metrics.job_targets == ["taskmanager"]
     assert config.metrics.worker_targets == list(workers)
     image = (ROOT / "ops/docker/job.Dockerfile").read_text()

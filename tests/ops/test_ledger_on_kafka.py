@@ -3,10 +3,12 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.broker import Broker
 from tests.builders import NOW_MS, make_reply
@@ -173,6 +176,27 @@ def test_its_lag_can_be_seen_as_that_of_any_group(installed: Installation) -> No
         return sum(place.offset for place in future.result().topic_partitions)
 
     installed.until(lambda: committed() == 50)
+
+
+def test_its_metrics_tell_what_is_written_and_what_is_not_yet(installed: Installation) -> None:
+    installed.start()
+    installed.send(range(50))
+    address = f"http://localhost:{installed.config.metrics.ledger_port}/metrics"
+
+    def served() -> dict[str, float]:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5) as response:
+            families = list(text_string_to_metric_families(response.read().decode()))
+            return {sample.name: sample.value for family in families for sample in family.samples}
+        return {}
+
+    installed.until(lambda: served().get("forebay_ledger_replies_total") == 50)
+    installed.until(lambda: served()["forebay_ledger_lag_records"] == 0)
+
+
+def test_a_port_that_is_taken_is_told(installed: Installation) -> None:
+    with socket.create_server(("0.0.0.0", installed.config.metrics.ledger_port)):
+        assert installed.start().wait(TIMEOUT_S) == 1
+    assert "metrics.ledger_port" in installed.log()
 
 
 def test_a_topic_that_was_made_anew_is_told_and_not_mixed_with_the_old_one(installed: Installation) -> None:

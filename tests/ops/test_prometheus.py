@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes what job, worker and Flink serve: panels show data, rules load, exemplars are kept."""
+"""A real Prometheus scrapes what all parts serve: panels show data, rules load, exemplars are kept."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ import pytest
 import yaml
 from forebay_ops.local.effective import port_is_free
 from forebay_schemas.errors import ErrorCode
-from forebay_schemas.metrics import JobMetrics, ReplyMetrics, WorkerMetrics
+from forebay_schemas.metrics import JobMetrics, LedgerMetrics, ReplyMetrics, WorkerMetrics
 from forebay_schemas.records import CacheStatus, Lane, Latency, ReplyError
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
@@ -30,12 +30,13 @@ FAILED = ReplyError(code=ErrorCode.INTERNAL, message="why", retryable=True)
 
 
 class Traffic:
-    """Made-up traffic in the metrics of a job, a worker and Flink, each with a server as in its process."""
+    """Made-up traffic in the metrics of a job, a worker, a ledger and Flink, each with a server as in its process."""
 
     def __init__(self) -> None:
         self._servers: list[Any] = []
         self.ports: dict[str, int] = {}
         self.job, self.worker = JobMetrics(self._serve("forebay-job")), WorkerMetrics(self._serve("forebay-worker"))
+        self.ledger = LedgerMetrics(self._serve("forebay-ledger"))
         flink = self._serve("flink")
         self.flink = [Gauge(name, "Flink's own.", ["operator_name", "task_name"], registry=flink) for name in FLINK]
 
@@ -48,7 +49,7 @@ class Traffic:
 
     def pass_by(self) -> None:
         """Let every metric grow once, with every label that a panel asks for."""
-        for kind in (self.job, self.worker):
+        for kind in (self.job, self.worker, self.ledger):
             for metric in vars(kind).values():
                 if not isinstance(metric, ReplyMetrics):
                     _grow(metric)

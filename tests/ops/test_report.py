@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 from forebay_ops.cli.report import report as command
 from forebay_ops.figures import money, percentile
+from forebay_ops.local.effective import write_settings
+from forebay_ops.local.home import Home
 from forebay_ops.reporting.outlook import DAYS_PER_MONTH, payback, project
 from forebay_ops.reporting.page import page
 from forebay_ops.reporting.query import Report, query
@@ -286,6 +288,19 @@ def test_the_command_prints_the_tables_and_writes_the_page(
     for text in ("The bill", "What saved it", "By endpoint, tenant", "By hour", "/chat · acme", "added up in"):
         assert text in done.output
     assert "By endpoint, tenant" in (tmp_path / "report.html").read_text()
+
+
+def test_a_stopped_stacks_replies_are_reported(
+    made_up: tuple[Config, list[Reply]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home.at(tmp_path / "home")
+    home.root.mkdir()
+    write_settings(made_up[0], home.config)
+    monkeypatch.setenv("FOREBAY_HOME", str(home.root))
+    monkeypatch.delenv("FOREBAY_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(command, catch_exceptions=False)
+    assert re.search(rf"requests\s+{len(made_up[1])}\s", done.output)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from forebay_schemas.metrics import (
     LATENCY_BUCKETS_S,
     BoundedLabel,
     JobMetrics,
+    LedgerMetrics,
     ReplyMetrics,
     WorkerMetrics,
     exemplar,
@@ -34,7 +35,7 @@ def _metrics(kind: type[Any]) -> dict[str, Metric]:
 
 
 SHARED, JOB, WORKER = _metrics(ReplyMetrics), _metrics(JobMetrics), _metrics(WorkerMetrics)
-METRICS = list((JOB | WORKER).values())
+METRICS = list((JOB | WORKER | _metrics(LedgerMetrics)).values())
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -52,7 +53,7 @@ def test_job_and_worker_share_only_what_they_count_of_replies() -> None:
 
 def test_fqnames_are_the_names_that_a_scrape_shows() -> None:
     scraped: set[str] = set()
-    for kind in (JobMetrics, WorkerMetrics):
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics):
         registry = CollectorRegistry()
         made = kind(registry)
         for metric in (*vars(made).values(), *vars(made.replies).values()):

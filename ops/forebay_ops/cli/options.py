@@ -24,8 +24,19 @@ def cli_config(otherwise: Path | None = None) -> Config:
     return load_config()
 
 
+def stopped_stack() -> Path | None:
+    """The configuration of the stack that ran last in ``FOREBAY_HOME`` or ``./.forebay``; None where none did."""
+    home = _home()
+    return home.config if home and home.config.is_file() else None
+
+
 def _running_here() -> Path | None:
+    home = _home()
+    return running_config(home) if home else None
+
+
+def _home() -> Home | None:
     try:
-        return running_config(Home.at())
+        return Home.at()
     except ConfigError:  # the path of this folder is too long for a stack, so none runs in it
         return None

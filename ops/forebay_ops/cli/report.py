@@ -14,7 +14,7 @@ from rich.text import Text
 from ..reporting.page import page
 from ..reporting.query import DIMENSIONS, query
 from ..reporting.tables import Table, tables
-from .options import cli_config
+from .options import cli_config, stopped_stack
 
 _SPAN = re.compile(r"(\d+)([hdw])")
 _UNITS = {"h": dt.timedelta(hours=1), "d": dt.timedelta(days=1), "w": dt.timedelta(weeks=1)}
@@ -68,9 +68,9 @@ def report(
 ) -> None:
     """Show what the ledger tells: spend, savings by means, hit rates, tiers, latencies.
 
-    Prints tables, and writes a page with plots that loads nothing from elsewhere. `forebay ledger` has to have run
-    while the replies came. Totals can be had by tenant, endpoint, user, category, lane, tier, model, cache, day, month
-    and hour (of the day, UTC).
+    Prints tables, and writes a page with plots that loads nothing from elsewhere. The ledger has to have run while the
+    replies came: `forebay up` runs one, whose files can be read after `forebay down` too. Totals can be had by tenant,
+    endpoint, user, category, lane, tier, model, cache, day, month and hour (of the day, UTC).
 
     \b
       forebay report --since 7d
@@ -78,7 +78,7 @@ def report(
     """
     console = Console()
     console.width = max(console.width, _LEAST_WIDTH)
-    config = cli_config()
+    config = cli_config(otherwise=stopped_stack())
     fixed_monthly = config.costs.fixed_monthly_usd
     found = query(
         config.ledger.folder, since=since, until=until, by=by, top=top, now=_now(), fixed_monthly=fixed_monthly

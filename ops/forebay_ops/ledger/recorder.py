@@ -16,9 +16,11 @@ from forebay_client.errors import BrokerUnavailable, explain
 from forebay_client.kafka_log import kafka_log
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ForebayError, RecordError
+from forebay_schemas.errors import ConfigError, ForebayError, RecordError
+from forebay_schemas.metrics import LedgerMetrics
 from forebay_schemas.records import Reply
 from forebay_schemas.registry import codec_for
+from prometheus_client import start_http_server
 
 from .columns import Entry
 from .folder import LedgerFolder
@@ -32,7 +34,10 @@ _POLL_S = 0.2
 _PARTITIONS_EVERY_S = 30.0
 """How soon added partitions are read; none of their records is missed, they are read from the beginning."""
 _TIDY_EVERY_S = 600.0
+_LAG_EVERY_S = 10.0
+"""As often as it is scraped."""
 _RPC_TIMEOUT_S = 10.0
+_LAG_TIMEOUT_S = 2.0
 _MAX_COMPLETED_MS = 253_402_300_800_000
 """The year 10000: beyond it there are no dates."""
 
@@ -42,15 +47,19 @@ _log = logging.getLogger(__name__)
 def record(config: Config, stop: threading.Event) -> None:
     """Write all replies to the ledger until ``stop`` is set; what was read by then is written too.
 
+    Its metrics are served from when it reads.
+
     Raises:
         BrokerUnavailable: the brokers do not answer, or a topic does not exist.
-        ConfigError: another process writes to the folder.
+        ConfigError: another process writes to the folder, or has the port of the metrics.
         ForebayError: a topic is not the one that the ledger was reading.
     """
     folder = LedgerFolder(config.ledger.folder)
     recorder = None
     try:
         recorder = Recorder(config, folder)
+        recorder.open()
+        _serve_metrics(config.metrics.ledger_port)
         recorder.run(stop)
     finally:
         if recorder is not None:
@@ -66,6 +75,7 @@ class Recorder:
         self._codec: Codec = codec_for(config)
         self._folder = folder
         self._writer = LedgerWriter(folder, config)
+        self._metrics = LedgerMetrics()
         self._topics = (config.kafka.topics.replies, *config.kafka.reply_topics)
         self._reading: set[tuple[str, int]] = set()
         settings = config.kafka.client(
@@ -78,9 +88,13 @@ class Recorder:
         )
         self._consumer = Consumer(settings, logger=kafka_log)
 
+    def open(self) -> None:
+        """Find the partitions, and where to go on in each. For what is raised see ``record``."""
+        self._read_new_partitions()
+
     def run(self, stop: threading.Event) -> None:
         """See ``record``."""
-        look_s = tidy_s = 0.0
+        look_s, tidy_s, lag_s = time.monotonic() + _PARTITIONS_EVERY_S, 0.0, 0.0
         while not stop.is_set():
             now_s = time.monotonic()
             self._folder.beat()
@@ -94,6 +108,9 @@ class Recorder:
             self._writer.add(map(self._entry, filter(self._is_record, messages)), time.monotonic())
             if self._writer.due(time.monotonic()):
                 self._flush()
+            if now_s >= lag_s:
+                self._measure_lag()
+                lag_s = now_s + _LAG_EVERY_S
         self._flush()
 
     def close(self) -> None:
@@ -105,6 +122,7 @@ class Recorder:
         if not count:
             return
         self._writer.flush()
+        self._metrics.replies.inc(count)
         _log.info("wrote %d replies", count)
         ends = [
             TopicPartition(topic, partition, end)
@@ -114,6 +132,17 @@ class Recorder:
         ]
         with suppress(KafkaException):  # for those who watch the lag; the next one tells them as well
             self._consumer.commit(offsets=ends, asynchronous=True)
+
+    def _measure_lag(self) -> None:
+        behind = 0
+        for topic, partition in self._reading:
+            place = TopicPartition(topic, partition)
+            try:
+                low, high = self._consumer.get_watermark_offsets(place, _LAG_TIMEOUT_S)
+            except KafkaException:
+                return  # a broker is away; the last figure stays
+            behind += high - max(low, self._writer.ends.get(topic, {}).get(partition, 0))
+        self._metrics.lag.set(behind)
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -169,3 +198,12 @@ class Recorder:
         if end < low:
             _log.warning("%s/%d: Kafka deleted %d records before they were read", topic, partition, low - end)
         return max(end, low)
+
+
+def _serve_metrics(port: int) -> None:
+    if port == 0:
+        return
+    try:
+        start_http_server(port)
+    except OSError as error:
+        raise ConfigError(f"metrics.ledger_port: {port} cannot be used ({error}); give the ledger its own") from None

@@ -57,13 +57,14 @@ def write_settings(config: Config, file: Path) -> None:
 
 def with_free_ports(config: Config) -> Config:
     """The configuration with ports that nobody uses, so that a stack runs beside another: for tests."""
-    kafka, redis, rest, job, worker, flink = _free_ports(6)
+    kafka, redis, rest, job, worker, ledger, flink = _free_ports(7)
+    metrics = {"job_port": job, "worker_port": worker, "ledger_port": ledger, "flink_port": flink}
     return config.model_copy(
         update={
             "kafka": config.kafka.model_copy(update={"bootstrap": f"localhost:{kafka}"}),
             "redis": config.redis.model_copy(update={"url": SecretStr(f"redis://localhost:{redis}/0")}),
             "flink": config.flink.model_copy(update={"rest_address": f"localhost:{rest}"}),
-            "metrics": config.metrics.model_copy(update={"job_port": job, "worker_port": worker, "flink_port": flink}),
+            "metrics": config.metrics.model_copy(update=metrics),
         }
     )
 

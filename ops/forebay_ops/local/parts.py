@@ -18,7 +18,7 @@ from .home import Home
 from .servers import java_home, kafka_class_path, local_port, package_folder
 
 _REPORTER_PORT = "metrics.reporter.prom.port"
-_OUR_PACKAGES = ("forebay_schemas", "forebay_jobs", "forebay_workers", "forebay_ops")
+_OUR_PACKAGES = ("forebay_schemas", "forebay_client", "forebay_jobs", "forebay_workers", "forebay_ops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ def local_parts(config: Config, home: Home) -> list[Part]:
     makers: dict[str, Callable[[], list[Part]]] = {
         "kafka": lambda: [_kafka(config, home)],
         "redis": lambda: [_redis(config, home)],
+        # Before whatever writes replies, and so stopped after it: what they write last is kept too.
+        "ledger": lambda: [_ledger(config)],
         "flink": lambda: [_jobmanager(config, home), *_taskmanagers(config, home)],
         "job": lambda: [_job(config, home)],
         "worker": lambda: [_worker(config)],
@@ -158,6 +160,19 @@ def _redis(config: Config, home: Home) -> Part:
     )
 
 
+def _ledger(config: Config) -> Part:
+    port, address = _metrics_of("ledger", config.metrics.ledger_port)
+    return Part(
+        name="ledger",
+        command=(sys.executable, "-m", "forebay_ops.cli", "ledger"),
+        address=address,
+        ready=partial(probes.http_answers, address),
+        memory_mb=250,
+        ports={"metrics.ledger_port": port},
+        after=("kafka",),
+    )
+
+
 def _jobmanager(config: Config, home: Home) -> Part:
     port = local_port("flink.rest_address", config.flink.rest_address)
     metrics = config.metrics.flink_port
@@ -222,12 +237,7 @@ def _job(config: Config, home: Home) -> Part:
 
 
 def _worker(config: Config) -> Part:
-    port = config.metrics.worker_port
-    if port == 0:
-        raise ConfigError(
-            "metrics.worker_port is 0, but by its metrics the stack sees that a worker is ready; give one"
-        )
-    address = f"http://localhost:{port}/metrics"
+    port, address = _metrics_of("worker", config.metrics.worker_port)
     return Part(
         name="worker",
         command=(sys.executable, "-m", "forebay_workers"),
@@ -245,6 +255,13 @@ def _worker(config: Config) -> Part:
         waiting="loading the model takes a minute or two",
         stop_timeout_s=config.worker.drain_timeout_s + 15.0,
     )
+
+
+def _metrics_of(part: str, port: int) -> tuple[int, str]:
+    """Port and address of the metrics of a part, which serves them once it does its work."""
+    if port == 0:
+        raise ConfigError(f"metrics.{part}_port is 0, but by its metrics the stack sees that it is ready; give one")
+    return port, f"http://localhost:{port}/metrics"
 
 
 def _python_path() -> str:
