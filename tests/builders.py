@@ -3,7 +3,7 @@
 from typing import Any
 
 from forebay_schemas.codec import Codec
-from forebay_schemas.records import CacheStatus, Message, Reply, Request, Result, Route, Task
+from forebay_schemas.records import CacheStatus, Feedback, Message, Reply, Request, Result, Route, Task, Verdict
 
 NOW_MS = 1_760_000_000_000
 """The time at which these records were made: milliseconds since the Unix epoch."""
@@ -50,6 +50,19 @@ def make_reply(**fields: Any) -> Reply:
             "route": make_route(),
             "model_id": "llama-3.1-8b",
             "hops": 1,
+            **fields,
+        }
+    )
+
+
+def make_feedback(**fields: Any) -> Feedback:
+    """A thumb down for ``make_reply()``, some seconds after it."""
+    return Feedback(
+        **{
+            "request_id": "request-1",
+            "tenant": "acme",
+            "given_ms": NOW_MS + 9_000,
+            "verdict": Verdict.DOWN,
             **fields,
         }
     )

@@ -13,7 +13,7 @@ from forebay_schemas.errors import ErrorCode, ForebayError, InvalidRequest, Reco
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CachePolicy, CacheStatus, Lane, Request
 from forebay_schemas.topics import Headers
-from forebay_schemas.validation import validate
+from forebay_schemas.validation import check_tenant, validate
 
 from .buckets import bucket_of
 from .caches.answers import AnswerStore
@@ -72,13 +72,7 @@ class Intake:
     def _check(self, request: Request, record: Incoming, lane: Lane) -> None:
         validate(request, self._config)
         bound = self._config.request_topics.get(record.topic)
-        if bound and bound.tenant is not None and bound.tenant != request.tenant:
-            raise InvalidRequest(
-                "tenant",
-                f"is {request.tenant!a}, but the topic {record.topic} belongs to {bound.tenant!a}",
-                "publish to a topic of this tenant",
-                ErrorCode.TENANT_NOT_ALLOWED,
-            )
+        check_tenant(request.tenant, record.topic, bound.tenant if bound else None)
         if request.lane is not lane:
             raise InvalidRequest(
                 "lane",

@@ -39,6 +39,8 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         topics.replies,
         topics.replies_stream,
         *config.kafka.reply_topics,
+        topics.feedback,
+        *config.feedback_topics,
         topics.dead,
         topics.events,
     ]

@@ -1,4 +1,4 @@
-"""What a service imports: publish requests to Forebay, ask and wait, stream answers, consume replies.
+"""What a service imports: publish requests to Forebay, ask and wait, stream answers, consume replies, give feedback.
 
 >>> from forebay_client import Client
 >>> with Client(tenant="acme") as client:
@@ -8,7 +8,18 @@
 import logging
 
 from forebay_schemas.errors import ConfigError, ErrorCode, ForebayError, InvalidRequest, RecordError
-from forebay_schemas.records import CacheOptions, CachePolicy, CacheScope, CacheStatus, Lane, Message, Reply, Request
+from forebay_schemas.records import (
+    CacheOptions,
+    CachePolicy,
+    CacheScope,
+    CacheStatus,
+    FeedbackSource,
+    Lane,
+    Message,
+    Reply,
+    Request,
+    Verdict,
+)
 
 from .asyncio_client import AsyncClient
 from .client import Client
@@ -37,6 +48,7 @@ __all__ = [
     "ConfigError",
     "DeadlineExceeded",
     "ErrorCode",
+    "FeedbackSource",
     "ForebayError",
     "InvalidRequest",
     "Lane",
@@ -50,6 +62,7 @@ __all__ = [
     "RequestTooLarge",
     "Stream",
     "StreamRestarted",
+    "Verdict",
 ]
 
 # A library leaves it to its user where log lines go; without this Python would print the brokers' troubles.

@@ -16,6 +16,7 @@ from forebay_schemas.records import Reply
 from .client import FEED_POLL_S, OnFailure, OnReply, call_back
 from .core import Core, OnChunk, Ticket
 from .errors import raise_for_error
+from .feedback import FeedbackFields
 from .requests import Question, RequestFields
 from .streams import AsyncStream
 
@@ -79,6 +80,10 @@ class AsyncClient:
     async def cancel(self, request_id: str, *, tenant: str | None = None) -> None:
         """As ``Client.cancel``."""
         self._core.cancel(request_id, tenant)
+
+    async def feedback(self, request_id: str, verdict: str, **fields: Unpack[FeedbackFields]) -> None:
+        """As ``Client.feedback``."""
+        await self._off_loop(self._core.feedback, request_id, verdict, fields)
 
     def replies(self, group: str) -> AsyncGenerator[Reply, None]:
         """As ``Client.replies``. Close a loop that is left early: ``async with contextlib.aclosing(...)``."""

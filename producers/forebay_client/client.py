@@ -13,6 +13,7 @@ from forebay_schemas.records import Reply
 from .core import Core, Ticket
 from .errors import raise_for_error
 from .feed import ReplyFeed
+from .feedback import FeedbackFields
 from .requests import Question, RequestFields
 from .streams import Arrival, Stream
 
@@ -137,6 +138,24 @@ class Client:
             BrokerUnavailable: the queue is full.
         """
         self._core.cancel(request_id, tenant)
+
+    def feedback(self, request_id: str, verdict: str, **fields: Unpack[FeedbackFields]) -> None:
+        """Say what was thought of the answer to a request, from this client or from another; returns at once.
+
+        Reports show it by category, and a user who changes their mind calls it again. That the brokers did not take it,
+        ``flush`` and ``close`` tell.
+
+        Args:
+            request_id: of the request, which its reply has too. That there is such a request of the tenant is not
+                checked: feedback on another is counted nowhere.
+            verdict: ``up`` or ``down``.
+            fields: more about it.
+
+        Raises:
+            InvalidRequest: it was not published; the message says why.
+            BrokerUnavailable: the queue is full.
+        """
+        self._core.feedback(request_id, verdict, fields)
 
     def replies(self, group: str) -> Iterator[Reply]:
         """Consume the whole reply topic as a consumer group: every tenant's replies, repeats removed.

@@ -23,6 +23,7 @@ from forebay_schemas.validation import validate
 from . import traces
 from .errors import BrokerUnavailable, ClientClosed, RequestTooLarge
 from .feed import ReplyFeed
+from .feedback import build_feedback
 from .inbox import Inbox, ReplyRecord
 from .outbox import OnDelivery, Outbox
 from .outstanding import Key, Outstanding
@@ -129,6 +130,23 @@ class Core:
         self._outbox.send(topic, key, value, {}, self._reporter(request_id, "cancellation of request"), wait_s=0.0)
         self._outbox.serve()
 
+    def feedback(self, request_id: str, verdict: str, fields: Mapping[str, Any]) -> None:
+        """Publish what was thought of the answer to a request.
+
+        Raises:
+            InvalidRequest: a field has a value that cannot be used.
+            BrokerUnavailable: the queue is full.
+        """
+        self.check_usable()
+        now_ms = time.time_ns() // 1_000_000
+        feedback = build_feedback(request_id, verdict, fields, tenant=self.tenant, now_ms=now_ms)
+        headers = Headers(request_id=request_id, tenant=feedback.tenant).to_kafka()
+        # By this key all feedback on a request lies in one partition, in the order in which it was given.
+        key, topic = request_id.encode(), self._feedback_topic(feedback.tenant)
+        on_delivery = self._reporter(request_id, "feedback on request")
+        self._outbox.send(topic, key, self._codec.encode(feedback), headers, on_delivery)
+        self._outbox.serve()
+
     def withdraw(self, ticket: Ticket) -> None:
         """Its asker has left: the reader soon cancels the request, unless the reply comes first.
 
@@ -211,8 +229,8 @@ class Core:
         lost = tuple(self._undelivered.popleft() for _ in range(len(self._undelivered)))
         if left or lost:
             raise BrokerUnavailable(
-                f"{left + len(lost)} requests did not reach the brokers at {self._config.kafka.bootstrap};"
-                " check that they run, and publish (or cancel) again with the same request_id",
+                f"{left + len(lost)} records did not reach the brokers at {self._config.kafka.bootstrap};"
+                " check that they run, and publish, cancel or rate again with the same request_id",
                 lost,
             )
 
@@ -294,6 +312,11 @@ class Core:
                 return name
         topics = self._config.kafka.topics
         return topics.requests_batch if request.lane is Lane.BATCH else topics.requests
+
+    def _feedback_topic(self, tenant: str) -> str:
+        """The tenant's own topic where the configuration has one, else the standard one."""
+        own = (name for name, owner in self._config.feedback_topics.items() if owner == tenant)
+        return next(own, self._config.kafka.topics.feedback)
 
     def check_usable(self) -> None:
         """Refuse what a closed client, or one of a parent process, cannot do."""

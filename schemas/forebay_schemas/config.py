@@ -70,6 +70,10 @@ class Config(BaseSettings):
     request_topics: dict[TopicName, RequestTopic] = Field(
         default_factory=dict, description="More request topics, by full name, each with its lane and tenant."
     )
+    feedback_topics: dict[TopicName, str] = Field(
+        default_factory=dict,
+        description="More feedback topics, by full name, each with the one tenant that may write there.",
+    )
     registry: RegistryConfig = RegistryConfig()
     redis: RedisConfig = RedisConfig()
     semantic: SemanticConfig = SemanticConfig()
@@ -156,10 +160,12 @@ class Config(BaseSettings):
         own |= {
             topics.events,
             topics.replies_stream,
+            topics.feedback,
             *(topics.tier(tier, lane) for tier in self.tiers for lane in Lane),
         }
         for setting, names in (
             ("request_topics", self.request_topics),
+            ("feedback_topics", self.feedback_topics),
             ("kafka.reply_topics", self.kafka.reply_topics),
         ):
             for name in names:

@@ -15,7 +15,7 @@ class ErrorCode(StrEnum):
     INVALID_REQUEST = "invalid_request"
     """A field has a value that cannot be answered."""
     TENANT_NOT_ALLOWED = "tenant_not_allowed"
-    """The request names a tenant to which its topic is not bound."""
+    """The record names a tenant to which its topic is not bound."""
     TOO_LARGE = "too_large"
     """The record is above the size limit."""
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
@@ -64,7 +64,7 @@ class RecordError(ForebayError):
 
 
 class InvalidRequest(RecordError):
-    """A field of a request has a value that cannot be answered."""
+    """A field of a request, or of feedback on one, has a value that cannot be used."""
 
     def __init__(self, field: str, problem: str, mend: str, code: ErrorCode = ErrorCode.INVALID_REQUEST) -> None:
         super().__init__(code, f"{problem}; {mend}", field)

@@ -60,6 +60,24 @@ class CacheStatus(StrEnum):
     """Generated (or refused) without asking a cache."""
 
 
+class Verdict(StrEnum):
+    """What was thought of an answer."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class FeedbackSource(StrEnum):
+    """Who thought it."""
+
+    USER = "user"
+    """A person who read the answer."""
+    JUDGE = "judge"
+    """A model that was asked whether the answer is right."""
+    RULE = "rule"
+    """A program that saw what the user did next: the answer was copied, or the same was asked again."""
+
+
 class Message(Record, frozen=True, kw_only=True):
     """One turn of a conversation, in OpenAI's vocabulary."""
 
@@ -301,6 +319,26 @@ class Chunk(Record, frozen=True, kw_only=True):
     text: str
     last: bool = False
     """No further piece comes; the reply tells the rest."""
+
+
+class Feedback(Record, frozen=True, kw_only=True):
+    """What somebody thought of the answer to a request.
+
+    It names the request alone: where the answer came from is known by tenant and request id from its reply. A user (or
+    a source without one) has one voice on a request, so of repeated feedback the latest counts.
+    """
+
+    request_id: str
+    tenant: str
+    given_ms: int
+    verdict: Verdict
+    source: FeedbackSource = FeedbackSource.USER
+    user: str | None = None
+    """Whose voice it is, in the names that requests have for users."""
+    reason: str | None = None
+    """A short code of the service's own, such as ``outdated``; no place for texts."""
+    refined_by: str | None = None
+    """The later request by which the same was asked again in other words."""
 
 
 class Control(Record, frozen=True, kw_only=True):

@@ -52,6 +52,10 @@ class Topics:
         return f"{self.prefix}.requests.dead"
 
     @property
+    def feedback(self) -> str:
+        return f"{self.prefix}.feedback"
+
+    @property
     def control(self) -> str:
         return f"{self.prefix}.control"
 

@@ -1,4 +1,4 @@
-"""Whether a decoded request can be answered: the one check that client and job share."""
+"""Whether a decoded request can be answered, and feedback be counted: the one check that all sides share."""
 
 import json
 import math
@@ -10,8 +10,8 @@ import msgspec
 
 from .canonical import all_messages
 from .config import Config
-from .errors import InvalidRequest
-from .records import Lane, Message, Request
+from .errors import ErrorCode, InvalidRequest
+from .records import Feedback, Lane, Message, Record, Request
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """OpenAI's roles."""
@@ -65,20 +65,55 @@ def validate(request: Request, config: Config) -> None:
         _check_text(f"metadata[{_shown(key)}]", value)
 
 
+def validate_feedback(feedback: Feedback) -> None:
+    """Check everything that can be known of feedback without its request.
+
+    Raises:
+        InvalidRequest: naming the first field that is wrong, its problem and the mend.
+    """
+    _check_types(feedback)
+    for field in ("request_id", "tenant"):
+        _check_id(field, getattr(feedback, field), required=True)
+    for field in ("user", "reason", "refined_by"):
+        _check_id(field, getattr(feedback, field), required=False)
+    if feedback.refined_by == feedback.request_id:
+        raise InvalidRequest("refined_by", "is the request itself", "name the later request, or leave it out")
+    _check_range("given_ms", feedback.given_ms, 0, _MAX_TIME_MS, " milliseconds since the Unix epoch")
+
+
+def check_tenant(tenant: str, topic: str, owner: str | None) -> None:
+    """Check that a record names the tenant that its topic belongs to: who may write there is how a tenant is known.
+
+    Args:
+        owner: the one tenant that may write the topic; None: any may, and none is known to be true.
+
+    Raises:
+        InvalidRequest: the record names another tenant.
+    """
+    if owner is not None and tenant != owner:
+        raise InvalidRequest(
+            "tenant",
+            f"is {_shown(tenant)}, but the topic {topic} belongs to {owner!a}",
+            "publish to a topic of this tenant",
+            ErrorCode.TENANT_NOT_ALLOWED,
+        )
+
+
 def expired(request: Request, now_ms: int) -> bool:
     """Whether the deadline has passed."""
     return request.deadline_ms is not None and request.deadline_ms <= now_ms
 
 
-def _check_types(request: Request) -> None:
+def _check_types(record: Record) -> None:
     # What comes off a topic has its types; what a service builds in Python may not.
+    kind = type(record).__name__
     try:
-        msgspec.convert(msgspec.to_builtins(request), Request)
+        msgspec.convert(msgspec.to_builtins(record), type(record))
     except (msgspec.ValidationError, TypeError) as error:
         where = _WHERE.search(str(error))
         problem = str(error)[: where.start()] if where else str(error)
-        field = where["path"] if where else "request"
-        raise InvalidRequest(field, f"has the wrong type ({problem})", "give it the type of records.Request") from None
+        field = where["path"] if where else kind.lower()
+        raise InvalidRequest(field, f"has the wrong type ({problem})", f"give it the type of records.{kind}") from None
 
 
 def _check_id(field: str, value: str | None, required: bool) -> None:

@@ -1,4 +1,4 @@
-"""`forebay ask`, `cancel`, `send` and `tail` from a shell, on a broker in memory."""
+"""`forebay ask`, `cancel`, `feedback`, `send` and `tail` from a shell, on a broker in memory."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from forebay_ops.cli import client as commands
 from forebay_schemas.config import Config
 from forebay_schemas.records import CacheStatus, Chunk, ReplyError
 
-from tests.builders import make_reply
+from tests.builders import make_feedback, make_reply
 from tests.producers.doubles import MemoryKafka, silence
 
 
@@ -57,7 +57,7 @@ def test_ask_prints_the_answer_and_apart_from_it_where_it_came_from(
     ]
     result = forebay(commands.ask, "How?", "--tenant", "acme", "--category", "support", "--max-tier", "medium")
     assert (result.exit_code, result.stdout) == (0, "Like this.\n")
-    for part in ("semantic", "small", "llama-3.1-8b", "$0 against $0.000120", "similarity 0.971"):
+    for part in ("semantic", "small", "llama-3.1-8b", "$0 against $0.000120", "similarity 0.971", "request "):
         assert part in result.stderr
     request = kafka.sent[0].request
     assert (request.tenant, request.category, request.max_tier) == ("acme", "support", "medium")
@@ -168,6 +168,33 @@ def test_cancel_confirms_nothing_that_did_not_reach_the_brokers(
     kafka.delivery = "no leader"
     result = forebay(commands.cancel, "row-17")
     assert (result.exit_code, result.stdout) == (1, "")
+
+
+# --- feedback ---------------------------------------------------------------------------------------------------
+
+
+def test_feedback_is_published_and_confirmed(forebay: Callable[..., Result], kafka: MemoryKafka) -> None:
+    about = ("--tenant", "acme", "--user", "ada", "--reason", "outdated", "--refined-by", "row-18")
+    result = forebay(commands.feedback, "row-17", "down", *about)
+    assert (result.exit_code, result.stdout) == (0, "thumbs down for request row-17 of tenant acme is published\n")
+    [sent] = kafka.thumbs
+    fields = {"request_id": "row-17", "user": "ada", "reason": "outdated", "refined_by": "row-18"}
+    assert sent.feedback == make_feedback(given_ms=sent.feedback.given_ms, **fields)
+
+
+def test_feedback_confirms_nothing_that_did_not_reach_the_brokers(
+    forebay: Callable[..., Result], kafka: MemoryKafka
+) -> None:
+    kafka.delivery = "no leader"
+    result = forebay(commands.feedback, "row-17", "up")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+def test_feedback_takes_no_other_verdict(forebay: Callable[..., Result], kafka: MemoryKafka) -> None:
+    result = forebay(commands.feedback, "row-17", "sideways")
+    assert result.exit_code == 2
+    assert "'up', 'down'" in result.stderr
+    assert kafka.thumbs == []
 
 
 # --- send -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from forebay_schemas.config import load_config
 
 def test_there_is_a_topic_for_everything_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOREBAY_REQUEST_TOPICS", '{"shop.requests": {"tenant": "shop"}}')
+    monkeypatch.setenv("FOREBAY_FEEDBACK_TOPICS", '{"shop.feedback": "shop"}')
     monkeypatch.setenv("FOREBAY_KAFKA__REPLY_TOPICS", '["shop.replies"]')
     names = [spec.name for spec in topic_specs(load_config(PROFILE))]
     assert len(set(names)) == len(names)
@@ -20,6 +21,8 @@ def test_there_is_a_topic_for_everything_that_is_configured(monkeypatch: pytest.
         "llm.replies",
         "llm.replies.stream",
         "shop.replies",
+        "llm.feedback",
+        "shop.feedback",
         "llm.requests.dead",
         "llm.control",
         "llm.events",

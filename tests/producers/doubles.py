@@ -10,7 +10,7 @@ from forebay_client.inbox import ReplyRecord
 from forebay_client.outbox import OnDelivery
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.records import Chunk, Control, Reply, Request
+from forebay_schemas.records import Chunk, Control, Feedback, Reply, Request
 from forebay_schemas.topics import Headers
 
 from tests.builders import make_reply
@@ -42,6 +42,10 @@ class Sent:
     def request(self) -> Request:
         return CODEC.decode(self.value, Request)
 
+    @property
+    def feedback(self) -> Feedback:
+        return CODEC.decode(self.value, Feedback)
+
 
 @dataclass
 class MemoryKafka:
@@ -59,6 +63,7 @@ class MemoryKafka:
     reachable: bool = True
     sent: list[Sent] = field(default_factory=list)
     controls: list[Sent] = field(default_factory=list)
+    thumbs: list[Sent] = field(default_factory=list)
     inboxes: list["MemoryInbox"] = field(default_factory=list)
 
     def outbox(self, config: Config) -> "MemoryOutbox":
@@ -111,12 +116,12 @@ class MemoryOutbox:
         wait_s: float = 0,
     ) -> None:
         sent = Sent(topic, key, value, Headers.from_kafka(dict(headers)))
-        control = topic.endswith(".control")
-        (self._kafka.controls if control else self._kafka.sent).append(sent)
+        beside = {"control": self._kafka.controls, "feedback": self._kafka.thumbs}.get(topic.rpartition(".")[2])
+        (self._kafka.sent if beside is None else beside).append(sent)
         if self._kafka.no_delivery:
             return
         self._reports.put((on_delivery, self._kafka.delivery))
-        if self._kafka.delivery is None and not control:
+        if self._kafka.delivery is None and beside is None:
             for reply in self._kafka.answer(sent.request):
                 self._kafka.reply(reply, traceparent=sent.headers.traceparent)
 

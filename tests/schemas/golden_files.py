@@ -21,6 +21,8 @@ from forebay_schemas.records import (
     Control,
     DeadLetter,
     Event,
+    Feedback,
+    FeedbackSource,
     Hop,
     Lane,
     Latency,
@@ -33,6 +35,7 @@ from forebay_schemas.records import (
     Route,
     Task,
     Usage,
+    Verdict,
 )
 
 FOLDER = Path(__file__).parent / "golden"
@@ -156,6 +159,16 @@ EXAMPLES: tuple[Record, ...] = (
     ),
     Event(event="invalidated", source="job", happened_ms=1_760_000_000_002, attributes={"source": "stock"}),
     Chunk(request_id="r-1", tenant="acme", attempt=1, index=2, text="ben.", last=True),
+    Feedback(
+        request_id="r-1",
+        tenant="acme",
+        given_ms=1_760_000_009_000,
+        verdict=Verdict.DOWN,
+        source=FeedbackSource.RULE,
+        user="u-1",
+        reason="outdated",
+        refined_by="r-2",
+    ),
 )
 """One of each record, with no field at its default, so that each shows in the bytes."""
 

@@ -205,6 +205,8 @@ REFUSED = [
     ("[kafka]\nreply_topics = ['llm.results']", "kafka.reply_topics: llm.results is a topic of this installation's"),
     ("[kafka]\nreply_topics = ['a']\n[request_topics.a]", "kafka.reply_topics: a is a topic of this installation's"),
     ("[request_topics.'llm.tier.small.batch']", "request_topics: llm.tier.small.batch is a topic of this"),
+    ("[feedback_topics]\n'llm.feedback' = 'shop'", "feedback_topics: llm.feedback is a topic of this installation's"),
+    ("[feedback_topics]\na = 'shop'\n[request_topics.a]", "feedback_topics: a is a topic of this installation's"),
     ("[request_topics.'llm.requests']", "request_topics: llm.requests is a topic of this installation's own; choose"),
     ("[registry]\nurl = 'http://ada:x@registry'", "registry.url: holds a user; addresses are printed, so give"),
     ("[semantic]\nurl = 'http://ada:x@qdrant'", "semantic.url: holds a user"),

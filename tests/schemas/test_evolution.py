@@ -60,6 +60,8 @@ UNKNOWN_READ_AS = {
     "CachePolicy": "bypass",
     "CacheScope": "user",
     "Lane": "interactive",
+    "Verdict": "down",
+    "FeedbackSource": "rule",
 }
 """What a reader makes of a symbol that only later writers know: the careful one."""
 

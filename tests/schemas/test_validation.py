@@ -11,10 +11,10 @@ from forebay_schemas.canonical import digests
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ErrorCode, InvalidRequest
 from forebay_schemas.records import CacheOptions, CacheScope, Lane, Message, Request
-from forebay_schemas.validation import expired, validate
+from forebay_schemas.validation import check_tenant, expired, validate, validate_feedback
 from hypothesis import given
 
-from tests.builders import NOW_MS, make_request, user
+from tests.builders import NOW_MS, make_feedback, make_request, user
 
 from .strategies import requests
 
@@ -248,3 +248,32 @@ def test_the_deadline_is_a_matter_of_the_clock() -> None:
     assert not expired(request, NOW_MS - 1)
     assert expired(request, NOW_MS)
     assert not expired(make_request(), NOW_MS)
+
+
+# Feedback
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"request_id": ""}, "request_id: is empty; give it a value"),
+        ({"tenant": "x" * 201}, "tenant: has 201 characters; use at most 200"),
+        ({"user": ""}, "user: is empty; leave it out or give it a value"),
+        ({"reason": "too\nlong"}, r"reason: 'too\nlong' holds a control character; use printable characters"),
+        ({"refined_by": "request-1"}, "refined_by: is the request itself; name the later request, or leave it out"),
+        ({"given_ms": NOW_MS * 1000}, f"given_ms: is {NOW_MS}000; give a value between 0 and"),
+        ({"given_ms": None}, "given_ms: has the wrong type (Expected `int`, got `null`); give it the type of"),
+        ({"verdict": "meh"}, "verdict: has the wrong type (Invalid enum value 'meh'); give it the type of"),
+    ],
+)
+def test_feedback_that_cannot_be_counted_names_field_problem_and_mend(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        validate_feedback(make_feedback(**fields))
+
+
+def test_the_topic_of_a_tenant_takes_no_record_of_another() -> None:
+    check_tenant("acme", "acme.feedback", owner="acme")
+    check_tenant("globex", "llm.feedback", owner=None)
+    with pytest.raises(InvalidRequest, match=r"is 'globex', but the topic acme\.feedback belongs to 'acme'") as caught:
+        check_tenant("globex", "acme.feedback", owner="acme")
+    assert (caught.value.field, caught.value.code) == ("tenant", ErrorCode.TENANT_NOT_ALLOWED)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "top": _Entry("top:top", "Show what the pipeline does now."),
     "ask": _Entry("client:ask", "Ask one question and print the answer."),
     "cancel": _Entry("client:cancel", "Take a request back."),
+    "feedback": _Entry("client:feedback", "Say whether an answer was good."),
     "send": _Entry("client:send", "Publish requests from a file."),
     "tail": _Entry("client:tail", "Follow the replies."),
     "config": _Entry("parts:config", "Print the configuration that holds."),

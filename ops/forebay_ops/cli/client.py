@@ -1,4 +1,4 @@
-"""`forebay ask`, `cancel`, `send` and `tail`: the client from a shell."""
+"""`forebay ask`, `cancel`, `feedback`, `send` and `tail`: the client from a shell."""
 
 import sys
 from typing import BinaryIO
@@ -7,7 +7,7 @@ import click
 import msgspec
 from forebay_client import Client, Reply, RequestFailed, Stream, StreamRestarted
 from forebay_client.requests import RequestFields
-from forebay_schemas.records import Lane
+from forebay_schemas.records import Lane, Verdict
 from rich.console import Console
 from rich.text import Text
 
@@ -15,6 +15,7 @@ from .options import cli_config
 from .reply_lines import attribution, reply_line
 from .sending import Sending
 
+_VERDICTS = click.Choice([verdict.value for verdict in Verdict])
 _LANES = click.Choice([lane.value for lane in Lane])
 
 
@@ -94,6 +95,31 @@ def cancel(request_id: str, tenant: str) -> None:
     click.echo(
         f"request {request_id} of tenant {tenant} is taken back: it ends as cancelled unless it is answered already"
     )
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@click.argument("verdict", type=_VERDICTS)
+@click.option("--tenant", default="default", show_default=True, help="Whose request it is.")
+@click.option("--user", help="Who says so; of what one user says the latest counts.")
+@click.option("--reason", help="A short code of your own: wrong, outdated, too-long.")
+@click.option("--refined-by", metavar="ID", help="The later request that asked the same in other words.")
+def feedback(
+    request_id: str, verdict: str, tenant: str, user: str | None, reason: str | None, refined_by: str | None
+) -> None:
+    """Say that the answer to the request ID was good (up) or bad (down).
+
+    `forebay report` shows where bad answers come from, once `forebay ledger` has them. Said again, the latest counts.
+    The exit code is 1 where the brokers did not take it.
+
+    \b
+      forebay feedback row-17 up --tenant acme
+      forebay feedback row-17 down --tenant acme --user ada --reason outdated
+      forebay feedback row-17 down --tenant acme --refined-by row-18
+    """
+    with Client(tenant, config=cli_config()) as client:
+        client.feedback(request_id, verdict, user=user, reason=reason, refined_by=refined_by)
+    click.echo(f"thumbs {verdict} for request {request_id} of tenant {tenant} is published")
 
 
 @click.command()

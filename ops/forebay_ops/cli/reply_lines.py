@@ -35,6 +35,7 @@ def attribution(reply: Reply) -> str:
         duration(reply.latency.total_ms),
         f"{dollars(reply.cost)} against {dollars(reply.baseline_cost)} with the largest tier",
         None if reply.similarity is None else f"similarity {reply.similarity:.3f}",
+        f"request {reply.request_id}",
     ]
     return " · ".join(part for part in parts if part)
 
