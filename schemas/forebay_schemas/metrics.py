@@ -7,7 +7,7 @@ from functools import cache
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from .errors import ErrorCode
-from .records import Reply
+from .records import FeedbackSource, Reply, Verdict
 from .sections import MetricsConfig
 
 LATENCY_BUCKETS_S = (
@@ -350,10 +350,20 @@ class LedgerMetrics:
         )
         self.lag = Gauge(
             "forebay_ledger_lag_records",
-            "Records of the reply topics that are not in the ledger yet. Ends of transactions are records too, and"
+            "Records of the topics it reads that are not in the ledger yet. Ends of transactions are records too, and"
             " the last one of a partition may stay.",
             registry=registry,
         )
+        self.feedback = Counter(
+            "forebay_feedback_total",
+            "Feedback taken, by verdict (up, down) and by who gave it (user, judge, rule); a user who says something"
+            " else later counts again.",
+            ["verdict", "source"],
+            registry=registry,
+        )
+        for verdict in Verdict:
+            for source in FeedbackSource:
+                self.feedback.labels(verdict, source)
 
 
 def _begin_at_zero(by_code: Counter) -> None:

@@ -399,13 +399,13 @@ class TracingConfig(Section):
 
 
 class LedgerConfig(Section):
-    """What `forebay ledger` keeps of every reply."""
+    """What `forebay ledger` keeps of every reply, and of feedback."""
 
     folder: Path = Field(default=Path(".forebay/ledger"), description="Folder of its Parquet files.")
     texts: bool = Field(
         default=False, description="Also keep the text of answers and errors; without it who, what for and how much."
     )
-    roll_rows: int = Field(default=100_000, ge=1, le=1_000_000, description="Replies after which a file is written.")
+    roll_rows: int = Field(default=100_000, ge=1, le=1_000_000, description="Rows after which a file is written.")
     roll_s: float = Field(default=60.0, gt=0, description="Time after which one is written with fewer.")
     retention_days: int = Field(
         default=400, ge=1, description="Whole days kept; the default lets a month be compared with that of last year."

@@ -4,8 +4,9 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from forebay_ops.ledger.columns import Entry
 from forebay_ops.ledger.folder import LedgerFolder
+from forebay_ops.ledger.replies import ReplyTable
+from forebay_ops.ledger.tables import Entry
 from forebay_ops.ledger.writer import LedgerWriter
 from forebay_schemas import prices
 from forebay_schemas.config import Config, load_config
@@ -101,10 +102,15 @@ def entries(replies: Iterable[Reply], partitions: int = 2) -> list[Entry]:
     ]
 
 
+def reply_writer(config: Config, folder: LedgerFolder) -> LedgerWriter:
+    """What writes replies to a folder."""
+    return LedgerWriter(folder, ReplyTable(folder, config), config.ledger)
+
+
 def fill(config: Config, replies: Iterable[Reply], file_rows: int = 1000) -> None:
     """Write replies to the configured folder, so many a file."""
     folder = LedgerFolder(config.ledger.folder)
-    writer = LedgerWriter(folder, config)
+    writer = reply_writer(config, folder)
     records = entries(replies)
     for begin in range(0, len(records), file_rows):
         writer.add(records[begin : begin + file_rows], now_s=0.0)

@@ -9,18 +9,18 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from forebay_ops.ledger.columns import SCHEMA, Entry
+from forebay_ops.ledger.columns import SCHEMA
 from forebay_ops.ledger.folder import LedgerFolder, current_files, read_progress, seconds_since_alive
 from forebay_ops.ledger.repeats import WINDOW_MS, Repeats
+from forebay_ops.ledger.tables import Entry
 from forebay_ops.ledger.upkeep import tidy
-from forebay_ops.ledger.writer import LedgerWriter
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.records import CacheStatus, Hop, Lane, Reply, ReplyError, Usage
 
 from tests.builders import NOW_MS, make_reply
 
-from .made_up import DAY_MS, entries, fill, ledger_config, made_up_replies
+from .made_up import DAY_MS, entries, fill, ledger_config, made_up_replies, reply_writer
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def _write_all(config: Config, records: list[Entry]) -> None:
     """As the recorder does: go on after the ends, a few records at a time, then tidy up."""
     folder = LedgerFolder(config.ledger.folder)
     try:
-        writer = LedgerWriter(folder, config)
+        writer = reply_writer(config, folder)
         ends = writer.ends.get("llm.replies", {})
         left = [record for record in records if record.offset >= ends.get(record.partition, 0)]
         for begin in range(0, len(left), 3):
@@ -75,7 +75,7 @@ def _write_all(config: Config, records: list[Entry]) -> None:
             writer.flush()
         for file in current_files(config.ledger.folder):
             os.utime(file, (0, 0))
-        tidy(folder, dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC) + dt.timedelta(days=2), 400)
+        tidy(folder, SCHEMA, dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC) + dt.timedelta(days=2), 400)
     finally:
         folder.close()
 
@@ -117,7 +117,7 @@ def test_replies_of_two_days_are_written_in_one_step(config: Config) -> None:
 
 def test_records_that_hold_no_reply_are_passed_over(config: Config) -> None:
     folder = LedgerFolder(config.ledger.folder)
-    writer = LedgerWriter(folder, config)
+    writer = reply_writer(config, folder)
     writer.add([Entry("llm.replies", 0, 4, None)], now_s=0.0)
     assert not writer.due(now_s=1e9)
     writer.add([Entry("llm.replies", 0, 5, make_reply()), Entry("llm.replies", 0, 6, None)], now_s=0.0)
@@ -128,7 +128,7 @@ def test_records_that_hold_no_reply_are_passed_over(config: Config) -> None:
 
 def test_a_file_is_due_when_there_are_enough_replies_or_they_have_waited(tmp_path: Path) -> None:
     config = ledger_config(tmp_path, roll_rows=3, roll_s=10.0)
-    writer = LedgerWriter(LedgerFolder(tmp_path), config)
+    writer = reply_writer(config, LedgerFolder(tmp_path))
     one, two = entries([make_reply(request_id="a"), make_reply(request_id="b")]), entries([make_reply()])
     writer.add(one, now_s=100.0)
     assert (writer.due(now_s=109.0), writer.due(now_s=110.0)) == (False, True)
@@ -169,7 +169,7 @@ def test_a_reply_to_a_request_that_was_answered_is_marked_as_a_repeat(config: Co
 def test_repeats_are_known_to_the_next_process(config: Config) -> None:
     fill(config, [make_reply(request_id=f"r{number}") for number in range(30)], file_rows=4)
     folder = LedgerFolder(config.ledger.folder)
-    writer = LedgerWriter(folder, config)
+    writer = reply_writer(config, folder)
     writer.add([Entry("llm.replies", 0, 15, make_reply(request_id="r3"))], now_s=0.0)
     writer.flush()
     assert rows(config, "request_id", "repeat") == [("r3",)]
@@ -207,7 +207,7 @@ def _tidied(config: Config, days_later: float, written_s_ago: float = 7200) -> N
     for file in current_files(config.ledger.folder):
         os.utime(file, (0, now.timestamp() - written_s_ago))
     folder = LedgerFolder(config.ledger.folder)
-    tidy(folder, now, config.ledger.retention_days)
+    tidy(folder, SCHEMA, now, config.ledger.retention_days)
     folder.close()
 
 

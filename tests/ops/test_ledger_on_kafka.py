@@ -1,4 +1,4 @@
-"""`forebay ledger` on a real broker: killed whenever it may be, every reply is in its files once."""
+"""`forebay ledger` on a real broker: killed whenever it may be, every reply and all feedback is in its files once."""
 
 import contextlib
 import os
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # pyright: ignore[reportPrivateImportUsage]
-from forebay_ops.ledger.folder import current_files
+from forebay_client import Client
+from forebay_ops.ledger.folder import FEEDBACK, current_files
 from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
 from forebay_schemas.codec import Codec
@@ -26,7 +27,7 @@ from forebay_schemas.config import Config
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.broker import Broker
-from tests.builders import NOW_MS, make_reply
+from tests.builders import NOW_MS, make_feedback, make_reply
 
 pytestmark = pytest.mark.stack
 
@@ -70,11 +71,21 @@ class Installation:
             producer.poll(0)
         producer.flush()
 
-    def rows(self) -> list[dict[str, Any]]:
-        """What is in the files now."""
+    def rate(self, numbers: range) -> None:
+        """Thumbs that are spread over two days."""
+        with Client("acme", config=self.config) as client:
+            for number in numbers:
+                client.feedback(f"r{number}", "down", given_ms=NOW_MS + number % 2 * DAY_MS)
+
+    def feedback(self) -> list[dict[str, Any]]:
+        """What is in the files of the feedback now."""
+        return self.rows(self.config.ledger.folder / FEEDBACK)
+
+    def rows(self, folder: Path | None = None) -> list[dict[str, Any]]:
+        """What is in the files now, those of the replies unless a folder is named."""
         while True:
             try:
-                files = current_files(self.config.ledger.folder)
+                files = current_files(folder or self.config.ledger.folder)
                 return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
             except FileNotFoundError:  # it got its name in between
                 continue
@@ -101,7 +112,8 @@ def installed(broker: Broker, tmp_path: Path) -> Iterator[Installation]:
     kafka = broker.config.kafka.model_copy(update={"topic_prefix": prefix, "reply_topics": [f"{prefix}.own"]})
     settings = {"folder": tmp_path / "ledger", "roll_rows": 40, "roll_s": 0.1, "retention_days": 100_000}
     ledger = broker.config.ledger.model_copy(update=settings)
-    installation = Installation(broker.config.model_copy(update={"kafka": kafka, "ledger": ledger}), tmp_path)
+    own = {"kafka": kafka, "ledger": ledger, "feedback_topics": {f"{prefix}.acme": "acme"}}
+    installation = Installation(broker.config.model_copy(update=own), tmp_path)
     yield installation
     installation.close()
 
@@ -109,22 +121,26 @@ def installed(broker: Broker, tmp_path: Path) -> Iterator[Installation]:
 def once_each(rows: list[dict[str, Any]], numbers: range) -> None:
     ids = [row["request_id"] for row in rows]
     assert sorted(ids) == sorted(f"r{number}" for number in numbers)
-    assert not any(row["repeat"] for row in rows)
+    assert not any(row.get("repeat") for row in rows)
 
 
-def test_killed_again_and_again_it_has_each_reply_once(installed: Installation) -> None:
+def test_killed_again_and_again_it_has_each_reply_and_all_feedback_once(installed: Installation) -> None:
     numbers = range(6000)
     sending = threading.Thread(target=installed.send, args=(numbers,))
+    rating = threading.Thread(target=installed.rate, args=(numbers,))
     sending.start()
+    rating.start()
     for reached in range(500, 5001, 500):  # wherever it is then: reading, writing, renaming
         process = installed.start()
         installed.until(lambda least=reached: len(installed.rows()) >= least)
         process.send_signal(signal.SIGKILL)
         process.wait()
     sending.join()
+    rating.join()
     installed.start()
-    installed.until(lambda: len(installed.rows()) >= len(numbers))
+    installed.until(lambda: len(installed.rows()) >= len(numbers) <= len(installed.feedback()))
     once_each(installed.rows(), numbers)
+    once_each(installed.feedback(), numbers)
     assert not list(installed.config.ledger.folder.rglob("*.unfinished"))
 
 
@@ -163,6 +179,28 @@ def test_all_reply_topics_are_read_and_what_is_no_reply_is_passed_over(installed
     installed.until(lambda: len(installed.rows()) >= 20)
     once_each(installed.rows(), range(20))
     assert "is passed over" in installed.log()
+
+
+def test_feedback_counts_for_the_tenant_whose_topic_it_is_on(installed: Installation) -> None:
+    """What one tenant writes about another's requests, on its own topic, is passed over; so is what is no feedback."""
+    topic = f"{installed.config.kafka.topic_prefix}.acme"
+    producer = Producer(installed.config.kafka.client())
+    for value in (
+        b"garbage",
+        Codec().encode(make_feedback(tenant="globex", request_id="theirs")),
+        Codec().encode(make_feedback(tenant="acme", request_id="own", user="ada", reason="outdated")),
+    ):
+        producer.produce(topic, value, partition=0)
+    producer.flush()
+    installed.start()
+    installed.until(lambda: bool(installed.feedback()))
+    [row] = installed.feedback()
+    said = {"request_id": "own", "tenant": "acme", "verdict": "down", "source": "user", "user": "ada"}
+    assert row.items() >= (said | {"reason": "outdated", "refined_by": None, "topic": topic, "offset": 2}).items()
+    assert f"offset 1 is passed over: tenant: is 'globex', but the topic {topic} belongs to 'acme'" in installed.log()
+    with urllib.request.urlopen(f"http://localhost:{installed.config.metrics.ledger_port}/metrics") as answer:
+        metrics = answer.read().decode()
+    assert 'forebay_feedback_total{source="user",verdict="down"} 1.0' in metrics
 
 
 def test_its_lag_can_be_seen_as_that_of_any_group(installed: Installation) -> None:

@@ -83,7 +83,7 @@ def _grow(metric: Any) -> None:
             metric.labels("small", kind).inc()
 
 
-_LABELS = {"lane": "interactive", "tier": "small"}
+_LABELS = {"lane": "interactive", "tier": "small", "verdict": "down", "source": "user"}
 
 
 class Prometheus:

@@ -55,8 +55,9 @@ def test_fqnames_are_the_names_that_a_scrape_shows() -> None:
     scraped: set[str] = set()
     for kind in (JobMetrics, WorkerMetrics, LedgerMetrics):
         registry = CollectorRegistry()
-        made = kind(registry)
-        for metric in (*vars(made).values(), *vars(made.replies).values()):
+        made = vars(kind(registry))
+        replies = vars(made["replies"]) if "replies" in made else {}
+        for metric in (*made.values(), *replies.values()):
             if hasattr(metric, "_labelnames"):
                 child = metric.labels(*("x" for _ in metric._labelnames)) if metric._labelnames else metric
                 child.observe(1) if hasattr(child, "observe") else child.inc()

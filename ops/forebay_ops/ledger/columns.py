@@ -1,15 +1,15 @@
-"""One row of the ledger: the columns, and how a reply fills them."""
+"""The columns of a reply in the ledger, and how it fills them."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from forebay_schemas import prices
 from forebay_schemas.config import Config
 from forebay_schemas.records import Hop, Lane, Reply, Usage
 from forebay_schemas.tiers import Price
+
+from .tables import Entry
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_prompt_tokens", "cache_write_prompt_tokens")
 _HOP = pa.struct(
@@ -61,20 +61,6 @@ SCHEMA = pa.schema(
 )
 """What each file holds, whatever is configured, so that files of all days can be read together. ``docs/ledger.md``
 tells the meaning of each; most have the name and the meaning of their field of ``records.Reply``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record of a reply topic.
-
-    Attributes:
-        reply: None where the record holds none that can be read.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    reply: Reply | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +174,3 @@ def _hop(hop: Hop) -> dict[str, Any]:
 
 def _tokens(usage: Usage) -> dict[str, int]:
     return {name: getattr(usage, name) for name in _TOKENS}
-
-
-def batch_of(rows: Sequence[dict[str, Any]]) -> pa.RecordBatch:
-    """Rows as Arrow holds them: a tenth of the memory."""
-    return pa.RecordBatch.from_pylist(list(rows), schema=SCHEMA)
-
-
-def by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each day (UTC, as ISO 8601), in the order in which they came."""
-    days = table["completed_at"].cast(pa.date32())
-    for day in sorted(days.unique().to_pylist()):
-        same = pc.equal(days, pa.scalar(day, pa.date32()))  # pyright: ignore[reportAttributeAccessIssue]: made at import
-        yield day.isoformat(), table.filter(same)

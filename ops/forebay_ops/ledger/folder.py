@@ -19,6 +19,9 @@ from forebay_schemas.errors import ConfigError, ForebayError
 Ends = dict[str, dict[int, int]]
 """Of each partition of each topic: the offset of the first record that is not in the ledger yet."""
 
+FEEDBACK = "feedback"
+"""The folder of the feedback, inside that of the replies and like it inside."""
+
 _UNFINISHED = ".unfinished"
 _DAY = "day="
 _LOCK = "lock"
@@ -48,7 +51,7 @@ class LedgerFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         root.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(root)
         try:
@@ -63,10 +66,10 @@ class LedgerFolder:
 
     def new_file(self, day: str) -> Path:
         """Where the next file of a day is to be written; readers see it once it is committed."""
-        folder = self._root / f"{_DAY}{day}"
+        folder = self.root / f"{_DAY}{day}"
         if not folder.is_dir():
             folder.mkdir()
-            _sync(self._root)
+            _sync(self.root)
         self._number += 1
         return folder / f"{self._number:010d}{_UNFINISHED}"
 
@@ -80,17 +83,17 @@ class LedgerFolder:
             added=[self._name(file.with_suffix(".parquet")) for file in written],
             removed=[self._name(file) for file in replaced],
         )
-        _replace(_progress_file(self._root), msgspec.json.format(msgspec.json.encode(self.progress)))
+        _replace(_progress_file(self.root), msgspec.json.format(msgspec.json.encode(self.progress)))
         self._finish()
 
     def days(self) -> Iterator[tuple[str, list[Path]]]:
         """The days that the ledger has, oldest first, each with its files in the order of their numbers."""
-        for folder in sorted(self._root.glob(f"{_DAY}*")):
+        for folder in sorted(self.root.glob(f"{_DAY}*")):
             yield folder.name.removeprefix(_DAY), sorted(folder.glob("*.parquet"))
 
     def drop(self, day: str) -> None:
         """Forget a day. One that is forgotten in part when the process dies is dropped again later."""
-        shutil.rmtree(self._root / f"{_DAY}{day}")
+        shutil.rmtree(self.root / f"{_DAY}{day}")
 
     def beat(self) -> None:
         """Show that this process is alive and not stuck."""
@@ -101,15 +104,15 @@ class LedgerFolder:
         os.close(self._lock)
 
     def _finish(self) -> None:
-        for file in map(self._root.joinpath, self.progress.added):
+        for file in map(self.root.joinpath, self.progress.added):
             with suppress(FileNotFoundError):  # it has its name already, or its day was dropped since
                 file.with_suffix(_UNFINISHED).rename(file)
                 _sync(file.parent)
         for name in self.progress.removed:
-            (self._root / name).unlink(missing_ok=True)
+            (self.root / name).unlink(missing_ok=True)
 
     def _name(self, file: Path) -> str:
-        return file.relative_to(self._root).as_posix()
+        return file.relative_to(self.root).as_posix()
 
 
 def read_progress(root: Path) -> Progress:

@@ -1,4 +1,4 @@
-"""Reads the reply topics into the ledger, each record once, whatever was killed in between.
+"""Reads the topics of replies and of feedback into the ledger, each record once, whatever was killed in between.
 
 The ledger's own ``progress.json`` says where to go on. The consumer group's offsets are written afterwards, so that
 lag can be seen where that of other consumers is; nothing reads them here, and no group is joined.
@@ -8,7 +8,8 @@ import datetime as dt
 import logging
 import threading
 import time
-from contextlib import suppress
+from collections import defaultdict
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -18,12 +19,13 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError, RecordError
 from forebay_schemas.metrics import LedgerMetrics
-from forebay_schemas.records import Reply
 from forebay_schemas.registry import codec_for
 from prometheus_client import start_http_server
 
-from .columns import Entry
-from .folder import LedgerFolder
+from .feedback import FeedbackTable
+from .folder import FEEDBACK, LedgerFolder
+from .replies import ReplyTable
+from .tables import Entry, Table
 from .upkeep import tidy
 from .writer import LedgerWriter
 
@@ -38,14 +40,12 @@ _LAG_EVERY_S = 10.0
 """As often as it is scraped."""
 _RPC_TIMEOUT_S = 10.0
 _LAG_TIMEOUT_S = 2.0
-_MAX_COMPLETED_MS = 253_402_300_800_000
-"""The year 10000: beyond it there are no dates."""
 
 _log = logging.getLogger(__name__)
 
 
 def record(config: Config, stop: threading.Event) -> None:
-    """Write all replies to the ledger until ``stop`` is set; what was read by then is written too.
+    """Write all replies and feedback to the ledger until ``stop`` is set; what was read by then is written too.
 
     Its metrics are served from when it reads.
 
@@ -54,29 +54,32 @@ def record(config: Config, stop: threading.Event) -> None:
         ConfigError: another process writes to the folder, or has the port of the metrics.
         ForebayError: a topic is not the one that the ledger was reading.
     """
-    folder = LedgerFolder(config.ledger.folder)
-    recorder = None
-    try:
-        recorder = Recorder(config, folder)
+    with ExitStack() as opened:
+        root = config.ledger.folder
+        folders = [LedgerFolder(root), LedgerFolder(root / FEEDBACK)]
+        for folder in folders:
+            opened.callback(folder.close)
+        recorder = Recorder(config, *folders)
+        opened.callback(recorder.close)
         recorder.open()
         _serve_metrics(config.metrics.ledger_port)
         recorder.run(stop)
-    finally:
-        if recorder is not None:
-            recorder.close()
-        folder.close()
 
 
 class Recorder:
-    """One process's way from the topics to the folder."""
+    """One process's way from the topics to the folders of replies and feedback."""
 
-    def __init__(self, config: Config, folder: LedgerFolder) -> None:
+    def __init__(self, config: Config, replies: LedgerFolder, feedback: LedgerFolder) -> None:
         self._config = config
         self._codec: Codec = codec_for(config)
-        self._folder = folder
-        self._writer = LedgerWriter(folder, config)
         self._metrics = LedgerMetrics()
-        self._topics = (config.kafka.topics.replies, *config.kafka.reply_topics)
+        self._replies = LedgerWriter(replies, ReplyTable(replies, config), config.ledger)
+        self._feedback = LedgerWriter(feedback, FeedbackTable(config, self._metrics), config.ledger)
+        topics = config.kafka.topics
+        self._writer_of = {
+            **dict.fromkeys((topics.replies, *config.kafka.reply_topics), self._replies),
+            **dict.fromkeys((topics.feedback, *config.feedback_topics), self._feedback),
+        }
         self._reading: set[tuple[str, int]] = set()
         settings = config.kafka.client(
             client_id="forebay-ledger",
@@ -94,39 +97,52 @@ class Recorder:
 
     def run(self, stop: threading.Event) -> None:
         """See ``record``."""
+        writers = (self._replies, self._feedback)
         look_s, tidy_s, lag_s = time.monotonic() + _PARTITIONS_EVERY_S, 0.0, 0.0
         while not stop.is_set():
             now_s = time.monotonic()
-            self._folder.beat()
+            self._replies.folder.beat()
             if now_s >= look_s:
                 self._read_new_partitions()
                 look_s = now_s + _PARTITIONS_EVERY_S
             if now_s >= tidy_s:
-                tidy(self._folder, dt.datetime.now(dt.UTC), self._config.ledger.retention_days)
+                for writer in writers:
+                    now, keep_days = dt.datetime.now(dt.UTC), self._config.ledger.retention_days
+                    tidy(writer.folder, writer.table.schema, now, keep_days)
                 tidy_s = now_s + _TIDY_EVERY_S
-            messages = self._consumer.consume(_AT_ONCE, _POLL_S)
-            self._writer.add(map(self._entry, filter(self._is_record, messages)), time.monotonic())
-            if self._writer.due(time.monotonic()):
-                self._flush()
+            self._take(self._consumer.consume(_AT_ONCE, _POLL_S))
+            for writer in writers:
+                if writer.due(time.monotonic()):
+                    self._flush(writer)
             if now_s >= lag_s:
                 self._measure_lag()
                 lag_s = now_s + _LAG_EVERY_S
-        self._flush()
+        for writer in writers:
+            self._flush(writer)
 
     def close(self) -> None:
         """Leave the brokers."""
         self._consumer.close()
 
-    def _flush(self) -> None:
-        count = self._writer.gathered
+    def _take(self, messages: list[Message]) -> None:
+        taken: defaultdict[LedgerWriter, list[Entry]] = defaultdict(list)
+        for message in filter(self._is_record, messages):
+            writer = self._writer_of[message.topic() or ""]
+            taken[writer].append(self._entry(message, writer.table))
+        for writer, entries in taken.items():
+            writer.add(entries, time.monotonic())
+
+    def _flush(self, writer: LedgerWriter) -> None:
+        count = writer.gathered
         if not count:
             return
-        self._writer.flush()
-        self._metrics.replies.inc(count)
-        _log.info("wrote %d replies", count)
+        writer.flush()
+        if writer is self._replies:
+            self._metrics.replies.inc(count)
+        _log.info("wrote %d rows of %s", count, writer.table.name)
         ends = [
             TopicPartition(topic, partition, end)
-            for topic, partitions in self._writer.ends.items()
+            for topic, partitions in writer.ends.items()
             for partition, end in partitions.items()
             if (topic, partition) in self._reading
         ]
@@ -141,7 +157,7 @@ class Recorder:
                 low, high = self._consumer.get_watermark_offsets(place, _LAG_TIMEOUT_S)
             except KafkaException:
                 return  # a broker is away; the last figure stays
-            behind += high - max(low, self._writer.ends.get(topic, {}).get(partition, 0))
+            behind += high - max(low, self._writer_of[topic].ends.get(topic, {}).get(partition, 0))
         self._metrics.lag.set(behind)
 
     def _is_record(self, message: Message) -> bool:
@@ -153,21 +169,20 @@ class Recorder:
         _log.warning("reading %s: %s", message.topic(), error.str())  # librdkafka goes on by itself
         return False
 
-    def _entry(self, message: Message) -> Entry:
+    def _entry(self, message: Message, table: Table) -> Entry:
         topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
-        reply = None
+        record = None
         try:
-            reply = self._codec.decode(message.value() or b"", Reply)
-            if not 0 <= reply.completed_ms < _MAX_COMPLETED_MS:
-                reply = None
-                _log.warning("%s/%d: offset %d is passed over: completed_ms is no time", topic, partition, offset)
+            found = self._codec.decode(message.value() or b"", table.record)
+            table.check(found, topic)
+            record = found
         except RecordError as error:
             _log.warning("%s/%d: offset %d is passed over: %s", topic, partition, offset, error)
-        return Entry(topic, partition, offset, reply)
+        return Entry(topic, partition, offset, record)
 
     def _read_new_partitions(self) -> None:
         places: list[TopicPartition] = []
-        for topic in self._topics:
+        for topic in self._writer_of:
             try:
                 found: Any = self._consumer.list_topics(topic, timeout=_RPC_TIMEOUT_S).topics[topic]
                 if found.error:
@@ -182,16 +197,17 @@ class Recorder:
         if places:
             self._consumer.incremental_assign(places)
             self._reading |= {(place.topic, place.partition) for place in places}
-            _log.info("reading %d partitions of %s", len(self._reading), ", ".join(self._topics))
+            _log.info("reading %d partitions of %s", len(self._reading), ", ".join(self._writer_of))
 
     def _start(self, topic: str, partition: int) -> int:
-        end = self._writer.ends.get(topic, {}).get(partition)
+        writer = self._writer_of[topic]
+        end = writer.ends.get(topic, {}).get(partition)
         if end is None:
             return OFFSET_BEGINNING
         low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _RPC_TIMEOUT_S)
         if end > high:
             raise ForebayError(
-                f"ledger.folder: {self._config.ledger.folder} has {topic}/{partition} up to offset {end}, but the"
+                f"ledger.folder: {writer.folder.root} has {topic}/{partition} up to offset {end}, but the"
                 f" topic ends at {high}, so it was made anew; take the topic out of `ends` in progress.json"
                 " to read it from its beginning, which repeats what the folder has of it"
             )

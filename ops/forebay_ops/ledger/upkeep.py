@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .columns import SCHEMA
 from .folder import LedgerFolder
 from .writer import COMPRESSION
 
@@ -18,10 +17,11 @@ _SETTLED_S = 3_600.0
 """A past day to which something was written later than this may get more: a backlog is being read."""
 
 
-def tidy(folder: LedgerFolder, now: dt.datetime, retention_days: int) -> None:
+def tidy(folder: LedgerFolder, schema: pa.Schema, now: dt.datetime, retention_days: int) -> None:
     """Delete the days before the retention, and make one file of the files of each past day that is complete.
 
     Args:
+        schema: of its files.
         now: in UTC.
     """
     today = now.date()
@@ -31,7 +31,7 @@ def tidy(folder: LedgerFolder, now: dt.datetime, retention_days: int) -> None:
             folder.drop(day)
         elif day < today.isoformat() and len(files) > 1 and _settled(files, now):
             merged = folder.new_file(day)
-            _merge(files, merged)
+            _merge(files, merged, schema)
             folder.commit([merged], replaced=files)
 
 
@@ -39,14 +39,14 @@ def _settled(files: Sequence[Path], now: dt.datetime) -> bool:
     return max(file.stat().st_mtime for file in files) <= now.timestamp() - _SETTLED_S
 
 
-def _merge(files: Sequence[Path], merged: Path) -> None:
-    with pq.ParquetWriter(merged, SCHEMA, compression=COMPRESSION) as out:
+def _merge(files: Sequence[Path], merged: Path, schema: pa.Schema) -> None:
+    with pq.ParquetWriter(merged, schema, compression=COMPRESSION) as out:
         gathered: list[pa.RecordBatch] = []
         for file in files:
             for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP_ROWS):
                 gathered.append(batch)
                 if sum(map(len, gathered)) >= ROW_GROUP_ROWS:
-                    out.write_table(pa.Table.from_batches(gathered, SCHEMA))
+                    out.write_table(pa.Table.from_batches(gathered, schema))
                     gathered = []
         if gathered:
-            out.write_table(pa.Table.from_batches(gathered, SCHEMA))
+            out.write_table(pa.Table.from_batches(gathered, schema))
