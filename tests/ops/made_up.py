@@ -4,13 +4,16 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from forebay_ops.ledger.folder import LedgerFolder
+from forebay_ops.ledger.feedback import FeedbackTable
+from forebay_ops.ledger.folder import FEEDBACK, LedgerFolder
 from forebay_ops.ledger.replies import ReplyTable
 from forebay_ops.ledger.tables import Entry
 from forebay_ops.ledger.writer import LedgerWriter
 from forebay_schemas import prices
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.records import CacheStatus, Hop, Lane, Latency, Reply, ReplyError, Usage
+from forebay_schemas.metrics import LedgerMetrics
+from forebay_schemas.records import CacheStatus, Feedback, Hop, Lane, Latency, Reply, ReplyError, Usage
+from prometheus_client import CollectorRegistry
 
 from tests.builders import NOW_MS, make_route
 
@@ -115,4 +118,13 @@ def fill(config: Config, replies: Iterable[Reply], file_rows: int = 1000) -> Non
     for begin in range(0, len(records), file_rows):
         writer.add(records[begin : begin + file_rows], now_s=0.0)
         writer.flush()
+    folder.close()
+
+
+def fill_feedback(config: Config, given: Iterable[Feedback]) -> None:
+    """Write feedback to the configured folder, in the order in which it was given."""
+    folder = LedgerFolder(config.ledger.folder / FEEDBACK)
+    writer = LedgerWriter(folder, FeedbackTable(config, LedgerMetrics(CollectorRegistry())), config.ledger)
+    writer.add([Entry("llm.feedback", 0, offset, feedback) for offset, feedback in enumerate(given)], now_s=0.0)
+    writer.flush()
     folder.close()

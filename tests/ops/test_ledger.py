@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> Config:
 
 def rows(config: Config, columns: str = "*", where: str = "true") -> list[Any]:
     """What a plain query sees."""
-    pattern = f"{config.ledger.folder}/**/*.parquet"
+    pattern = f"{config.ledger.folder}/day=*/*.parquet"
     query = f"SELECT {columns} FROM read_parquet('{pattern}', hive_partitioning=true) WHERE {where} ORDER BY ALL"
     return duckdb.sql(query).fetchall()
 

@@ -15,17 +15,19 @@ from forebay_ops.cli.report import report as command
 from forebay_ops.figures import money, percentile
 from forebay_ops.local.effective import write_settings
 from forebay_ops.local.home import Home
+from forebay_ops.reporting.feedback import Verdicts
 from forebay_ops.reporting.outlook import DAYS_PER_MONTH, payback, project
 from forebay_ops.reporting.page import page
 from forebay_ops.reporting.query import Report, query
 from forebay_ops.reporting.sums import SUMMED, Sums, layers
+from forebay_ops.statistics import share_interval
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
-from forebay_schemas.records import CacheStatus, Lane, Reply, Usage
+from forebay_schemas.records import CacheStatus, Feedback, FeedbackSource, Lane, Reply, Usage, Verdict
 
-from tests.builders import make_reply
+from tests.builders import NOW_MS, make_feedback, make_reply
 
-from .made_up import REUSED, fill, ledger_config, made_up_replies
+from .made_up import DAY_MS, REUSED, fill, fill_feedback, ledger_config, made_up_replies
 
 NOW = dt.datetime(2025, 10, 13)
 TODAY = NOW.date()
@@ -155,6 +157,113 @@ def make_reply_with_id(reply: Reply, number: int) -> Reply:
     return make_reply(**{name: getattr(reply, name) for name in reply.__struct_fields__} | {"request_id": f"r{number}"})
 
 
+# --- feedback
+
+
+def _thumb(reply: Reply, verdict: Verdict, **fields: Any) -> Feedback:
+    about = {"request_id": reply.request_id, "tenant": reply.tenant, "given_ms": reply.completed_ms + 9_000}
+    return make_feedback(**about | {"verdict": verdict} | fields)
+
+
+def _rated(tmp_path: Path, replies: list[Reply], given: list[Feedback], **options: Any) -> dict[str, Verdicts]:
+    """The verdicts by category."""
+    config = ledger_config(tmp_path)
+    fill(config, replies)
+    fill_feedback(config, given)
+    return dict(_query(config, **options).disliked)
+
+
+UP, DOWN = Verdict.UP, Verdict.DOWN
+
+
+def test_verdicts_are_counted_by_category_cache_status_and_group(tmp_path: Path) -> None:
+    config = ledger_config(tmp_path)
+    replies = made_up_replies(config, 300)
+    fill(config, [*replies, *(each for each in replies[-9:] if each.cache_status in REUSED)])
+    rated = [(reply, DOWN if number % 3 else UP) for number, reply in enumerate(replies[::2])]
+    fill_feedback(config, [_thumb(reply, verdict) for reply, verdict in rated])
+    found = _query(config, by=[("tenant",)])
+    groups = {group.key[0]: group.verdicts for group in found.groupings[0].groups}
+    for counted, value in (
+        (dict(found.disliked), lambda reply: reply.category),
+        (dict(found.rated), lambda reply: reply.cache_status.value),
+        (groups, lambda reply: reply.tenant),
+    ):
+        expected: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for reply, verdict in rated:
+            expected[value(reply)][verdict is DOWN] += 1
+        assert counted == {name: Verdicts(*counts) for name, counts in expected.items()}
+    [summed_up] = _query(config, by=[("tenant",)], top=1).groupings
+    assert summed_up.rest is not None
+    assert summed_up.groups[0].verdicts.rated + summed_up.rest.verdicts.rated == len(rated)
+
+
+def test_of_what_one_user_says_the_latest_counts_and_others_have_a_voice_too(tmp_path: Path) -> None:
+    reply = make_reply(category="chat")
+    later = reply.completed_ms + 60_000
+    given = [
+        _thumb(reply, DOWN, user="ada"),
+        _thumb(reply, UP, user="ada", given_ms=later),
+        _thumb(reply, DOWN, user="bob", given_ms=later),
+        _thumb(reply, UP, user="bob"),  # given before, and late to arrive
+        _thumb(reply, UP),
+        _thumb(reply, DOWN),  # at the same moment: the last that came
+        _thumb(reply, DOWN, source=FeedbackSource.JUDGE),
+    ]
+    assert _rated(tmp_path, [reply], given) == {"chat": Verdicts(up=1, down=3)}
+
+
+def test_feedback_touches_no_reply_of_another_tenant(tmp_path: Path) -> None:
+    replies = [make_reply(tenant=tenant, category=tenant) for tenant in ("acme", "globex")]
+    assert _rated(tmp_path, replies, [_thumb(replies[0], DOWN)]) == {"acme": Verdicts(up=0, down=1)}
+
+
+def test_feedback_is_about_the_last_reply_before_it(tmp_path: Path) -> None:
+    """A nightly batch uses its ids again; a verdict does not wander to another night, whichever period is looked at."""
+    nights = [make_reply(category=f"night {n}", completed_ms=NOW_MS + n * DAY_MS) for n in range(3)]
+    given = [
+        _thumb(nights[0], DOWN, given_ms=NOW_MS - 7_200_000),  # before all of them: about none that is known
+        _thumb(nights[0], DOWN),
+        _thumb(nights[1], UP, given_ms=nights[1].completed_ms - 30_000),  # by a clock that is slow
+    ]
+    both = {"night 0": Verdicts(up=0, down=1), "night 1": Verdicts(up=1, down=0)}
+    config = ledger_config(tmp_path)
+    fill(config, nights)
+    fill_feedback(config, given)
+    assert dict(_query(config).disliked) == both
+    assert dict(_query(config, since=dt.datetime(2025, 10, 11)).disliked) == {}
+    first_night = _query(config, until=dt.datetime(2025, 10, 10))
+    assert dict(first_night.disliked) == {"night 0": Verdicts(up=0, down=1)}
+
+
+def test_the_worst_categories_are_those_that_are_surely_bad(tmp_path: Path) -> None:
+    categories = {"one of one": [DOWN], "half of many": [UP, DOWN] * 25, "few of many": [UP] * 45 + [DOWN] * 5}
+    thumbs = [(name, verdict) for name, verdicts in categories.items() for verdict in verdicts]
+    replies = [make_reply(request_id=f"r{number}", category=name) for number, (name, _) in enumerate(thumbs)]
+    given = [_thumb(reply, verdict) for reply, (_, verdict) in zip(replies, thumbs, strict=True)]
+    assert list(_rated(tmp_path, replies, given)) == ["half of many", "one of one", "few of many"]
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0)]
+)
+def test_a_shares_interval_is_wilsons(count: int, of: int, low: float, high: float) -> None:
+    found = share_interval(count, of)
+    assert (found.mean, found.low, found.high) == pytest.approx((count / of, low, high), abs=5e-5)
+
+
+def test_feedback_is_in_the_tables_and_on_the_page_where_there_is_any(tmp_path: Path) -> None:
+    config = ledger_config(tmp_path)
+    fill(config, [make_reply(category="chat")])
+    assert "thumbs down" not in page(_query(config, by=[("tenant",)]), "Costs")
+    fill_feedback(config, [_thumb(make_reply(), DOWN)])
+    parsed = _Page()
+    parsed.feed(page(_query(config, by=[("tenant",)]), "Costs"))
+    for text in ("Worst categories by feedback", "Feedback by cache status", "20.7% to 100.0%", "100.0% of 1"):
+        assert text in parsed.text
+    assert parsed.tags.count("svg") == 9
+
+
 # --- the period
 
 
@@ -180,7 +289,7 @@ def test_groups_beyond_the_top_are_summed_up(made_up: tuple[Config, list[Reply]]
     assert len(by_tenant.groups) == 1
     assert by_tenant.others == 2
     assert by_tenant.rest is not None
-    assert by_tenant.groups[0].sums.replies + by_tenant.rest.replies == len(made_up[1])
+    assert by_tenant.groups[0].sums.replies + by_tenant.rest.sums.replies == len(made_up[1])
     [by_hour] = _query(made_up[0], by=[("hour",)], top=1).groupings
     assert [group.key[0] for group in by_hour.groups] == [f"{hour:02}:00" for hour in range(24)]
 

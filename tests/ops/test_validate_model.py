@@ -14,9 +14,9 @@ from forebay_ops.models.agreement import agree, normalise, token_agreement
 from forebay_ops.models.answering import NoAnswers, answer_all, spread
 from forebay_ops.models.jobs import Answer, Answered, AnswerJob, Perplexity, PerplexityJob, Speed, Subject
 from forebay_ops.models.prompts import NoPrompts, Prompt, read_prompts
-from forebay_ops.models.statistics import interval, least_prompts, prompts_needed
 from forebay_ops.models.verdict import Verdict, compare_perplexity, compare_tasks, conclude
 from forebay_ops.request_lines import LineError
+from forebay_ops.statistics import interval, least_prompts, prompts_needed
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import Usage

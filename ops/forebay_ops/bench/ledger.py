@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..ledger import feedback
 from ..ledger.columns import SCHEMA
-from ..ledger.folder import LedgerFolder, current_files
+from ..ledger.folder import FEEDBACK, LedgerFolder, current_files
 from ..ledger.upkeep import ROW_GROUP_ROWS
 from ..ledger.writer import COMPRESSION
 from ..reporting.page import page
@@ -26,6 +27,7 @@ _END = dt.datetime(2026, 1, 1)
 _GOAL_S = 30.0
 _TIERS = ("small", "medium", "large")
 _MODELS = ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b")
+_RATED = 0.02
 _STATUSES = ("exact", "semantic", "joined", "miss", "bypass")
 
 
@@ -50,21 +52,23 @@ def bench(rows: int, say: Say) -> Iterator[Bench]:
 
 
 def make_up(root: Path, rows: int, days: int = DAYS) -> None:
-    """Fill a ledger with made-up replies, the same ones each time, one file a day; the last day is 2025-12-31."""
+    """Fill a ledger with made-up replies, and thumbs for some, the same ones each time, one file a day of each; the
+    last day is 2025-12-31."""
     generator = np.random.default_rng(1)
-    folder = LedgerFolder(root)
-    written, number = [], 0
+    folders = LedgerFolder(root), LedgerFolder(root / FEEDBACK)
+    written: tuple[list[Path], list[Path]] = [], []
+    number = 0
     for day in range(days):
         count = rows // days + (day < rows % days)
         begin = _END - dt.timedelta(days=days - day)
-        file = folder.new_file(begin.date().isoformat())
-        pq.write_table(
-            _replies(generator, begin, number, count), file, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS
-        )
-        written.append(file)
+        replies = _replies(generator, begin, number, count)
+        for folder, files, table in zip(folders, written, (replies, _feedback(generator, replies)), strict=True):
+            files.append(folder.new_file(begin.date().isoformat()))
+            pq.write_table(table, files[-1], compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
         number += count
-    folder.commit(written)
-    folder.close()
+    for folder, files in zip(folders, written, strict=True):
+        folder.commit(files)
+        folder.close()
 
 
 def _two_sums(files: list[Path]) -> Mapping[str, float]:
@@ -117,6 +121,18 @@ def _replies(generator: np.random.Generator, begin: dt.datetime, first: int, cou
         "offset": pa.array(np.arange(first, first + count)),
     }
     return pa.table([columns.get(field.name, pa.nulls(count, field.type)) for field in SCHEMA], schema=SCHEMA)
+
+
+def _feedback(generator: np.random.Generator, replies: pa.Table) -> pa.Table:
+    rated = replies.take(np.flatnonzero(generator.random(len(replies)) < _RATED))
+    columns = {
+        "given_at": rated["completed_at"],
+        "verdict": _chosen((generator.random(len(rated)) < 0.1).astype(int), ("up", "down")),
+        "source": pa.array(["user"] * len(rated)),
+        **{name: rated[name] for name in ("request_id", "tenant", "user", "offset")},
+    }
+    schema = feedback.SCHEMA
+    return pa.table([columns.get(field.name, pa.nulls(len(rated), field.type)) for field in schema], schema=schema)
 
 
 def _chosen(places: Any, names: tuple[str, ...]) -> pa.Array:

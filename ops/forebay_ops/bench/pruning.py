@@ -17,7 +17,7 @@ from forebay_schemas.records import Request
 from forebay_schemas.sections import EmbeddingConfig, PruningConfig
 from prometheus_client import CollectorRegistry
 
-from ..models.statistics import CONFIDENCE, Interval, interval
+from ..statistics import CONFIDENCE, Interval, interval
 from . import prompts
 from .harness import Bench, Say
 from .passages import Carried, Handbook, Question

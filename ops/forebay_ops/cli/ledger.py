@@ -1,4 +1,4 @@
-"""`forebay ledger`: what keeps every reply, and what it cost."""
+"""`forebay ledger`: what keeps every reply, what it cost, and what was thought of it."""
 
 import logging
 import signal
@@ -13,10 +13,10 @@ from .options import cli_config
 
 @click.command()
 def ledger() -> None:
-    """Write every reply to Parquet files, one folder a day, until Ctrl-C or SIGTERM.
+    """Write every reply, and all feedback, to Parquet files, one folder a day, until Ctrl-C or SIGTERM.
 
-    Each reply is in them exactly once, also after this process was killed: it goes on where its files end. One process
-    reads all reply topics into `ledger.folder`. Texts are left out unless `ledger.texts` is set.
+    Each is in them exactly once, also after this process was killed: it goes on where its files end. One process reads
+    all reply and feedback topics into `ledger.folder`. Texts are left out unless `ledger.texts` is set.
 
     \b
       forebay ledger

@@ -66,7 +66,7 @@ class _Dimensions(click.ParamType):
 def report(
     since: dt.datetime | None, until: dt.datetime | None, by: tuple[tuple[str, ...], ...], top: int, out: Path
 ) -> None:
-    """Show what the ledger tells: spend, savings by means, hit rates, tiers, latencies.
+    """Show what the ledger tells: spend, savings by means, hit rates, tiers, latencies, feedback.
 
     Prints tables, and writes a page with plots that loads nothing from elsewhere. The ledger has to have run while the
     replies came: `forebay up` runs one, whose files can be read after `forebay down` too. Totals can be had by tenant,

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -56,11 +56,8 @@ def record(config: Config, stop: threading.Event) -> None:
     """
     with ExitStack() as opened:
         root = config.ledger.folder
-        folders = [LedgerFolder(root), LedgerFolder(root / FEEDBACK)]
-        for folder in folders:
-            opened.callback(folder.close)
-        recorder = Recorder(config, *folders)
-        opened.callback(recorder.close)
+        replies, feedback = (opened.enter_context(closing(LedgerFolder(each))) for each in (root, root / FEEDBACK))
+        recorder = opened.enter_context(closing(Recorder(config, replies, feedback)))
         recorder.open()
         _serve_metrics(config.metrics.ledger_port)
         recorder.run(stop)
@@ -106,8 +103,8 @@ class Recorder:
                 self._read_new_partitions()
                 look_s = now_s + _PARTITIONS_EVERY_S
             if now_s >= tidy_s:
+                now, keep_days = dt.datetime.now(dt.UTC), self._config.ledger.retention_days
                 for writer in writers:
-                    now, keep_days = dt.datetime.now(dt.UTC), self._config.ledger.retention_days
                     tidy(writer.folder, writer.table.schema, now, keep_days)
                 tidy_s = now_s + _TIDY_EVERY_S
             self._take(self._consumer.consume(_AT_ONCE, _POLL_S))

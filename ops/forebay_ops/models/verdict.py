@@ -8,10 +8,10 @@ import msgspec
 from forebay_schemas.errors import ForebayError
 from forebay_workers.json_answers import is_valid
 
+from ..statistics import Interval, interval, prompts_needed
 from .agreement import agree, token_agreement
 from .jobs import Answer, Perplexity
 from .prompts import Prompt
-from .statistics import Interval, interval, prompts_needed
 
 DEFAULT_TOLERANCE = 0.05
 """Shown by 72 prompts of a task that all agree; half of it takes twice as many."""

@@ -32,5 +32,7 @@ def _plots(report: Report) -> dict[str, Markup]:
         "models": plots.latencies(report.by_model) if report.by_model else "",
         "tiers": plots.tier_split(report.tiers_by_day, tiers) if tiers else "",
         "months": plots.cost_per_1k(report.months),
+        "disliked": plots.thumbs_down(report.disliked) if report.disliked else "",
+        "rated": plots.thumbs_down(report.rated) if report.rated else "",
     }
     return {name: Markup(svg) for name, svg in drawn.items()}  # matplotlib escapes the names in it

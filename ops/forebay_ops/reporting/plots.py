@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from ..figures import duration, money
+from .feedback import Verdicts
 from .outlook import Projection
 from .query import Latencies
 from .sums import Sums, layers
@@ -122,6 +123,23 @@ def latencies(rows: Sequence[Latencies]) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks(places, [row.name for row in rows])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        _legend(axes)
+        return _svg(figure)
+
+
+def thumbs_down(rows: Sequence[tuple[str, Verdicts]]) -> str:
+    """The share of thumbs down of each row, and where it surely lies."""
+    with mpl.rc_context(_SIDEWAYS):
+        figure, axes = _axes(height=0.55 + 0.3 * len(rows))
+        places = range(len(rows) - 1, -1, -1)
+        shares = [share for _, verdicts in rows if (share := verdicts.down_share)]
+        axes.hlines(places, [share.low for share in shares], [share.high for share in shares],
+                    colors="#c9d3dc", linewidth=3, label="95% interval")  # fmt: skip
+        axes.scatter([share.mean for share in shares], places, color=_LOST, s=28, label="thumbs down", zorder=2)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.set_yticks(places, [name for name, _ in rows])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         _legend(axes)
         return _svg(figure)

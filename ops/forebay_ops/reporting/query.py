@@ -11,7 +11,8 @@ import duckdb
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CacheStatus
 
-from ..ledger.folder import current_files
+from ..ledger.folder import FEEDBACK, current_files
+from .feedback import COUNTED, NO_VERDICTS, Verdicts, create_rated
 from .outlook import Payback, Projection, payback, project
 from .sums import MEASURES, SUMMED, Sums
 
@@ -50,6 +51,7 @@ class Group:
 
     key: tuple[str, ...]
     sums: Sums
+    verdicts: Verdicts = NO_VERDICTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,13 @@ class Grouping:
     Attributes:
         groups: in time's order where the first dimension is a time, else the dearest first.
         others: how many groups are left out.
-        rest: their sums; None where none is.
+        rest: all of those together; None where none is.
     """
 
     dimensions: tuple[str, ...]
     groups: list[Group]
     others: int = 0
-    rest: Sums | None = None
+    rest: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Report:
         by_status: latencies of answers by cache status.
         by_model: latencies of generated answers by model.
         worst: categories with the largest share of errors and answers to review.
+        disliked: categories whose share of thumbs down is surely the largest: by the low end of its interval.
+        rated: verdicts by cache status.
         groupings: what was asked for.
         files: how many were read.
         query_s: how long it took.
@@ -110,6 +114,8 @@ class Report:
     by_model: list[Latencies]
     endpoints: Grouping
     worst: list[Group]
+    disliked: list[tuple[str, Verdicts]]
+    rated: list[tuple[str, Verdicts]]
     groupings: list[Grouping]
     projection: Projection | None
     payback: Payback | None
@@ -144,12 +150,12 @@ def query(
     began = time.perf_counter()
     problem = None
     for _ in range(_ATTEMPTS):
-        files = [str(file) for file in current_files(folder)]
+        files, feedback = ([str(file) for file in current_files(each)] for each in (folder, folder / FEEDBACK))
         if not files:
             raise ForebayError(f"the ledger in {folder} is empty; `forebay ledger` fills it while replies come")
         try:
             with duckdb.connect() as connection:
-                report = _report(_Period(connection, files, since, until), by, top, now, fixed_monthly or {})
+                report = _report(_Period(connection, files, feedback, since, until), by, top, now, fixed_monthly or {})
         except duckdb.IOException as error:
             problem = error  # the ledger's process has renamed or replaced a file
         else:
@@ -178,6 +184,8 @@ def _report(
         by_model=period.latencies("model_id", "generated = 1"),
         endpoints=period.grouping(("endpoint",), top),
         worst=period.worst_categories(totals.replies),
+        disliked=sorted(period.verdicts("category"), key=_dislike)[:_WORST],
+        rated=sorted(period.verdicts("cache_status"), key=lambda each: _STATUSES.index(each[0])),
         groupings=[period.grouping(dimensions, top) for dimensions in by],
         projection=project(days, now.date()),
         payback=payback(totals, (period.last - period.first) / dt.timedelta(days=1), fixed_monthly),
@@ -185,21 +193,24 @@ def _report(
 
 
 class _Period:
-    """The rows of a period as tables: ``ledger`` all of them, ``counted`` without repeats, ``daily`` added up."""
+    """The rows of a period as tables: ``ledger`` all of them, ``counted`` without repeats, ``daily`` added up, and
+    ``rated`` the verdicts on them."""
 
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
         files: list[str],
+        feedback: list[str],
         since: dt.datetime | None,
         until: dt.datetime | None,
     ) -> None:
         self._connection = connection
-        within = [f"day >= DATE '{since.date()}' AND completed_at >= TIMESTAMP '{since}'"] if since else []
-        within += [f"day <= DATE '{until.date()}' AND completed_at < TIMESTAMP '{until}'"] if until else []
+        begun = f"day >= DATE '{since.date()}' AND completed_at >= TIMESTAMP '{since}'" if since else "true"
+        ended = f"day <= DATE '{until.date()}' AND completed_at < TIMESTAMP '{until}'" if until else "true"
         # By name, because files of another version may have other columns.
         rows = connection.read_parquet(files, hive_partitioning=True, union_by_name=True)
-        rows.filter(" AND ".join(within) or "true").create_view("ledger")
+        rows.filter(begun).create_view("since")
+        connection.execute(f"CREATE TEMP VIEW ledger AS SELECT * FROM since WHERE {ended}")
         measures = ", ".join(f"{expression} AS {name}" for name, expression in MEASURES.items())
         dimensions = ", ".join(dict.fromkeys(("day", "completed_at", *_COLUMNS)))
         connection.execute(
@@ -209,6 +220,7 @@ class _Period:
         connection.execute(
             f"CREATE TEMP TABLE daily AS SELECT day, cache_status, tier, model_id, {_SUMS} FROM counted GROUP BY ALL"
         )
+        create_rated(connection, "since", feedback, dimensions, ended)
         self.first: dt.datetime | None
         self.last: dt.datetime | None
         [(self.first, self.last, self.repeats, self.repeats_cost)] = self._rows(
@@ -259,12 +271,18 @@ class _Period:
         self._connection.execute(
             "CREATE OR REPLACE TEMP TABLE grouped AS SELECT *, row_number() OVER (ORDER BY"
             f" {order}) AS place FROM (SELECT {chosen}, {_SUMS} FROM counted GROUP BY ALL)"
+            f" LEFT JOIN (SELECT {chosen}, {COUNTED} FROM rated GROUP BY ALL) USING ({', '.join(keys)})"
         )
         shown = "true" if in_time else f"place <= {top}"
         rows = self._rows(f"SELECT * EXCLUDE place FROM grouped WHERE {shown} ORDER BY place")
-        groups = [Group(row[: len(keys)], _sums(row[len(keys) :])) for row in rows]
-        [(others, *rest)] = self._rows(f"SELECT count(*), {_SUMS} FROM grouped WHERE NOT ({shown})")
-        return Grouping(dimensions, groups, others, _sums(rest) if others else None)
+        groups = [_group(row[: len(keys)], row[len(keys) :]) for row in rows]
+        [(others, *rest)] = self._rows(f"SELECT count(*), {_SUMS}, sum(up), sum(down) FROM grouped WHERE NOT ({shown})")
+        return Grouping(dimensions, groups, others, _group((), rest) if others else None)
+
+    def verdicts(self, column: str) -> list[tuple[str, Verdicts]]:
+        """The verdicts by what a column of their replies says."""
+        rows = self._rows(f"SELECT {column}, {COUNTED} FROM rated GROUP BY ALL")
+        return [(name, Verdicts(up, down)) for name, up, down in rows]
 
     def worst_categories(self, replies: int) -> list[Group]:
         rows = self._rows(
@@ -276,6 +294,19 @@ class _Period:
 
     def _rows(self, sql: str) -> list[Any]:
         return self._connection.execute(sql).fetchall()
+
+
+def _group(key: tuple[str, ...], values: Sequence[Any]) -> Group:
+    *sums, up, down = values
+    return Group(key, _sums(sums), Verdicts(up or 0, down or 0))
+
+
+def _dislike(rated: tuple[str, Verdicts]) -> tuple[float, float, str]:
+    """Sorts the surest first, so that one thumb down of one is not the worst."""
+    name, verdicts = rated
+    share = verdicts.down_share
+    assert share is not None, "who is in the list was rated"
+    return -share.low, -share.mean, name
 
 
 def _sums(values: Sequence[Any]) -> Sums:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..figures import duration, money
-from .query import Grouping, Latencies, Report
+from .feedback import Verdicts
+from .query import Group, Grouping, Latencies, Report
 from .sums import Sums, layers
 
 
@@ -33,6 +34,8 @@ def tables(report: Report) -> list[Table]:
         _months(report),
         _grouping(report.endpoints, "endpoints", "Top endpoints"),
         _worst(report),
+        _verdicts("disliked", "Worst categories by feedback", "category", report.disliked),
+        _verdicts("rated", "Feedback by cache status", "answered by", report.rated),
         *(_grouping(each, "by", f"By {', '.join(each.dimensions)}") for each in report.groupings),
     ]
     return [table for table in every if table.rows]
@@ -114,17 +117,20 @@ def _months(report: Report) -> Table:
 
 
 def _grouping(grouping: Grouping, name: str, title: str) -> Table:
-    rows = [(" · ".join(group.key), *_figures(group.sums)) for group in grouping.groups]
+    named = [(" · ".join(group.key), group) for group in grouping.groups]
     if grouping.rest:
-        rows.append((f"({grouping.others:,} more)", *_figures(grouping.rest)))
+        named.append((f"({grouping.others:,} more)", grouping.rest))
+    rated = any(group.verdicts.rated for _, group in named)
+    rows = [(label, *_figures(group, rated)) for label, group in named]
     columns = (
         ", ".join(grouping.dimensions), "requests", "reused", "errors", "cost", "largest tier", "saved",
-        "a request", "a success", "1M tokens",
+        "a request", "a success", "1M tokens", *(("thumbs down",) if rated else ()),
     )  # fmt: skip
     return Table(name, title, columns, rows)
 
 
-def _figures(sums: Sums) -> tuple[str, ...]:
+def _figures(group: Group, rated: bool) -> tuple[str, ...]:
+    sums = group.sums
     return (
         f"{sums.replies:,}",
         f"{sums.share(sums.reused):.1%}",
@@ -135,6 +141,7 @@ def _figures(sums: Sums) -> tuple[str, ...]:
         money(sums.cost_per_request),
         money(sums.cost_per_answer),
         money(sums.cost_per_1m_tokens),
+        *((_thumbs_down(group.verdicts),) if rated else ()),
     )
 
 
@@ -153,8 +160,27 @@ def _worst(report: Report) -> Table:
     return Table("worst", "Worst categories", columns, rows)
 
 
+def _verdicts(name: str, title: str, what: str, rated: Sequence[tuple[str, Verdicts]]) -> Table:
+    rows = [
+        (
+            label,
+            f"{verdicts.rated:,}",
+            f"{verdicts.down:,}",
+            percent(share.mean),
+            f"{share.low:.1%} to {share.high:.1%}",
+        )
+        for label, verdicts in rated
+        if (share := verdicts.down_share)
+    ]
+    return Table(name, title, (what, "rated", "thumbs down", "share", "95% interval"), rows)
+
+
 def _times(latencies: Latencies) -> tuple[str, str, str]:
     return duration(latencies.p50_ms), duration(latencies.p95_ms), duration(latencies.p99_ms)
+
+
+def _thumbs_down(verdicts: Verdicts) -> str:
+    return f"{verdicts.down / verdicts.rated:.1%} of {verdicts.rated:,}" if verdicts.rated else "-"
 
 
 def percent(share: float | None) -> str:

@@ -1,4 +1,4 @@
-"""How sure a mean over prompts is: bootstrap intervals, and how many prompts it takes to tell."""
+"""How sure a mean over prompts, or a share of cases, is: intervals, and how many prompts it takes to tell."""
 
 import math
 import random
@@ -38,6 +38,15 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
         low=min(means[math.floor(_TAIL * _RESAMPLES)], unseen),
         high=max(means[math.ceil((1 - _TAIL) * _RESAMPLES) - 1], 1 - unseen),
     )
+
+
+def share_interval(count: int, of: int) -> Interval:
+    """A share of cases (``of`` above 0) with its score interval (Wilson, 1927): of few cases, and near 0 and 1, too."""
+    z = NormalDist().inv_cdf(1 - _TAIL)
+    share, weight = count / of, z * z / of
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / of + weight / (4 * of))
+    return Interval(mean=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
 
 
 def least_prompts(tolerance: float) -> int:
