@@ -1,13 +1,17 @@
 """Reads requests from lines of JSON, as `forebay send` takes them; a problem is told with its line and field."""
 
+import gzip
+import io
 import json
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from forebay_client.requests import build_request
 from forebay_schemas.errors import ErrorCode, ForebayError, InvalidRequest, RecordError
 from forebay_schemas.records import Request
+
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class LineError(ForebayError):
@@ -15,6 +19,12 @@ class LineError(ForebayError):
 
     def __init__(self, number: int, problem: object) -> None:
         super().__init__(f"line {number}: {problem}")
+
+
+def plain(file: BinaryIO) -> BinaryIO:
+    """The file's own text, whether it is compressed or not; it need not be seekable, and is closed with the result."""
+    buffered = io.BufferedReader(file)  # pyright: ignore[reportArgumentType]: any binary stream will do
+    return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == _GZIP_MAGIC else buffered  # pyright: ignore[reportReturnType]
 
 
 def numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -1,7 +1,5 @@
 """Reads call logs of OpenAI-style APIs: from each line the request as one of ours, its model, tokens and time."""
 
-import gzip
-import io
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +11,11 @@ from forebay_schemas.errors import ErrorCode, InvalidRequest, RecordError
 from forebay_schemas.records import Request, Usage
 from forebay_schemas.validation import validate
 
-from ..request_lines import numbered, parse_object, request_of
+from ..request_lines import numbered, parse_object, plain, request_of
 
 MOST_LINE_BYTES = 64 * 2**20
 """A longer line is no call; reading it whole could take all memory."""
 _SHOWN_PROBLEMS = 5
-_GZIP_MAGIC = b"\x1f\x8b"
 
 _REQUEST_PLACES = (("request", "body"), ("request",), ("body",), ())
 _RESPONSE_PLACES = (("response", "body"), ("response",), ())
@@ -81,7 +78,7 @@ class LogReader:
         """The calls of one file, plain or gzip; one that is damaged ends there, as one does that is still written."""
         number = 0
         try:
-            for number, line in numbered(_lines(_plain(file))):
+            for number, line in numbered(_lines(plain(file))):
                 self.lines += 1
                 try:
                     call = self._call(parse_object(line), number)
@@ -138,12 +135,6 @@ class LogReader:
         request, _ = request_of(fields, self._tenant)
         validate(request, self._config)
         return request
-
-
-def _plain(file: BinaryIO) -> BinaryIO:
-    """The file's own text, whether it is compressed or not; it need not be seekable, and is closed with the result."""
-    buffered = io.BufferedReader(file)  # pyright: ignore[reportArgumentType]: any binary stream will do
-    return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == _GZIP_MAGIC else buffered  # pyright: ignore[reportReturnType]
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -1,0 +1,34 @@
+"""One request of a trace, and its line in our own form."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A request, and when it comes.
+
+    Attributes:
+        at_ms: milliseconds since the first arrival of the trace; never less than those of the one before.
+        fields: of the request, as a line of ``forebay send`` has them; empty where the trace tells no text.
+        label: what the question means: two of one label may share an answer, two of different labels may not.
+        prompt_tokens, completion_tokens: as they were counted where the trace was recorded.
+    """
+
+    at_ms: float
+    fields: dict[str, Any] = field(default_factory=dict)
+    label: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def line(self) -> bytes:
+        """Our own form: ``forebay replay`` and ``forebay plan simulate`` read it, and ``reading`` gives it back."""
+        told = {
+            "label": self.label,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+        }
+        known = {name: value for name, value in told.items() if value is not None}
+        return msgspec.json.encode({"at_ms": round(self.at_ms, 3)} | self.fields | known) + b"\n"
