@@ -1,10 +1,8 @@
 """`forebay audit`: what would be saved on the calls of a log, before anything is adopted."""
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -25,6 +23,7 @@ from ..audit.report import report_of
 from ..audit.run import run
 from ..local.effective import PROFILE
 from .audit_tables import show
+from .interrupts import stoppable
 from .options import cli_config
 from .progress import ConsoleProgress
 
@@ -88,7 +87,7 @@ def audit(
     config = cli_config(PROFILE)
     priced = prices_of_log(config, dict(prices))
     reader, files = LogReader(config, tenant=tenant, category=category), _Files(logs)
-    with _stoppable() as stopped, ConsoleProgress(Console(stderr=True)) as progress:
+    with stoppable() as stopped, ConsoleProgress(Console(stderr=True)) as progress:
         embedder = _embedder(config, progress) if embed_at_most else None
         questions = Questions(embedder, embed_at_most, keep_texts=not no_texts)
         found = Audit(config, priced, questions)
@@ -139,23 +138,6 @@ class _Files:
             return ""
         read = self._read + (self._open.tell() if self._open else 0)
         return f", {read / self._bytes:.0%} of the log"
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed: the first is only noted, so that no call is half counted; a second one ends all."""
-    pressed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, _: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _embedder(config: Config, progress: ConsoleProgress) -> Embedder:

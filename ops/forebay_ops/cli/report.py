@@ -8,18 +8,15 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from ..reporting.page import page
 from ..reporting.query import DIMENSIONS, query
-from ..reporting.tables import Table, tables
+from ..reporting.tables import tables
 from .options import cli_config, stopped_stack
+from .report_tables import LEAST_WIDTH, show_table
 
 _SPAN = re.compile(r"(\d+)([hdw])")
 _UNITS = {"h": dt.timedelta(hours=1), "d": dt.timedelta(days=1), "w": dt.timedelta(weeks=1)}
-_LEAST_WIDTH = 120
-"""A narrower terminal wraps the lines of wide tables; cut figures would be worse."""
 _DAY = dt.timedelta(days=1)
 
 
@@ -77,14 +74,14 @@ def report(
       forebay report --since 2026-11-01 --until 2026-11-30 --by endpoint,tenant --by hour
     """
     console = Console()
-    console.width = max(console.width, _LEAST_WIDTH)
+    console.width = max(console.width, LEAST_WIDTH)
     config = cli_config(otherwise=stopped_stack())
     fixed_monthly = config.costs.fixed_monthly_usd
     found = query(
         config.ledger.folder, since=since, until=until, by=by, top=top, now=_now(), fixed_monthly=fixed_monthly
     )
     for table in tables(found):
-        _show(console, table)
+        show_table(console, table)
     console.print(
         f"{found.totals.replies + found.repeats:,} replies of {found.first:%Y-%m-%d %H:%M} to"
         f" {found.last:%Y-%m-%d %H:%M} UTC, in {found.files:,} files, added up in {found.query_s:.2f} s",
@@ -93,19 +90,6 @@ def report(
     began = time.perf_counter()
     out.write_text(page(found, "Forebay: where the money went"), "utf-8")
     console.print(f"wrote {out} in {time.perf_counter() - began:.1f} s", highlight=False, markup=False)
-
-
-def _show(console: Console, table: Table) -> None:
-    console.print(f"[bold]{table.title}[/]")
-    shown = RichTable(
-        box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0), show_header=any(table.columns)
-    )
-    for number, title in enumerate(table.columns):
-        shown.add_column(title, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
-    for row in table.rows:
-        shown.add_row(*map(Text, row))  # a tenant's name is no markup
-    console.print(shown)
-    console.print()
 
 
 def _now() -> dt.datetime:
