@@ -1,6 +1,6 @@
 """One request of a trace, and its line in our own form."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -22,6 +22,15 @@ class Arrival:
     label: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the trace tells what is asked."""
+        return not self.fields.keys().isdisjoint(("question", "messages"))
+
+    def with_defaults(self, fields: dict[str, Any]) -> "Arrival":
+        """The same, with fields that it does not have."""
+        return replace(self, fields=fields | self.fields)
 
     def line(self) -> bytes:
         """Our own form: ``forebay replay`` and ``forebay plan simulate`` read it, and ``reading`` gives it back."""
