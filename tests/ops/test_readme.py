@@ -35,7 +35,8 @@ def test_its_settings_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_its_commands_exist(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "requests.jsonl").touch()
+    for file in ("requests.jsonl", "trace.jsonl", "questions.jsonl"):
+        (tmp_path / file).touch()
     name, *arguments = shlex.split(line)[1:]
     command = forebay.get_command(click.Context(forebay), name)
     assert command is not None

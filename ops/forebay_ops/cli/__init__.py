@@ -36,6 +36,8 @@ _COMMANDS = {
     "worker": _Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
     "ledger": _Entry("ledger:ledger", "Keep every reply in Parquet files.", "reports"),
     "report": _Entry("report:report", "Show where the money went, and what saved it.", "reports"),
+    "replay": _Entry("replay:replay", "Play recorded or public traffic through the pipeline.", "reports"),
+    "acceptance": _Entry("replay:acceptance", "Play a support desk's traffic, and judge it by goals.", "reports"),
     "bench": _Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
     "validate-model": _Entry(
         "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"

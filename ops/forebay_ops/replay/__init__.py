@@ -1,0 +1,1 @@
+"""Replays traces through a running pipeline, and adds up what came back."""
