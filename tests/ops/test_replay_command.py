@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from forebay_client import Reply, Request, core
@@ -326,6 +327,14 @@ def test_acceptance_says_whether_each_goal_is_met(
     assert sum(found["replay"]["asked"].values()) == 200
     said = play(*options, command=commands.acceptance).stdout
     assert f"less than 0.3%: {wrong / 200:.2%}, {'met' if met else 'missed'}" in said
+
+
+def test_what_a_load_test_s_backend_costs_meets_no_goal(
+    kafka: MemoryKafka, desk: Desk, texts: str, tmp_path: Path
+) -> None:
+    kafka.answer = lambda request: [msgspec.structs.replace(reply, synthetic=True) for reply in desk(request)]
+    found = figures(tmp_path, "--texts", texts, "--queries", "20", "--rate", "2000", command=commands.acceptance)
+    assert [goal["met"] for goal in found["goals"]] == [None, True]
 
 
 def test_acceptance_asks_a_desk_with_its_own_settings(kafka: MemoryKafka, desk: Desk, texts: str) -> None:
