@@ -15,7 +15,8 @@ from forebay_schemas.config import Config
 from forebay_schemas.records import CacheStatus, Reply, Usage
 
 from ..figures import percentile, tier_of
-from ..ledger.columns import Entry, Rows, batch_of, by_day
+from ..ledger.columns import SCHEMA, Rows
+from ..ledger.tables import Entry, batch_of, by_day
 from ..reporting.query import Report, query
 from ..traces.arrivals import Arrival
 from .player import Outcome, Played
@@ -176,7 +177,7 @@ def _report(outcomes: Iterable[Outcome], config: Config) -> Report:
         if each.reply
     ]
     with TemporaryDirectory(prefix="forebay-replay-") as folder:
-        for day, table in by_day(pa.Table.from_batches([batch_of(filled)])):
+        for day, table in by_day(pa.Table.from_batches([batch_of(filled, SCHEMA)])):
             place = Path(folder) / f"day={day}"
             place.mkdir()
             pq.write_table(table, place / "replies.parquet")
