@@ -248,7 +248,7 @@ def test_a_risen_perplexity_is_refused_and_that_of_another_tokenizer_not_compare
 class _Model:
     """Answers with the prompt; "refuse" in it is refused, "away" is an endpoint that is away."""
 
-    model_id, synthetic, concurrency = "echo", False, 2
+    model_id, synthetic, concurrency, takes = "echo", False, 2, 2
 
     def __init__(self) -> None:
         self.running = self.most_running = 0
@@ -271,9 +271,12 @@ class _Model:
         usage = Usage(prompt_tokens=1, completion_tokens=3)
         return Generation(text=text, finish_reason="stop", usage=usage, model_id=self.model_id)
 
-    def hold(self, task_id: str) -> None: ...
+    def can_rest(self, *, structured: bool) -> bool:
+        return False
 
-    def release(self, task_id: str) -> None: ...
+    def hold(self, generation_id: str) -> None: ...
+
+    def release(self, generation_id: str) -> None: ...
 
     async def stop(self) -> None:
         self.stopped = True
@@ -292,7 +295,9 @@ async def test_answers_keep_the_order_and_no_more_run_at_once_than_the_model_tak
     assert len(done.speed.rounds_tokens_per_s) == 3
     assert done.speed.tokens_per_s in done.speed.rounds_tokens_per_s
     assert "answering, 4 of 4" in told
-    assert len({request.task_id for request in model.asked if request.max_tokens > 1}) == 16  # once, and three rounds
+    assert (
+        len({request.generation_id for request in model.asked if request.max_tokens > 1}) == 16
+    )  # once, and three rounds
 
 
 @pytest.mark.parametrize(("question", "error"), [("refuse", NoAnswers), ("away", Unavailable)])
@@ -304,8 +309,8 @@ async def test_a_model_that_answers_nothing_is_an_error(question: str, error: ty
 
 
 def test_a_sample_is_spread_over_the_whole_file() -> None:
-    requests = [replace(asked("x")[0], task_id=str(number)) for number in range(100)]
-    assert [request.task_id for request in spread(requests, 4)] == ["0", "25", "50", "75"]
+    requests = [replace(asked("x")[0], generation_id=str(number)) for number in range(100)]
+    assert [request.generation_id for request in spread(requests, 4)] == ["0", "25", "50", "75"]
     assert spread(requests[:3], 4) == requests[:3]
 
 

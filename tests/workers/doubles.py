@@ -72,21 +72,24 @@ class Model:
 
     def __init__(self, model_id: str = "model", concurrency: int = 8) -> None:
         self.model_id = model_id
-        self.concurrency = concurrency
+        self.concurrency = self.takes = concurrency
         self.asked: dict[str, GenerationRequest] = {}
         self.generations: list[str] = []
         self.held: list[str] = []
         self.cancelled: list[str] = []
         self._answers: dict[str, asyncio.Future[Generation]] = {}
 
+    def can_rest(self, *, structured: bool) -> bool:
+        return not structured
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        task_id = request.task_id.split("/")[0]
+        task_id = request.generation_id.split("/")[0]
         self.asked[task_id] = request
-        self.generations.append(request.task_id)
+        self.generations.append(request.generation_id)
         self._answers[task_id] = asyncio.get_running_loop().create_future()
         if on_text is not None:
             on_text("answer ")
@@ -96,11 +99,11 @@ class Model:
             self.cancelled.append(task_id)
             raise CutShort(self.model_id, Usage(prompt_tokens=3, completion_tokens=1)) from None
 
-    def hold(self, task_id: str) -> None:
-        self.held.append(task_id.split("/")[0])
+    def hold(self, generation_id: str) -> None:
+        self.held.append(generation_id.split("/")[0])
 
-    def release(self, task_id: str) -> None:
-        if (name := task_id.split("/")[0]) in self.held:
+    def release(self, generation_id: str) -> None:
+        if (name := generation_id.split("/")[0]) in self.held:
             self.held.remove(name)
 
     def answer(self, *task_ids: str, text: str | None = None) -> None:

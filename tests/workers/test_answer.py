@@ -108,7 +108,7 @@ def test_each_attempt_on_each_tier_has_an_id_of_its_own(run: Answering) -> None:
     run.answer(delivery(task_for()), attempt=1)
     run.answer(delivery(task_for()), attempt=2)
     run.answer(delivery(task_for(hop=1)), attempt=1)
-    assert [asked.task_id for asked in run.pool.asked] == ["task-1/0/1", "task-1/0/2", "task-1/1/1"]
+    assert [asked.generation_id for asked in run.pool.asked] == ["task-1/0/1", "task-1/0/2", "task-1/1/1"]
 
 
 def test_clocks_that_disagree_give_no_negative_latency(run: Answering) -> None:
@@ -187,7 +187,7 @@ def test_what_libraries_say_is_told_in_bounded_length(run: Answering) -> None:
     for code in (ErrorCode.ENGINE_REFUSED, ErrorCode.ENGINE_FAILED):
         run.pool.says = [GenerationError(code, "x" * 10_000)]
         outcome = run.answer(delivery(task_for()))
-        error = None if isinstance(outcome, Retry) else reply_of(outcome).error
+        error = reply_of(outcome).error if isinstance(outcome, Outcome) else None
         said = outcome.reason if isinstance(outcome, Retry) else error.message if error else ""
         assert 0 < len(said) < ERROR_CHARS + 50
 

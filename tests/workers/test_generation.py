@@ -42,7 +42,7 @@ def test_the_stop_sequences_of_the_tier_come_beside_those_of_the_request() -> No
 def test_the_lane_is_the_tasks_and_the_priority_the_requests() -> None:
     batch = make_request(lane=Lane.BATCH, priority=3)
     request = generation_request("task-1/0/1", batch, TIER, Lane.INTERACTIVE)
-    assert (request.task_id, request.lane, request.priority) == ("task-1/0/1", Lane.INTERACTIVE, 3)
+    assert (request.generation_id, request.lane, request.priority) == ("task-1/0/1", Lane.INTERACTIVE, 3)
 
 
 def test_the_static_turns_come_first_and_are_counted() -> None:

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest_asyncio
 from forebay_schemas.records import Message, Usage
 from forebay_schemas.tiers import EndpointConfig
 from forebay_workers.backends import CutShort, GenerationError, GenerationRequest, Unavailable
+from forebay_workers.backends import endpoint as calls
 from forebay_workers.backends.openai import OpenAIBackend
 
 from ..builders import system, user
@@ -155,7 +158,7 @@ async def connect(endpoint: Endpoint) -> AsyncIterator[Callable[..., Any]]:
 
 def asked(*messages: Message, **fields: Any) -> GenerationRequest:
     fields = {"max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "stop": [], "seed": None, **fields}
-    fields = {"task_id": "task-1", "tools": None, "response_format": None, **fields}
+    fields = {"generation_id": "task-1", "tools": None, "response_format": None, **fields}
     return GenerationRequest(messages=list(messages) or [user("Capital of France?")], **fields)
 
 
@@ -307,17 +310,35 @@ async def test_connections_are_used_again(endpoint: Endpoint, connect: Any) -> N
 async def test_no_more_run_at_once_than_the_endpoint_is_meant_to_have(endpoint: Endpoint, connect: Any) -> None:
     endpoint.replies = [answers()]
     backend = await connect(concurrency=2)
-    await asyncio.gather(*(backend.generate(asked(task_id=f"{number}")) for number in range(8)))
+    await asyncio.gather(*(backend.generate(asked(generation_id=f"{number}")) for number in range(8)))
     assert endpoint.most_at_once <= 2
 
 
-async def test_what_fails_on_the_way_is_tried_again_when_the_endpoint_says(endpoint: Endpoint, connect: Any) -> None:
-    busy = refuses(429, "slow down", "retry-after: 0.01\r\n")
-    broken = refuses(503, "starting", "retry-after: 0.01\r\n")
-    endpoint.replies = [busy, broken, answers()]
-    answer = await (await connect(max_retries=2)).generate(asked())
+@pytest.mark.parametrize("status", [429, 503])
+async def test_what_fails_on_the_way_is_tried_again_when_the_endpoint_says(
+    endpoint: Endpoint, connect: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 3600.0)
+    monkeypatch.setattr(calls, "LONGEST_PAUSE_S", 3600.0)
+    after = ["retry-after: 0.01", "retry-after-ms: 10"]
+    endpoint.replies = [*(refuses(status, "slow down", f"{header}\r\n") for header in after), answers()]
+    async with asyncio.timeout(10):
+        answer = await (await connect(max_retries=2)).generate(asked())
     assert answer.text == "Paris."
     assert len(endpoint.bodies) == 3
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+async def test_one_that_says_when_is_not_asked_before_by_any_call(
+    endpoint: Endpoint, connect: Any, as_date: bool
+) -> None:
+    when = formatdate(time.time() + 3600, usegmt=True) if as_date else "1e9"
+    endpoint.replies = [refuses(429, "slow down", f"retry-after: {when}\r\n")]
+    backend = await connect(max_retries=2)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match=r"another 3[56]\d\d s"):
+            await backend.generate(asked())
+    assert (backend.takes, len(endpoint.bodies)) == (0, 1)
 
 
 @pytest.mark.parametrize(

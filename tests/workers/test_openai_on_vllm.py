@@ -81,7 +81,7 @@ async def backend(server: str) -> AsyncIterator[OpenAIBackend]:
 
 def asked(question: str = "What is the head of the river?", **fields: Any) -> GenerationRequest:
     fields = {"max_tokens": 60, "temperature": 0.0, "top_p": 1.0, "stop": [], "seed": None, **fields}
-    fields = {"task_id": "task-1", "tools": None, "response_format": None, **fields}
+    fields = {"generation_id": "task-1", "tools": None, "response_format": None, **fields}
     return GenerationRequest(messages=[system(SYSTEM_PROMPT), user(question)], **fields)
 
 
@@ -116,7 +116,8 @@ async def test_a_schema_is_followed_and_a_stop_sequence_kept(backend: OpenAIBack
 
 async def test_many_are_answered_at_once_and_one_can_be_cancelled(backend: OpenAIBackend) -> None:
     tasks = [
-        asyncio.create_task(backend.generate(asked(f"Question {number}?", task_id=f"{number}"))) for number in range(8)
+        asyncio.create_task(backend.generate(asked(f"Question {number}?", generation_id=f"{number}")))
+        for number in range(8)
     ]
     tasks[0].cancel()
     answers = await asyncio.gather(*tasks, return_exceptions=True)

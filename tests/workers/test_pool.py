@@ -1,19 +1,20 @@
 """A tier goes on answering while one of its models can; a model that keeps failing is left alone for a while."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import Usage
-from forebay_workers.backends import Generation, GenerationError, GenerationRequest, OnText, Unavailable
+from forebay_workers.backends import EngineDead, Generation, GenerationError, GenerationRequest, OnText, Unavailable
 from forebay_workers.backends.breaker import Breaker
 from forebay_workers.backends.pool import Pool
 
 from ..builders import user
 
 REQUEST = GenerationRequest(
-    task_id="task-1",
+    generation_id="task-1",
     messages=[user("So?")],
     max_tokens=9,
     temperature=0.0,
@@ -32,24 +33,28 @@ class Scripted:
 
     def __init__(self, model_id: str, pieces: list[str], error: Exception | None = None, concurrency: int = 8) -> None:
         self.model_id = model_id
-        self.concurrency = concurrency
+        self.concurrency = self.takes = concurrency
+        self.rests = True
         self.calls: list[str] = []
         self._pieces = pieces
         self._error = error
 
+    def can_rest(self, *, structured: bool) -> bool:
+        return self.rests
+
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        self.calls.append(f"generate {request.task_id}")
+        self.calls.append(f"generate {request.generation_id}")
         for piece in self._pieces if on_text else []:
             on_text(piece)  # pyright: ignore[reportOptionalCall]
         if self._error is not None:
             raise self._error
         return Generation(text="".join(self._pieces), finish_reason="stop", usage=Usage(), model_id=self.model_id)
 
-    def hold(self, task_id: str) -> None:
-        self.calls.append(f"hold {task_id}")
+    def hold(self, generation_id: str) -> None:
+        self.calls.append(f"hold {generation_id}")
 
-    def release(self, task_id: str) -> None:
-        self.calls.append(f"release {task_id}")
+    def release(self, generation_id: str) -> None:
+        self.calls.append(f"release {generation_id}")
 
 
 def away(name: str, *told: str) -> Scripted:
@@ -70,6 +75,33 @@ async def test_the_first_model_that_can_answers_and_the_reply_names_it() -> None
 async def test_a_pool_is_unavailable_when_all_its_models_are() -> None:
     with pytest.raises(Unavailable, match="a is away; b is away"):
         await Pool(away("a"), [away("b")]).generate(REQUEST)
+
+
+async def test_a_model_that_fails_is_followed_by_the_next() -> None:
+    failing = Scripted("a", [], GenerationError(ErrorCode.ENGINE_FAILED, "a failed"))
+    assert (await Pool(failing, [Scripted("b", ["hi"])]).generate(REQUEST)).model_id == "b"
+    with pytest.raises(GenerationError, match="a failed; b is away") as error:
+        await Pool(failing, [away("b")]).generate(REQUEST)
+    assert not isinstance(error.value, Unavailable), "another attempt may be answered"
+
+
+async def test_standbys_take_over_from_a_dead_engine_after_the_attempt_that_it_died_under() -> None:
+    dead, standby = Scripted("a", [], EngineDead("a has died")), Scripted("b", ["hi"])
+    pool = Pool(dead, [standby])
+    with pytest.raises(GenerationError, match="a has died") as error:
+        await pool.generate(REQUEST)
+    assert error.value.code == ErrorCode.ENGINE_FAILED
+    assert standby.calls == [], "what killed one engine would kill the next before that is counted"
+    assert (await pool.generate(REQUEST)).model_id == "b"
+    assert dead.calls == ["generate task-1"]
+
+
+async def test_a_pool_is_dead_when_its_last_engine_is() -> None:
+    pool = Pool(Scripted("a", [], EngineDead("a has died")), [Scripted("b", [], EngineDead("b has died"))])
+    with pytest.raises(GenerationError, match="a has died"):
+        await pool.generate(REQUEST)
+    with pytest.raises(EngineDead, match="b has died"):
+        await pool.generate(REQUEST)
 
 
 async def test_no_other_model_goes_on_with_a_text_that_was_begun() -> None:
@@ -95,6 +127,29 @@ def test_all_models_rest_and_go_on() -> None:
     pool.hold("task-1")
     pool.release("task-1")
     assert [model.calls for model in models] == [["hold task-1", "release task-1"]] * 2
+
+
+async def test_one_that_is_held_between_two_generations_rests_before_the_next() -> None:
+    model = Scripted("a", ["hi"])
+    pool = Pool(model)
+    await pool.generate(REQUEST)
+    pool.hold("task-1")
+    again = asyncio.create_task(pool.generate(REQUEST))
+    await asyncio.sleep(0)  # it has its turn
+    assert model.calls == ["generate task-1", "hold task-1"]
+    pool.release("task-1")
+    assert (await again).text == "hi"
+
+
+def test_a_pool_takes_what_the_first_model_takes_that_takes_any() -> None:
+    models = [Scripted("a", [], concurrency=8), Scripted("b", [], concurrency=3)]
+    models[1].rests = False
+    pool = Pool(models[0], models[1:])
+    assert (pool.takes, pool.can_rest(structured=False)) == (8, True)
+    models[0].takes = 0
+    assert (pool.takes, pool.can_rest(structured=False)) == (3, False)
+    models[1].takes = 0
+    assert pool.takes == 0
 
 
 def test_a_pool_speaks_for_its_primary() -> None:

@@ -44,7 +44,7 @@ def plain() -> Any:
 
 def asked(*messages: Message, tools: list[Any] | None = None) -> GenerationRequest:
     return GenerationRequest(
-        task_id="task-1",
+        generation_id="task-1",
         messages=list(messages),
         max_tokens=1,
         temperature=0.0,

@@ -12,9 +12,9 @@ from forebay_workers.backends.synthetic import SyntheticBackend
 from ..builders import user
 
 
-def asked(question: str = "So?", task_id: str = "task-1", max_tokens: int = 99) -> GenerationRequest:
+def asked(question: str = "So?", generation_id: str = "task-1", max_tokens: int = 99) -> GenerationRequest:
     return GenerationRequest(
-        task_id=task_id,
+        generation_id=generation_id,
         messages=[user(question)],
         max_tokens=max_tokens,
         temperature=0.0,
@@ -53,7 +53,7 @@ async def test_a_held_generation_does_not_end_before_it_is_released(streamed: bo
     backend.hold("task-1")
     backend.hold("task-1")
     for number in range(3):
-        await backend.generate(asked(task_id=f"another-{number}"))
+        await backend.generate(asked(generation_id=f"another-{number}"))
     assert not held.done()
     backend.release("task-1")
     assert (await held).text
@@ -86,7 +86,7 @@ from forebay_schemas.records import Message
 from forebay_schemas.tiers import SyntheticConfig
 from forebay_workers.backends import GenerationRequest
 from forebay_workers.backends.synthetic import SyntheticBackend
-request = GenerationRequest(task_id="1", messages=[Message(role="user", content="die now")], max_tokens=1,
+request = GenerationRequest(generation_id="1", messages=[Message(role="user", content="die now")], max_tokens=1,
     temperature=0.0, top_p=1.0, stop=[], seed=None, tools=None, response_format=None)
 asyncio.run(SyntheticBackend("load", SyntheticConfig(crash_on="die")).generate(request))
 """

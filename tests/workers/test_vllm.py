@@ -51,10 +51,10 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return begun
 
 
-def asked(question: str = QUESTIONS[0], task_id: str = "task-1", **fields: Any) -> GenerationRequest:
+def asked(question: str = QUESTIONS[0], generation_id: str = "task-1", **fields: Any) -> GenerationRequest:
     fields = {"max_tokens": 80, "temperature": 0.0, "top_p": 1.0, "stop": [], "seed": None, **fields}
     fields = {"tools": None, "response_format": None, **fields}
-    return GenerationRequest(task_id=task_id, messages=[user(question)], **fields)
+    return GenerationRequest(generation_id=generation_id, messages=[user(question)], **fields)
 
 
 async def longest(backend: VllmBackend) -> tuple[str, Generation]:
@@ -73,8 +73,8 @@ async def with_rests(
         nonlocal told
         told += 1
         if told % every == 0:
-            backend.hold(request.task_id)
-            asyncio.get_running_loop().call_soon(backend.release, request.task_id)
+            backend.hold(request.generation_id)
+            asyncio.get_running_loop().call_soon(backend.release, request.generation_id)
 
     def keep_and_rest(piece: str) -> None:
         assert pieces is not None
@@ -194,7 +194,7 @@ async def test_a_held_generation_can_be_cancelled(backend: VllmBackend) -> None:
     generation = asyncio.create_task(backend.generate(asked(), lambda _: begun.set()))
     await begun.wait()
     backend.hold("task-1")
-    await backend.generate(asked(task_id="another"))
+    await backend.generate(asked(generation_id="another"))
     generation.cancel()
     with pytest.raises(asyncio.CancelledError):
         await generation
@@ -229,7 +229,7 @@ async def test_one_that_is_held_before_it_begins_waits(backend: VllmBackend, rou
     generation = asyncio.create_task(backend.generate(asked()))
     await asyncio.sleep(0)
     backend.hold("task-1")
-    await backend.generate(asked(task_id="another"))
+    await backend.generate(asked(generation_id="another"))
     assert "task-1" not in rounds
     backend.release("task-1")
     assert (await generation).text
@@ -246,23 +246,22 @@ async def test_holding_and_releasing_what_does_not_run_does_nothing(backend: Vll
     assert (await backend.generate(asked())).text
 
 
-async def test_a_structured_answer_begins_anew_after_its_first_rest(backend: VllmBackend, rounds: list[str]) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_structured_answer_cannot_rest_and_goes_on(
+    backend: VllmBackend, rounds: list[str], streamed: bool
+) -> None:
     schema = {"type": "string", "pattern": "^[a-z]{40}$"}
     form = {"type": "json_schema", "json_schema": {"name": "word", "schema": schema}}
     whole = await backend.generate(asked(response_format=form))
-    rested = await with_rests(backend, asked(task_id="rested", response_format=form), 10)
-    assert rounds.count("rested") == 2
-    assert rested.text == whole.text
-    assert rested.usage.completion_tokens == whole.usage.completion_tokens
-
-
-async def test_a_structured_answer_that_is_told_piece_by_piece_goes_on(backend: VllmBackend, rounds: list[str]) -> None:
-    schema = {"type": "string", "pattern": "^[a-z]{40}$"}
-    form = {"type": "json_schema", "json_schema": {"name": "word", "schema": schema}}
     pieces: list[str] = []
-    answer = await with_rests(backend, asked(task_id="rested", response_format=form), 3, pieces)
+    answer = await with_rests(
+        backend, asked(generation_id="rested", response_format=form), 3, pieces if streamed else None
+    )
     assert rounds.count("rested") == 1
-    assert "".join(pieces) == answer.text
+    assert not backend.can_rest(structured=True)
+    assert backend.can_rest(structured=False)
+    assert answer.text == whole.text
+    assert not streamed or "".join(pieces) == answer.text
 
 
 async def test_what_is_urgent_overtakes_what_waits_for_the_engine(backend: VllmBackend) -> None:
@@ -273,7 +272,9 @@ async def test_what_is_urgent_overtakes_what_waits_for_the_engine(backend: VllmB
 
     full = [
         asyncio.create_task(
-            backend.generate(asked(task_id=f"full-{number}", max_tokens=300, temperature=1.5, stop=[]), begins("full"))
+            backend.generate(
+                asked(generation_id=f"full-{number}", max_tokens=300, temperature=1.5, stop=[]), begins("full")
+            )
         )
         for number in range(MAX_NUM_SEQS)
     ]
@@ -283,7 +284,7 @@ async def test_what_is_urgent_overtakes_what_waits_for_the_engine(backend: VllmB
         "urgent": {"priority": 1},
     }
     late = [
-        asyncio.create_task(backend.generate(asked(task_id=name, **fields), begins(name)))
+        asyncio.create_task(backend.generate(asked(generation_id=name, **fields), begins(name)))
         for name, fields in waiting.items()
     ]
     await asyncio.gather(*full, *late)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import msgspec
 from forebay_schemas.canonical import all_messages
@@ -27,10 +28,9 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
         generation_id: one that no other attempt on the task has, of whichever tier.
         lane: of the task, which is not the request's where a batch request leads an interactive one.
     """
-    form = None if request.response_format is None else json.loads(request.response_format)
     messages, static = _conversation(request, tier)
     return GenerationRequest(
-        task_id=generation_id,
+        generation_id=generation_id,
         messages=messages,
         max_tokens=min(request.max_tokens or tier.max_tokens, tier.max_tokens),
         temperature=DEFAULT_TEMPERATURE if request.temperature is None else request.temperature,
@@ -38,16 +38,26 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
         stop=[*request.stop, *tier.stop],
         seed=request.seed,
         tools=None if request.tools is None else json.loads(request.tools) or None,
-        response_format=None if form is None or form["type"] == "text" else form,
+        response_format=_response_format(request),
         static_messages=static,
         lane=lane,
         priority=request.priority,
     )
 
 
+def is_structured(request: Request | None) -> bool:
+    """Whether the answer follows a response format; False where the request cannot be read."""
+    return request is not None and _response_format(request) is not None
+
+
 def once_more(request: GenerationRequest) -> GenerationRequest:
     """The same for another try, whose answer should differ from the first."""
     return dataclasses.replace(request, temperature=max(request.temperature, ONCE_MORE_TEMPERATURE), seed=None)
+
+
+def _response_format(request: Request) -> dict[str, Any] | None:
+    form = None if request.response_format is None else json.loads(request.response_format)
+    return None if form is None or form["type"] == "text" else form
 
 
 def _conversation(request: Request, tier: TierConfig) -> tuple[list[Message], int]:

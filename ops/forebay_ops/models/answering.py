@@ -69,7 +69,9 @@ async def _first_token_ms(backend: ModelBackend, sample: Sequence[GenerationRequ
 
     An answer that ends with its first token takes this time on every backend, streaming or not.
     """
-    first, *others = [replace(request, task_id=f"{request.task_id}-first", max_tokens=1) for request in sample]
+    first, *others = [
+        replace(request, generation_id=f"{request.generation_id}-first", max_tokens=1) for request in sample
+    ]
     await _generate(backend, [first])
     times_ms = []
     for request in spread(others or [first], _FIRST_TOKEN_PROMPTS):
@@ -81,7 +83,7 @@ async def _first_token_ms(backend: ModelBackend, sample: Sequence[GenerationRequ
 
 async def _tokens_per_s(backend: ModelBackend, sample: Sequence[GenerationRequest], number: int) -> float:
     """Of one round. The prompts were answered before, so caches and kernels are as warm as they get."""
-    again = [replace(request, task_id=f"{request.task_id}-round-{number}") for request in sample]
+    again = [replace(request, generation_id=f"{request.generation_id}-round-{number}") for request in sample]
     began_s = time.monotonic()
     outcomes = await _generate(backend, again)
     tokens = sum(outcome.usage.completion_tokens for outcome in outcomes if isinstance(outcome, Generation))

@@ -15,7 +15,8 @@ from forebay_schemas.tiers import Backend as BackendKind
 class GenerationRequest:
     """What a model is asked, with every default decided: nothing in it depends on a tier or a tenant any more."""
 
-    task_id: str
+    generation_id: str
+    """That of no other attempt on any task."""
     messages: list[Message]
     max_tokens: int
     temperature: float
@@ -65,7 +66,7 @@ class GenerationError(ForebayError):
 
 
 class Unavailable(GenerationError):
-    """The model cannot be reached or is left alone for a while; another one may answer."""
+    """The model cannot be reached, or is left alone for a while; another one may answer."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.ENGINE_FAILED, message)
@@ -84,7 +85,7 @@ class CutShort(asyncio.CancelledError):
 
 
 class EngineDead(ForebayError):
-    """The engine will answer nothing any more: the process must end and be started again."""
+    """The engine will answer nothing any more: where no other model takes over, the process must be started again."""
 
 
 class TextModel(Protocol):
@@ -105,6 +106,15 @@ class TextModel(Protocol):
         """Generations that it wants to have at the same time; some may wait inside. Known after ``start``."""
         ...
 
+    @property
+    def takes(self) -> int:
+        """Of these, how many it takes at present: one where it is to be tried again, none while it is left alone."""
+        ...
+
+    def can_rest(self, *, structured: bool) -> bool:
+        """Whether its generations can be held; ``structured``: those that follow a response format."""
+        ...
+
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         """Answer one request; cancelling stops the generation. With ``on_text`` the answer is told piece by piece.
 
@@ -115,14 +125,14 @@ class TextModel(Protocol):
         """
         ...
 
-    def hold(self, task_id: str) -> None:
+    def hold(self, generation_id: str) -> None:
         """Let a running generation rest, so that it costs the others nothing; what it has written is kept.
 
-        A backend that cannot do so goes on. An unknown task is no error: it may just have ended.
+        One that cannot rest goes on. An unknown one is no error: it may just have ended.
         """
         ...
 
-    def release(self, task_id: str) -> None:
+    def release(self, generation_id: str) -> None:
         """Let a held generation go on."""
         ...
 

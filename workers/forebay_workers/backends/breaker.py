@@ -24,11 +24,16 @@ class Breaker:
         """Whether calls are refused, but for the one that tries the endpoint."""
         return self._open_until_s is not None
 
+    @property
+    def due(self) -> bool:
+        """Whether it is open and the next call tries the endpoint."""
+        return self._open_until_s is not None and not self._trying and self._now_s() >= self._open_until_s
+
     def admits(self) -> bool:
         """Whether a call may be made now; the caller makes it, or tells that it was ``abandoned``."""
         if self._open_until_s is None:
             return True
-        if self._trying or self._now_s() < self._open_until_s:
+        if not self.due:
             return False
         self._trying = True
         return True

@@ -5,9 +5,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from forebay_schemas.errors import ConfigError, ErrorCode
@@ -15,7 +16,7 @@ from forebay_schemas.records import Message, Usage
 from forebay_schemas.tiers import EndpointConfig
 
 from . import CutShort, Generation, GenerationError, GenerationRequest, OnText, Unavailable
-from .breaker import Breaker
+from .endpoint import Endpoint, Passing
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -26,6 +27,11 @@ CONNECT_TIMEOUT_S = 5.0
 LONGEST_EXPLANATION = 300
 """Characters of an endpoint's own words in an error: some quote the prompt."""
 _REFUSALS = (400, 413, 422)
+_PASSING = (408, 409, 429)
+"""And all from 500 on."""
+
+_LONGEST_AGAIN_S = 3600.0
+"""An endpoint is asked again after this, whatever it said."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,11 +64,17 @@ class OpenAIBackend:
         self.model_id = model_id
         self.concurrency = config.concurrency
         self._config = config
-        self._room = asyncio.Semaphore(config.concurrency)
-        self._breaker = Breaker(config.failures_to_open, config.open_s, time.monotonic)
+        self._endpoint = Endpoint(model_id, config, time.monotonic)
         self._client: AsyncOpenAI | None = None
         self._gives_logprobs = True
         """Until the endpoint refuses them."""
+
+    @property
+    def takes(self) -> int:
+        return self._endpoint.takes
+
+    def can_rest(self, *, structured: bool) -> bool:
+        return False
 
     async def start(self) -> None:
         try:
@@ -83,42 +95,25 @@ class OpenAIBackend:
             api_key=key,
             admin_api_key="",
             timeout=openai.Timeout(self._config.timeout_s, connect=min(CONNECT_TIMEOUT_S, self._config.timeout_s)),
-            max_retries=self._config.max_retries,
+            max_retries=0,  # a rate limit is the endpoint's, not a call's; see ``Endpoint``
         )
         for chatty in ("openai", "httpx", "httpx2"):  # a line for each call
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        async with self._room:
-            if not self._breaker.admits():
-                raise Unavailable(f"{self.model_id} is left alone for a while, because it kept failing")
-            try:
-                generation = await self._guarded(request, on_text)
-            except Unavailable:
-                self._breaker.failed()
-                if self._breaker.open:
-                    _log.warning("%s is left alone for %g s", self.model_id, self._config.open_s)
-                raise
-            except GenerationError:  # the endpoint works, and does not want this request
-                self._breaker.succeeded()
-                raise
-            except BaseException:
-                self._breaker.abandoned()
-                raise
-            self._breaker.succeeded()
-            return generation
+        return await self._endpoint.call(lambda: self._once(request, on_text))
 
-    def hold(self, task_id: str) -> None:
-        """A generation elsewhere cannot rest: it goes on."""
+    def hold(self, generation_id: str) -> None:
+        """See ``can_rest``."""
 
-    def release(self, task_id: str) -> None:
-        """See ``hold``."""
+    def release(self, generation_id: str) -> None:
+        """See ``can_rest``."""
 
     async def stop(self) -> None:
         if self._client is not None:
             await self._client.close()
 
-    async def _guarded(self, request: GenerationRequest, on_text: OnText | None) -> Generation:
+    async def _once(self, request: GenerationRequest, on_text: OnText | None) -> Generation:
         """Ask, with the library's errors in our words."""
         import openai
 
@@ -135,7 +130,8 @@ class OpenAIBackend:
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
         except openai.APIConnectionError as error:
-            raise Unavailable(f"{self.model_id} cannot be reached ({_kind(error.__cause__ or error)})") from None
+            kind = Unavailable if answer.text else Passing
+            raise kind(f"{self.model_id} cannot be reached ({_kind(error.__cause__ or error)})") from None
         except openai.APIError as error:  # told in the middle of a stream
             raise Unavailable(f"{self.model_id} failed ({self._explanation(error.message)})") from None
         except ValueError as error:  # what came is no JSON: a proxy's page, for example
@@ -147,18 +143,17 @@ class OpenAIBackend:
         import openai
 
         parameters = self._parameters(request)
-        if self._gives_logprobs:
-            try:
-                await self._call({**parameters, "logprobs": True}, on_text, answer)
-                return
-            except openai.APIStatusError as error:
-                if error.status_code not in _REFUSALS or "logprob" not in error.message:
-                    raise
+        if not self._gives_logprobs:
+            await self._call(parameters, on_text, answer)
+            return
+        try:
+            await self._call({**parameters, "logprobs": True}, on_text, answer)
+        except openai.APIStatusError as error:
+            if error.status_code not in _REFUSALS or "logprob" not in error.message:
+                raise
             await self._call(parameters, on_text, answer)  # or it was something else that it did not like
             self._gives_logprobs = False
             _log.warning("%s gives no logprobs: its answers have no confidence", self.model_id)
-            return
-        await self._call(parameters, on_text, answer)
 
     async def _call(self, parameters: dict[str, Any], on_text: OnText | None, answer: _Answer) -> None:
         assert self._client is not None, "generate() comes after start()"
@@ -166,11 +161,14 @@ class OpenAIBackend:
         parameters = {**parameters, "extra_headers": self._headers}
         create = self._client.chat.completions.create
         if on_text is None:
-            _take(answer, await create(**parameters))
+            completion = await create(**parameters)
+            self._endpoint.heard()
+            _take(answer, completion)
             return
         stream: AsyncIterator[Any] = await create(**parameters, stream=True, stream_options={"include_usage": True})
         async with aclosing(stream):
             async for chunk in stream:
+                self._endpoint.heard()
                 piece = _take(answer, chunk)
                 if piece:
                     if answer.first_token_ms is None:
@@ -219,6 +217,7 @@ class OpenAIBackend:
         )
 
     def _status_error(self, error: "APIStatusError") -> GenerationError:
+        self._endpoint.heard()
         status = error.status_code
         said = error.body.get("message") if isinstance(error.body, dict) else None
         if status in _REFUSALS:
@@ -234,7 +233,10 @@ class OpenAIBackend:
                 self._config.url,
                 status,
             )
-        return Unavailable(f"{self.model_id} answered with status {status}")
+        message = f"{self.model_id} answered with status {status}"
+        if status not in _PASSING and status < 500:
+            return Unavailable(message)
+        return Passing(message, limited=status == 429, again_s=_retry_after_s(error.response.headers))
 
     def _explanation(self, text: str) -> str:
         """An endpoint's own words, short, and without the key that some endpoints repeat."""
@@ -308,6 +310,21 @@ def _usage(usage: "CompletionUsage | None") -> Usage:
         cached_prompt_tokens=cached,
         cache_write_prompt_tokens=written,
     )
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """In how many seconds to come again, by one of the three ways in which that is said; None where none is."""
+    try:
+        milliseconds, after = headers.get("retry-after-ms"), headers.get("retry-after", "")
+        if milliseconds is not None:
+            left_s = float(milliseconds) / 1000
+        elif after.endswith("GMT"):
+            left_s = parsedate_to_datetime(after).timestamp() - time.time()
+        else:
+            left_s = float(after)
+    except ValueError:
+        return None
+    return min(left_s, _LONGEST_AGAIN_S) if left_s > 0 else None
 
 
 def _kind(error: BaseException) -> str:

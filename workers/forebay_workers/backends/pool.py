@@ -1,19 +1,27 @@
 """The models of a tier: the one that answers, and those that take over while it cannot."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
-from . import Generation, GenerationRequest, OnText, TextModel, Unavailable
+from forebay_schemas.errors import ErrorCode
+
+from . import EngineDead, Generation, GenerationError, GenerationRequest, OnText, TextModel, Unavailable
 
 _log = logging.getLogger(__name__)
 
 
 class Pool:
-    """Asks the primary, then the standbys in their order. Models are shared between pools, and started elsewhere."""
+    """Asks the primary, then the standbys in their order. Models are shared between pools, and started elsewhere.
+
+    What is held keeps resting from one model to the next, and from one generation of an attempt to the next.
+    """
 
     def __init__(self, primary: TextModel, standbys: Sequence[TextModel] = ()) -> None:
         self.primary = primary
         self._models = (primary, *standbys)
+        self._dead: set[TextModel] = set()
+        self._held: dict[str, asyncio.Event] = {}
 
     @property
     def model_id(self) -> str:
@@ -29,11 +37,21 @@ class Pool:
         """The primary's: a standby that answers fewer at the same time lets the others wait."""
         return self.primary.concurrency
 
+    @property
+    def takes(self) -> int:
+        """What the first of its models takes that takes any."""
+        return self._first.takes
+
+    def can_rest(self, *, structured: bool) -> bool:
+        return self._first.can_rest(structured=structured)
+
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         """Answer with the first model that can.
 
         Raises:
             Unavailable: none can, or the one that answered broke off after some of its text was told.
+            GenerationError: a model failed, or its engine died, and another attempt may be answered by a standby.
+            EngineDead: no model is left.
         """
         told = False
 
@@ -43,21 +61,41 @@ class Pool:
             assert on_text is not None
             on_text(piece)
 
-        problems: list[str] = []
+        problems: list[GenerationError] = []
         for model in self._models:
+            if model in self._dead:
+                continue
+            while (held := self._held.get(request.generation_id)) is not None:
+                await held.wait()
             try:
                 return await model.generate(request, None if on_text is None else tell)
-            except Unavailable as error:
-                if told:  # another model's text would contradict it
+            except EngineDead as error:
+                self._dead.add(model)
+                if len(self._dead) == len(self._models):
                     raise
-                problems.append(str(error))
-                _log.warning("task %s: %s", request.task_id, error)
-        raise Unavailable("; ".join(problems))
+                # This request may have killed it: another attempt is counted before it meets the next engine.
+                raise GenerationError(ErrorCode.ENGINE_FAILED, f"{error}; its standby takes over") from None
+            except GenerationError as error:
+                if told or not error.code.retryable:  # another model's text would contradict what was told
+                    raise
+                problems.append(error)
+                _log.warning("task %s: %s", request.generation_id, error)
+        message = "; ".join(map(str, problems))
+        if all(isinstance(problem, Unavailable) for problem in problems):
+            raise Unavailable(message)
+        raise GenerationError(ErrorCode.ENGINE_FAILED, message)
 
-    def hold(self, task_id: str) -> None:
+    def hold(self, generation_id: str) -> None:
+        self._held.setdefault(generation_id, asyncio.Event())
         for model in self._models:
-            model.hold(task_id)
+            model.hold(generation_id)
 
-    def release(self, task_id: str) -> None:
+    def release(self, generation_id: str) -> None:
+        if (held := self._held.pop(generation_id, None)) is not None:
+            held.set()
         for model in self._models:
-            model.release(task_id)
+            model.release(generation_id)
+
+    @property
+    def _first(self) -> TextModel:
+        return next((model for model in self._models if model.takes), self.primary)

@@ -92,16 +92,12 @@ class Answer:
         else:
             self._read(self._detokenizer, tokens)
 
-    def interrupted(self) -> "Answer":
-        """The answer that the next round goes on with."""
-        if self._request.response_format is not None:
-            # The engine follows a schema from an answer's first token on: it cannot enter one in the middle.
-            return Answer(self._request, self.prompt, self._max_tokens, self._tokenizer, self._on_text)
+    def interrupted(self) -> None:
+        """The answer goes on in another round."""
         if self._detokenizer is None and self.tokens:
             self._detokenizer = self._new_detokenizer()
             self.text = ""  # of this round, all of it; now it is read again, without what is uncertain
             self._read(self._detokenizer, self.tokens)
-        return self
 
     def _read(self, detokenizer: IncrementalDetokenizer, tokens: list[int]) -> None:
         if detokenizer.update(tokens, self.finish_reason == "stop") is not None:
@@ -114,7 +110,7 @@ class Answer:
 
     def _new_detokenizer(self) -> IncrementalDetokenizer:
         request = EngineCoreRequest(
-            request_id=self._request.task_id,
+            request_id=self._request.generation_id,
             prompt_token_ids=self.prompt,
             mm_features=None,
             sampling_params=_sampling(self._request, self._max_tokens),

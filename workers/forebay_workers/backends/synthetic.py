@@ -56,23 +56,30 @@ class SyntheticBackend:
         self._config = config
         self._clocks: dict[str, _Clock] = {}
 
+    @property
+    def takes(self) -> int:
+        return self.concurrency
+
+    def can_rest(self, *, structured: bool) -> bool:
+        return True
+
     async def start(self) -> None:
         """Nothing has to be loaded."""
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         self._fail_where_configured(request)
-        clock = self._clocks[request.task_id] = _Clock()
+        clock = self._clocks[request.generation_id] = _Clock()
         try:
             return await self._write(request, clock, on_text)
         finally:
-            del self._clocks[request.task_id]
+            del self._clocks[request.generation_id]
 
-    def hold(self, task_id: str) -> None:
-        if clock := self._clocks.get(task_id):
+    def hold(self, generation_id: str) -> None:
+        if clock := self._clocks.get(generation_id):
             clock.hold()
 
-    def release(self, task_id: str) -> None:
-        if clock := self._clocks.get(task_id):
+    def release(self, generation_id: str) -> None:
+        if clock := self._clocks.get(generation_id):
             clock.release()
 
     async def stop(self) -> None:

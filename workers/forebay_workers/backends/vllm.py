@@ -30,10 +30,10 @@ step, where a task from outside would come a step later."""
 
 
 class _Running:
-    """A generation that may have to rest."""
+    """A generation, which may have to rest."""
 
-    def __init__(self, may_rest: bool) -> None:
-        self.may_rest = may_rest
+    def __init__(self, can_rest: bool) -> None:
+        self.can_rest = can_rest
         self.awake = asyncio.Event()
         self.awake.set()
         self.interrupted = False
@@ -55,6 +55,15 @@ class VllmBackend:
         self._rendering = ThreadPoolExecutor(1, "prompt")
         self._running: dict[str, _Running] = {}
         self._aborts: set[asyncio.Task[None]] = set()
+        self._dead = False
+
+    @property
+    def takes(self) -> int:
+        return 0 if self._dead else self.concurrency
+
+    def can_rest(self, *, structured: bool) -> bool:
+        # The engine follows a schema from an answer's first token on: it cannot enter one in the middle.
+        return not structured
 
     async def start(self) -> None:
         self._engine = await asyncio.to_thread(self._load)
@@ -69,26 +78,25 @@ class VllmBackend:
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         engine = self._engine
         assert engine is not None, "generate() comes after start()"
-        # What was told stays told, so an answer that could only begin anew goes on.
-        running = _Running(may_rest=on_text is None or request.response_format is None)
-        self._running[request.task_id] = running
+        running = _Running(self.can_rest(structured=request.response_format is not None))
+        self._running[request.generation_id] = running
         try:
             return self._generation(request, await self._write(engine, request, on_text, running))
         finally:
-            del self._running[request.task_id]
+            del self._running[request.generation_id]
 
-    def hold(self, task_id: str) -> None:
-        running = self._running.get(task_id)
-        if running is None or self._engine is None or not running.may_rest or not running.awake.is_set():
+    def hold(self, generation_id: str) -> None:
+        running = self._running.get(generation_id)
+        if running is None or self._engine is None or not running.can_rest or not running.awake.is_set():
             return
         running.awake.clear()
         running.interrupted = True
-        abort = asyncio.create_task(self._engine.abort(task_id))
+        abort = asyncio.create_task(self._engine.abort(generation_id))
         self._aborts.add(abort)
         abort.add_done_callback(self._aborts.discard)
 
-    def release(self, task_id: str) -> None:
-        running = self._running.get(task_id)
+    def release(self, generation_id: str) -> None:
+        running = self._running.get(generation_id)
         if running is not None:
             running.awake.set()
 
@@ -132,6 +140,8 @@ class VllmBackend:
 
         from .rounds import Answer
 
+        if self._dead:
+            raise EngineDead(f"the engine of {self.model_id} has died")
         prompt = await asyncio.get_running_loop().run_in_executor(self._rendering, self._prompts.tokens, request)
         room = self._max_tokens - len(prompt)
         if room < 1:
@@ -148,14 +158,13 @@ class VllmBackend:
                 await self._write_round_or_cut(engine, request, answer)
                 if answer.whole or not running.interrupted:
                     return answer
-                resumed = answer.interrupted()
-                running.may_rest = resumed is answer  # one that begins anew would else do so again and again
-                answer = resumed
+                answer.interrupted()
         except asyncio.CancelledError:
             if answer.tokens:  # without one, nobody knows whether the prompt was read
                 raise CutShort(self.model_id, _usage(answer)) from None
             raise
         except EngineDeadError as error:
+            self._dead = True
             raise EngineDead(f"the engine of {self.model_id} has died") from error
         except (VLLMClientError, ValueError) as error:
             raise GenerationError(ErrorCode.ENGINE_REFUSED, f"{self.model_id} refuses this request: {error}") from None
@@ -171,7 +180,7 @@ class VllmBackend:
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
-            await engine.abort(request.task_id)
+            await engine.abort(request.generation_id)
             await asyncio.wait([writing])
             raise
 
@@ -180,7 +189,7 @@ class VllmBackend:
 
         tokens, params = answer.next_round()
         priority = (BEHIND_INTERACTIVE if request.lane is Lane.BATCH else 0) - request.priority
-        outputs = engine.generate(tokens_input(tokens), params, request.task_id, priority=priority)
+        outputs = engine.generate(tokens_input(tokens), params, request.generation_id, priority=priority)
         async with aclosing(outputs):
             async for output in outputs:
                 answer.add(output)
