@@ -270,6 +270,13 @@ class WorkerMetrics:
             "Tasks passed over because the job had written them before.",
             registry=registry,
         )
+        self.model_up = Gauge(
+            "forebay_worker_model_up",
+            "1 while the model takes generations; 0 while it is left alone or limited, and after its engine died, as"
+            " its standbys answer.",
+            ["model"],
+            registry=registry,
+        )
         self.inflight = Gauge("forebay_worker_inflight", "Tasks that are being generated.", registry=registry)
         self.held = Gauge(
             "forebay_worker_held", "Batch generations that rest while interactive ones run.", registry=registry

@@ -305,8 +305,11 @@ class WorkerConfig(Section):
     max_attempts: int = Field(
         default=3, ge=1, le=14, description="Generations of one task that may fail, or end with their worker."
     )
-    batch_beside_interactive: int = Field(
-        default=0, ge=0, description="Batch generations that go on in a model while it answers interactive tasks."
+    batch_beside_interactive: int | None = Field(
+        default=None,
+        ge=0,
+        description="Batch generations that go on in a model while it answers interactive tasks; absent: a sixteenth of"
+        " what it generates at once, and one at least.",
     )
     batch_resume_after_ms: int = Field(
         default=50,
@@ -317,7 +320,10 @@ class WorkerConfig(Section):
         default=86_400.0, gt=0, description="A batch task is answered within this time of its creation, if at all."
     )
     raise_before_s: float = Field(
-        default=3_600.0, ge=0, description="Batch tasks this close to the end of their window count as interactive."
+        default=3_600.0,
+        ge=0,
+        description="Batch tasks this close to the end of their window or deadline, or half as far as it was, press:"
+        " so many take up to half of a model, and none waits any longer for one that is away.",
     )
     drain_timeout_s: float = Field(default=30.0, ge=0, description="How long SIGTERM lets running generations finish.")
 

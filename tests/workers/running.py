@@ -12,6 +12,7 @@ from forebay_workers.connection import Connection
 from forebay_workers.lanes import Line, Room
 from forebay_workers.loop import Worker
 from forebay_workers.offsets import decode
+from forebay_workers.windows import Window
 from prometheus_client import CollectorRegistry
 
 from ..samples import total
@@ -49,8 +50,14 @@ class Running:
         self.published = Publications(opened=opened)
         self.streams = Streams()
         worker = config.worker
-        line = Line(concurrency, worker.batch_beside_interactive, worker.batch_resume_after_ms, 3_600_000)
-        shared = loop.Model(line, self.rooms)
+        line = Line(
+            concurrency,
+            worker.batch_beside_interactive,
+            worker.batch_resume_after_ms,
+            Window.of(worker),
+            lambda _: True,
+        )
+        shared = loop.Model(line, self.rooms, [self.model])
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.worker = Worker(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay_schemas.records import Reply, Task, Usage
-from forebay_workers.answer import Answerer, Retry
+from forebay_workers.answer import Answerer, Retry, Wait
 from forebay_workers.backends import CutShort, Generation, GenerationRequest, OnText
 from forebay_workers.lanes import Delivery
 from forebay_workers.outcome import Outcome
@@ -61,6 +61,7 @@ class Saying:
         self.says: Sequence[Generation | Exception | CutShort | float] = [saying()]
         """A number: it takes so many seconds, and says nothing. ``CutShort`` is raised when it is cancelled."""
         self.asked: list[GenerationRequest] = []
+        self.takes = 8
         self.now_ms = NOW_MS + 100.0
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
@@ -91,7 +92,7 @@ class Answering:
         self.config = configured(SETTINGS + more, path)
         self.answerer = Answerer(self.config, CODEC, now_ms=lambda: self.pool.now_ms)
 
-    def answer(self, delivery: Delivery, attempt: int = 1, on_text: OnText | None = None) -> Outcome | Retry:
+    def answer(self, delivery: Delivery, attempt: int = 1, on_text: OnText | None = None) -> Outcome | Retry | Wait:
         delivery.attempts = attempt
         return asyncio.run(self.answerer.answer(delivery, self.pool, on_text))
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import DeadLetter, Lane, Reply, Result
 from forebay_workers import admission, loop, undeliverable
-from forebay_workers.backends import EngineDead, GenerationError
+from forebay_workers.backends import EngineDead, GenerationError, Unavailable
 from forebay_workers.loop import stream_number
 from forebay_workers.offsets import WINDOW, Commit, encode
 
@@ -119,6 +119,41 @@ async def test_interactive_tasks_start_first_when_both_wait(start: Start) -> Non
     run.model.answer("interactive")
     await run.until(lambda: run.model.held == [])
     assert "batch" not in run.model.asked, "the one that rested comes first"
+
+
+async def test_batch_work_waits_for_a_model_that_is_left_alone_and_interactive_work_does_not(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CLOCK_CHECK_S", 0.01)
+    run = await start()
+    for offset, task_id in enumerate("ab"):
+        run.batch.deliver(task_id, offset=offset)
+    await run.asked("a", "b")
+    run.model.takes = 0
+    run.model.fail("a", Unavailable("left alone"))
+    run.model.fail("b", Unavailable("left alone"))
+    run.small.deliver("interactive")
+    await run.asked("interactive")
+    run.model.fail("interactive", Unavailable("left alone"))
+    await run.committed(1)
+    assert run.model.generations == ["a/0/1", "b/0/1", "interactive/0/1"]
+    run.model.takes = 1
+    await run.until(lambda: len(run.model.generations) == 4)
+    run.model.takes = 8
+    await run.until(lambda: len(run.model.generations) == 5)
+    assert sorted(run.model.generations[3:]) == ["a/0/1", "b/0/1"], "the attempts that were none do not count"
+    run.model.answer("a", "b")
+    await run.committed(3)
+
+
+async def test_what_ended_while_it_rested_is_released(start: Start) -> None:
+    run = await start(concurrency=1)
+    run.batch.deliver("resting")
+    await run.asked("resting")
+    run.small.deliver("interactive")
+    await run.until(lambda: run.model.held == ["resting"])
+    run.commands.cancel("resting")
+    await run.until(lambda: run.model.held == [])
 
 
 async def test_an_error_is_committed_like_an_answer_and_the_next_task_is_unharmed(start: Start) -> None:
@@ -664,7 +699,7 @@ async def test_whose_time_is_over_while_it_waits_is_told_so_before_its_turn(
 
 async def test_a_batch_task_near_the_end_of_its_window_is_urgent_for_the_engine_too(start: Start) -> None:
     run = await start()
-    run.batch.deliver("old", offset=0, created_ms=round(time.time() * 1000) - 3_700_000)
+    run.batch.deliver("old", offset=0, created_ms=round(time.time() * 1000) - 23 * 3_600_000 - 1_000)
     run.batch.deliver("new", offset=1)
     await run.asked("old")
     assert run.model.asked["old"].lane is Lane.INTERACTIVE

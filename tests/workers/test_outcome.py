@@ -9,9 +9,10 @@ from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import DeadLetter, Event, Hop, Lane, Result, Task
 from forebay_schemas.topics import Headers
-from forebay_workers.answer import Retry
+from forebay_workers.answer import Retry, Wait
 from forebay_workers.backends import CutShort, GenerationError, Unavailable
 from forebay_workers.counting import count
+from forebay_workers.lanes import Delivery
 from forebay_workers.outcome import ERROR_CHARS, Outcome
 from prometheus_client import CollectorRegistry
 
@@ -217,6 +218,31 @@ def test_a_task_that_no_tier_can_answer_comes_to_an_end(run: Answering) -> None:
         tier, value = outcome.handed_to, outcome.records[0].value
     assert [*tiers, tier] == ["medium", "large", "small"]
     assert reply_of(outcome).error is not None
+
+
+AWAY = Unavailable("model cannot be reached")
+
+
+def batch(age_s: float = 0, **fields: Any) -> Delivery:
+    request = make_request(lane=Lane.BATCH, created_ms=round(NOW_MS - age_s * 1000), **fields)
+    return delivery(task_for(request), lane=Lane.BATCH)
+
+
+def test_a_batch_task_waits_for_a_model_that_is_left_alone_and_no_attempt_is_lost(run: Answering) -> None:
+    run.pool.says, run.pool.takes = [AWAY], 0
+    assert run.answer(batch(), attempt=2) == Wait()
+
+
+def test_a_batch_task_that_fails_by_itself_is_tried_again_and_then_handed_on(run: Answering) -> None:
+    run.pool.says = [AWAY]
+    assert run.answer(batch(), attempt=1) == Retry("engine_failed: model cannot be reached")
+    assert isinstance(run.answer(batch(), attempt=2), Outcome)
+
+
+@pytest.mark.parametrize("late", [{"age_s": 23 * 3600 + 1}, {"age_s": 31, "deadline_ms": NOW_MS + 29_000}])
+def test_a_batch_task_that_presses_is_handed_on(run: Answering, late: dict[str, Any]) -> None:
+    run.pool.says, run.pool.takes = [AWAY], 0
+    assert run.outcome(batch(**late)).handed_to == "medium"
 
 
 # The end without an answer

@@ -21,6 +21,7 @@ from .escalation import INVALID_JSON, UNAVAILABLE, escalations, neighbour, reaso
 from .generation import generation_request, once_more
 from .lanes import Delivery
 from .outcome import Outcome, Outcomes, Work, bounded
+from .windows import Window
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ _LATE = "the {} passed while the request waited for its model; allow more time"
 
 class Generator(Protocol):
     """What answers the tasks of a tier; see ``backends.pool.Pool``."""
+
+    @property
+    def takes(self) -> int: ...
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation: ...
 
@@ -39,6 +43,11 @@ class Retry:
 
     reason: str
     """For the history of a task that is given up; at most ``outcome.ERROR_CHARS`` and a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The model is left alone for a while: the attempt was none, and the task waits to be generated."""
 
 
 def wall_clock_ms() -> float:
@@ -57,7 +66,9 @@ class Answerer:
         self._tracing = tracing_for(config, "worker")
         self._reply_topics = {config.kafka.topics.replies, *config.kafka.reply_topics}
 
-    async def answer(self, delivery: Delivery, pool: Generator, on_text: OnText | None = None) -> Outcome | Retry:
+    async def answer(
+        self, delivery: Delivery, pool: Generator, on_text: OnText | None = None
+    ) -> Outcome | Retry | Wait:
         """Answer one delivery, or hand it to another tier; cancelling stops its generation.
 
         Args:
@@ -142,7 +153,7 @@ class Answerer:
             task = traces.opened(self._tracing, delivery, task, started_ms)
         return Work(delivery, task, request, started_ms, delivery.hops)
 
-    async def _answer(self, work: Work, pool: Generator, on_text: OnText | None) -> Outcome | Retry:
+    async def _answer(self, work: Work, pool: Generator, on_text: OnText | None) -> Outcome | Retry | Wait:
         request, tier = work.request, work.delivery.tier
         rules = self._config.category(category_of(request)).escalation
         lane = Lane.INTERACTIVE if work.delivery.urgent else work.delivery.lane
@@ -160,7 +171,7 @@ class Answerer:
             code, cut_short = ErrorCode.DEADLINE_EXCEEDED, work.delivery.cut_short
             return self._outcomes.failed(work, code, str(error), self._now_ms(), cut_short)
         except Unavailable as error:
-            return self._elsewhere(work, error)
+            return self._later(work, pool, error) or self._elsewhere(work, error)
         except GenerationError as error:
             if error.code.retryable:
                 return Retry(bounded(f"{error.code}: {error}"))
@@ -219,6 +230,20 @@ class Answerer:
             return deadline_ms, "deadline"
         window_ms = request.created_ms + self._config.worker.completion_window_s * 1000
         return min((deadline_ms, "deadline"), (window_ms, "completion window of the batch lane"))
+
+    def _later(self, work: Work, pool: Generator, error: Unavailable) -> Retry | Wait | None:
+        """What has time waits for its own model, which is the cheapest that answers it well; None where it has none.
+
+        A call that fails although the model is not left alone may be the request's own fault: it is an attempt.
+        """
+        delivery, worker = work.delivery, self._config.worker
+        if delivery.lane is not Lane.BATCH or Window.of(worker).presses_at_ms(work.request) <= self._now_ms():
+            return None
+        if not pool.takes and delivery.attempts < worker.max_attempts:  # the last attempt keeps all others waiting
+            return Wait()
+        if pool.takes and delivery.attempts < worker.max_attempts - 1:
+            return Retry(bounded(f"{error.code}: {error}"))
+        return None
 
     def _elsewhere(self, work: Work, error: Unavailable) -> Outcome:
         """Ask another tier in place of one that cannot answer now."""

@@ -184,6 +184,7 @@ class Intake:
             low, high = ends
             unread += max(0, high - max(low, next_offset))
         self._lag.set(unread)
+        self._room.unread[self.topic] = unread
 
     def _contents(self, value: bytes) -> tuple[Task | None, Request | None]:
         """What a record holds; what cannot be read is told to an operator when its turn comes."""

@@ -4,18 +4,27 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from forebay_schemas.records import Hop, Lane, Request, Task
 
 from .offsets import Partition
+from .windows import Pace, Window
 
 if TYPE_CHECKING:
     from forebay_schemas.spans import Span
 
     from .backends import Generation
+
+BESIDE = 1 / 16
+"""Of a model's places, so many batch generations go on beside interactive ones where the configuration does not say."""
+SHARED = 1 / 2
+"""Of a model's places, the most that batch tasks keep while interactive ones want them: those that cannot rest, and
+those that are needed for the window to hold."""
+
+_PRESSING = -math.inf
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -45,7 +54,7 @@ class Delivery:
     answered: bool = False
     """Whether an attempt led to an outcome in this process."""
     urgent: bool = False
-    """Whether it began as an interactive task does: it is one, or came near the end of its window before."""
+    """Whether it began as an interactive task does: it is one, or pressed."""
     history: list[str] = field(default_factory=list)
     written_ms: int = 0
     span: "Span | None" = None
@@ -70,6 +79,8 @@ class Room:
         self._limit = limit
         self._held = 0
         self._freed = asyncio.Event()
+        self.unread: dict[str, int] = {}
+        """By topic, the tasks that wait outside, as they were last counted."""
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait until there is a place; False when none came in time."""
@@ -110,76 +121,102 @@ class Moves:
     again_ms: float | None = None
 
 
+_Waiting = list[tuple[float, int, Delivery]]
+"""A heap: by rank, then in the order of arrival."""
+
+
 class Line:
     """The tasks of one model. Pure: it decides, and is told what happened.
 
-    Interactive tasks come first. While one runs, no more than ``batch_beside_interactive`` batch generations go on
-    beside it and the others rest; when none is left for a moment they fill the model. A batch task near the end of
-    its window counts as interactive from then on.
+    Interactive tasks come first. While one runs, few batch generations go on beside it and the others rest; when none
+    is left for a moment they fill the model. Those that cannot rest never take more than half of it. When the window
+    of the batch lane presses, it keeps as many places as it needs, up to half.
 
     Args:
         concurrency: generations that the model runs at the same time.
+        beside: batch generations that go on beside interactive ones; None: a sixteenth of ``concurrency``.
         resume_after_ms: how long no interactive task may have run before batch ones fill the model again. To begin,
             or to go on, takes the model a long step, which an interactive task that comes meanwhile would wait for.
-        raise_after_ms: age of a batch task from which on it counts as interactive.
+        can_rest: whether the generation of a task can be held.
     """
 
     def __init__(
-        self, concurrency: int, batch_beside_interactive: int, resume_after_ms: float, raise_after_ms: float
+        self,
+        concurrency: int,
+        beside: int | None,
+        resume_after_ms: float,
+        window: Window,
+        can_rest: Callable[[Delivery], bool],
     ) -> None:
         self._concurrency = concurrency
-        self._beside = batch_beside_interactive
+        self._beside = max(1, int(concurrency * BESIDE)) if beside is None else beside
+        self._shared = max(1, int(concurrency * SHARED))
         self._resume_after_ms = resume_after_ms
-        self._raise_after_ms = raise_after_ms
+        self._window = window
+        self._can_rest = can_rest
         self._busy = False
         self._quiet_from_ms = -math.inf
+        self._raised = 0
+        self._pace = Pace()
         self._number = itertools.count()
-        self._urgent: list[tuple[int, int, Delivery]] = []
-        self._batch: list[tuple[int, int, Delivery]] = []
-        self._next_raise_ms = math.inf
-        self._running: dict[Delivery, None] = {}
+        self._interactive: _Waiting = []
+        self._batch: dict[bool, _Waiting] = {True: [], False: []}
+        """By whether they can rest."""
+        self._running: dict[Delivery, bool] = {}
+        """With whether they can rest."""
         self._held: dict[Delivery, None] = {}
 
     def add(self, delivery: Delivery) -> None:
         """A task may be generated; higher priority first, then the order of arrival."""
-        batch = delivery.lane is Lane.BATCH
+        queue = self._batch[self._can_rest(delivery)] if delivery.lane is Lane.BATCH else self._interactive
         priority = delivery.request.priority if delivery.request else 0
-        heapq.heappush(self._batch if batch else self._urgent, (-priority, next(self._number), delivery))
-        if batch:
-            self._next_raise_ms = min(self._next_raise_ms, self._raised_at_ms(delivery))
+        heapq.heappush(queue, (-priority, next(self._number), delivery))
 
-    def moves(self, now_ms: float) -> Moves:
-        """What to change now; it is taken for done."""
-        self._raise(now_ms)
-        urgent = {delivery for delivery in self._running if self._is_urgent(delivery, now_ms)}
-        release = [delivery for delivery in self._held if delivery in urgent]
+    def look_ahead(self, now_ms: float, unread: int) -> None:
+        """See to it that the window of the batch lane holds; to be called every second or so.
+
+        Args:
+            unread: batch tasks that are not here yet.
+        """
+        for queue in self._batch.values():
+            queue[:] = [(_PRESSING if self._presses_at_ms(one) <= now_ms else rank, n, one) for rank, n, one in queue]
+            heapq.heapify(queue)
+        presses_at_ms = [*map(self._presses_at_ms, self._batch_tasks())]
+        pressing = sum(at_ms <= now_ms for at_ms in presses_at_ms)
+        next_ms = min((at_ms for at_ms in presses_at_ms if at_ms > now_ms), default=math.inf)
+        needed = self._pace.places_for(len(presses_at_ms) + unread, next_ms - now_ms)
+        self._raised = min(max(pressing, needed), self._shared)
+
+    def moves(self, now_ms: float, takes: int) -> Moves:
+        """What to change now; it is taken for done.
+
+        Args:
+            takes: generations that the model takes at present: none while it is left alone. Only batch tasks wait
+                for it then, and of them not those that press: others may have an answer for them.
+        """
+        batch = [one for one in self._running if one.lane is Lane.BATCH]
+        going = [one for one in batch if one not in self._held]
+        yielding = [one for one in going if self._running[one]]
+        fixed = len(going) - len(yielding)
+        busy = len(self._running) - len(batch)
+        kept = max(fixed, min(self._raised, len(batch) + self._waiting))
         start: list[Delivery] = []
-        while self._urgent and len(urgent) + len(start) < self._concurrency:
-            start.append(heapq.heappop(self._urgent)[2])
+        while self._interactive and busy < self._concurrency - kept:
+            start.append(heapq.heappop(self._interactive)[2])
             start[-1].urgent = True
-        busy = len(urgent) + len(start)
-        places = max(0, self._concurrency - busy)  # batch tasks that have become urgent run beside all others
-        if self._busy and not busy:
-            self._quiet_from_ms = now_ms + self._resume_after_ms
-        self._busy = busy > 0
-        wait_ms = self._quiet_from_ms - now_ms
-        quiet = not busy and not 0 < wait_ms <= self._resume_after_ms  # more only where the clock was set back
-        if not quiet:
-            places = min(places, self._beside)
-        batch = [delivery for delivery in self._running if delivery not in urgent]
-        going = [delivery for delivery in batch if delivery not in self._held]
-        hold = going[places:]  # those that began last have the least to lose
-        free = places - len(going)
-        if free > 0:
-            release += (resting := [delivery for delivery in batch if delivery in self._held][:free])
-            free -= len(resting)
-            while self._batch and free > 0 and len(batch) < self._concurrency:
-                start.append(heapq.heappop(self._batch)[2])
-                free -= 1
-        self._running |= dict.fromkeys(start)
+            busy += 1
+        wait_ms = self._wait_ms(busy > 0, now_ms)
+        places = self._concurrency - busy
+        if busy or wait_ms:
+            places = min(places, max(self._beside, self._raised))
+        hold = yielding[max(0, places - fixed) :]  # those that began last have the least to lose
+        release = [one for one in batch if one in self._held][: max(0, places - len(going))]
+        begun = self._begin(min(places, takes) - len(going) - len(release), fixed, now_ms, left_alone=not takes)
+        self._running |= dict.fromkeys(start, True) | begun
         self._held = {one: None for one in (*self._held, *hold) if one not in release}
-        waits = not busy and not quiet and (self._held or self._batch)
-        return Moves(start, hold, release, wait_ms if waits else None)
+        self._pace.keeps(len(self._running) - busy - len(self._held), now_ms)
+        waits = wait_ms and (self._held or self._waiting)
+        return Moves([*start, *begun], hold, release, wait_ms if waits else None)
 
     def rouse(self) -> list[Delivery]:
         """Nothing new starts for a while, so what rests may go on; those that rested."""
@@ -187,16 +224,18 @@ class Line:
         self._held.clear()
         return rested
 
-    def ended(self, delivery: Delivery) -> None:
-        """A generation is over."""
-        self._running.pop(delivery, None)
+    def ended(self, delivery: Delivery, *, answered: bool) -> None:
+        """A generation is over; ``answered``: not because it was stopped or its model failed."""
+        if self._running.pop(delivery, None) is not None and answered and delivery.lane is Lane.BATCH:
+            self._pace.answered()
         self._held.pop(delivery, None)
 
     def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out those of the waiting tasks that are not to run; they are returned."""
-        removed = [item[2] for queue in (self._urgent, self._batch) for item in queue if unwanted(item[2])]
+        queues = (self._interactive, *self._batch.values())
+        removed = [item[2] for queue in queues for item in queue if unwanted(item[2])]
         gone = set(removed)
-        for queue in (self._urgent, self._batch):
+        for queue in queues:
             queue[:] = [item for item in queue if item[2] not in gone]
             heapq.heapify(queue)
         return removed
@@ -210,22 +249,35 @@ class Line:
         """How many generations rest."""
         return len(self._held)
 
-    def _raise(self, now_ms: float) -> None:
-        if now_ms < self._next_raise_ms:
-            return
-        raised = [item for item in self._batch if self._is_urgent(item[2], now_ms)]
-        for item in raised:
-            heapq.heappush(self._urgent, item)
-        self._batch = [item for item in self._batch if item not in raised]
-        heapq.heapify(self._batch)
-        self._next_raise_ms = min(map(self._raised_at_ms, _deliveries(self._batch)), default=math.inf)
+    @property
+    def _waiting(self) -> int:
+        return sum(map(len, self._batch.values()))
 
-    def _is_urgent(self, delivery: Delivery, now_ms: float) -> bool:
-        return delivery.lane is Lane.INTERACTIVE or self._raised_at_ms(delivery) <= now_ms
+    def _wait_ms(self, busy: bool, now_ms: float) -> float:
+        """How long batch tasks still may not fill the model; 0 where they may, and while others run."""
+        if self._busy and not busy:
+            self._quiet_from_ms = now_ms + self._resume_after_ms
+        self._busy = busy
+        wait_ms = self._quiet_from_ms - now_ms
+        return wait_ms if not busy and 0 < wait_ms <= self._resume_after_ms else 0  # more: the clock was set back
 
-    def _raised_at_ms(self, delivery: Delivery) -> float:
-        return delivery.request.created_ms + self._raise_after_ms if delivery.request else math.inf
+    def _begin(self, free: int, fixed: int, now_ms: float, *, left_alone: bool) -> dict[Delivery, bool]:
+        """Take batch tasks for ``free`` places from what waits, with whether they can rest."""
+        begun: dict[Delivery, bool] = {}
+        while True:
+            may = [rests for rests, queue in self._batch.items() if queue and (rests or fixed < self._shared)]
+            rests = min(may, key=lambda rests: self._batch[rests][0], default=None)
+            if rests is None or not (free > 0 or (left_alone and self._batch[rests][0][0] == _PRESSING)):
+                return begun
+            delivery = heapq.heappop(self._batch[rests])[2]
+            delivery.urgent = self._presses_at_ms(delivery) <= now_ms
+            begun[delivery] = rests
+            fixed += not rests
+            free -= 1
 
+    def _batch_tasks(self) -> Iterator[Delivery]:
+        yield from (one for one in self._running if one.lane is Lane.BATCH)
+        yield from (one for queue in self._batch.values() for _, _, one in queue)
 
-def _deliveries(queue: Iterable[tuple[int, int, Delivery]]) -> Iterable[Delivery]:
-    return (delivery for _, _, delivery in queue)
+    def _presses_at_ms(self, delivery: Delivery) -> float:
+        return self._window.presses_at_ms(delivery.request) if delivery.request else math.inf

@@ -26,7 +26,7 @@ from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
 from .admission import Admission
-from .answer import Answerer, Retry
+from .answer import Answerer, Retry, Wait
 from .backends import TextModel
 from .committing import RETRY_COMMIT_S, CommitCycle
 from .connection import Connection, Source
@@ -38,7 +38,8 @@ from .recent import RecentTasks
 LAST_COMMITS = 20
 """How often the last commit before leaving is tried; what then is not committed will be done again."""
 CLOCK_CHECK_S = 1.0
-"""How late it is noticed that a waiting task nears the end of its window, or that its time is over."""
+"""How late it is noticed that the window of the batch lane presses, that a waiting task's time is over, or that a model
+is to be tried again."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +74,15 @@ class Model:
 
     line: Line
     rooms: Mapping[Lane, Room]
+    pools: Sequence[TextModel]
+    """Those of its tiers."""
     generations: dict[Delivery, asyncio.Task[None] | None] = field(default_factory=dict)
     """Those that were started; None where one has not begun, because its attempt is not committed yet, or it rests."""
+
+    @property
+    def takes(self) -> int:
+        """Generations that it takes at present, whichever of its tiers they are for."""
+        return min(pool.takes for pool in self.pools)
 
 
 class Worker:
@@ -288,7 +296,7 @@ class Worker:
             self._rouse()
         else:
             for model in self._distinct_models:
-                moves = model.line.moves(time.time() * 1000)
+                moves = model.line.moves(time.time() * 1000, model.takes)
                 for delivery in moves.hold:
                     if model.generations[delivery] is not None:
                         self._pools[delivery.tier].hold(delivery.generation_id)
@@ -337,12 +345,16 @@ class Worker:
             if not self._failure.done():
                 self._failure.set_exception(error)
 
-    def _take_outcome(self, delivery: Delivery, outcome: Outcome | Retry) -> None:
+    def _take_outcome(self, delivery: Delivery, outcome: Outcome | Retry | Wait) -> None:
         del self._models[delivery.tier].generations[delivery]
-        self._ended(delivery)
+        self._ended(delivery, answered=isinstance(outcome, Outcome))
         if isinstance(outcome, Outcome):
             delivery.answered = True
             self._commits.finish(delivery, outcome)
+        elif isinstance(outcome, Wait):
+            delivery.attempts -= 1
+            self._offsets.withdrawn(delivery.partition, delivery.offset)
+            self._admission.add(delivery)
         else:
             self._metrics.failed_attempts.labels(delivery.tier).inc()
             delivery.history.append(f"attempt {delivery.attempts}: {outcome.reason}")
@@ -352,7 +364,7 @@ class Worker:
                 self._admission.add_failed(delivery, time.monotonic())
         self._advance()
 
-    async def _outcome(self, delivery: Delivery) -> Outcome | Retry:
+    async def _outcome(self, delivery: Delivery) -> Outcome | Retry | Wait:
         task, request = delivery.task, delivery.request
         if task is not None and self._commands.is_cancelled(task.task_id):
             return self._answerer.cancelled(delivery)
@@ -372,8 +384,9 @@ class Worker:
             generation.cancel()
         return not self._commits.withdraw(delivery)
 
-    def _ended(self, delivery: Delivery) -> None:
-        self._models[delivery.tier].line.ended(delivery)
+    def _ended(self, delivery: Delivery, *, answered: bool = False) -> None:
+        self._pools[delivery.tier].release(delivery.generation_id)
+        self._models[delivery.tier].line.ended(delivery, answered=answered)
         self._admission.ended(delivery)
 
     def _remove_waiting(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
@@ -452,6 +465,8 @@ class Worker:
             await asyncio.sleep(CLOCK_CHECK_S)
             for delivery in self._remove_waiting(self._answerer.is_late):
                 self._commits.finish(delivery, self._answerer.late(delivery))
+            for model in self._distinct_models:
+                model.line.look_ahead(time.time() * 1000, sum(model.rooms[Lane.BATCH].unread.values()))
             self._advance()
 
     def _give_back(self, delivery: Delivery) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import NoReturn
 
 import click
@@ -25,9 +26,11 @@ from .backends.pool import Pool
 from .chunks import ChunkWriter
 from .commit import Transactions
 from .control import ControlReader
+from .generation import is_structured
 from .intake import Intake
 from .lanes import Line, Room
 from .loop import Connection, Model, Worker
+from .windows import Window
 
 _log = logging.getLogger("forebay_workers")
 
@@ -78,11 +81,14 @@ async def serve(config: Config, tiers: list[str]) -> None:
 async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBackend], stop: asyncio.Event) -> None:
     codec = codec_for(config)
     metrics = WorkerMetrics(label_values=config.metrics.label_values)
-    shared = {config.tiers[tier].model: _model(config, backends[config.tiers[tier].model]) for tier in tiers}
-    models = {tier: shared[config.tiers[tier].model] for tier in tiers}
+    for name, backend in backends.items():
+        metrics.model_up.labels(name).set_function(lambda backend=backend: float(backend.takes == backend.concurrency))
+    pools = {tier: _pool(config, tier, backends) for tier in tiers}
+    shared = {name: _model(config, name, pools) for name in {pool.model_id for pool in pools.values()}}
+    models = {tier: shared[pool.model_id] for tier, pool in pools.items()}
     worker = Worker(
         config.worker,
-        {tier: _pool(config, tier, backends) for tier in tiers},
+        pools,
         models,
         lambda: Connection(
             [
@@ -109,17 +115,18 @@ def _model_names(config: Config, tier: str) -> list[str]:
     return [config.tiers[tier].model, *config.tiers[tier].standby]
 
 
-def _model(config: Config, backend: ModelBackend) -> Model:
+def _model(config: Config, name: str, pools: Mapping[str, Pool]) -> Model:
     """Where the tasks of a model wait. More than it can soon use is left in Kafka, where other workers find it."""
-    places = config.worker.max_inflight or 2 * backend.concurrency
-    raise_after_s = max(0.0, config.worker.completion_window_s - config.worker.raise_before_s)
+    own = [pool for pool in pools.values() if pool.model_id == name]
+    places = config.worker.max_inflight or 2 * own[0].concurrency
     line = Line(
-        backend.concurrency,
+        own[0].concurrency,
         config.worker.batch_beside_interactive,
         config.worker.batch_resume_after_ms,
-        raise_after_s * 1000,
+        Window.of(config.worker),
+        lambda delivery: pools[delivery.tier].can_rest(structured=is_structured(delivery.request)),
     )
-    return Model(line, {lane: Room(places) for lane in Lane})
+    return Model(line, {lane: Room(places) for lane in Lane}, own)
 
 
 def _chosen(config: Config, names: str | None) -> list[str]:
