@@ -85,6 +85,12 @@ class ReplyMetrics:
             made,
             registry=registry,
         )
+        self.tokens = Counter(
+            "forebay_reply_tokens_total",
+            "Tokens of replies, by kind: prompt, completion; of a reused answer those of its generation.",
+            [*made, "kind"],
+            registry=registry,
+        )
         asked = ["tenant", "endpoint"]
         self.endpoint_replies = Counter(
             "forebay_endpoint_replies_total",
@@ -123,6 +129,7 @@ class ReplyMetrics:
         self._endpoints = BoundedLabel(label_values)
         # Finding a series by its labels takes longer than counting in it, and an exact hit takes the job little else.
         self._by_source = cache(self._series_by_source)
+        self._tokens_by_source = cache(self._token_series_by_source)
         self._by_asker = cache(self._series_by_asker)
 
     def count(self, reply: Reply, traceparent: str | None = None) -> None:
@@ -130,7 +137,11 @@ class ReplyMetrics:
         outcome = reply.error.code if reply.error else "ok"
         tier = reply.tier or "none"
         tenant, endpoint = self._tenants.of(reply.tenant), self._endpoints.of(reply.endpoint or "none")
-        source = self._by_source(reply.cache_status, reply.lane, tier, reply.model_id or "none", outcome)
+        made = (reply.cache_status, reply.lane, tier, reply.model_id or "none")
+        prompt, completion = self._tokens_by_source(*made)
+        prompt.inc(reply.usage.prompt_tokens)
+        completion.inc(reply.usage.completion_tokens)
+        source = self._by_source(*made, outcome)
         for replies, cost, baseline in (source, self._by_asker(tenant, endpoint, reply.cache_status, outcome)):
             replies.inc()
             cost.inc(reply.cost)
@@ -148,6 +159,9 @@ class ReplyMetrics:
     def _series_by_source(self, status: str, lane: str, tier: str, model: str, outcome: str) -> _Series:
         made = (status, lane, tier, model)
         return self.replies.labels(*made, outcome), self.cost.labels(*made), self.baseline.labels(*made)
+
+    def _token_series_by_source(self, *made: str) -> tuple[Counter, Counter]:
+        return self.tokens.labels(*made, "prompt"), self.tokens.labels(*made, "completion")
 
     def _series_by_asker(self, tenant: str, endpoint: str, status: str, outcome: str) -> _Series:
         asked = (tenant, endpoint)

@@ -18,7 +18,8 @@ from forebay_ops.local.home import Home
 from forebay_ops.local.stack import Stack
 from forebay_ops.local.tiny_model import make_tiny_model
 from forebay_schemas.config import Config, load_config
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 _ROOT = Path(__file__).parents[2]
 _LOGS = _ROOT / ".forebay" / "end-to-end-logs"
@@ -51,15 +52,21 @@ class RunningStack:
     def client(self, **settings: Any) -> Client:
         return Client(config=self.config, **settings)
 
-    def total(self, part: str, name: str, **labels: str) -> float:
-        """The sum of those samples that have the labels, of what ``job`` or ``worker`` serve; 0 while it does not."""
-        port = self.config.metrics.job_port if part == "job" else self.config.metrics.worker_port
+    def samples(self, part: str) -> list[Sample]:
+        """What ``job``, ``worker`` or ``ledger`` serve; nothing while it does not."""
+        address = f"http://localhost:{getattr(self.config.metrics, f'{part}_port')}/metrics"
+        # As Prometheus asks: for exemplars, and for names with colons as they are.
+        accepted = {"Accept": "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"}
         try:
-            with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=2) as response:
+            with urllib.request.urlopen(urllib.request.Request(address, headers=accepted), timeout=2) as response:
                 families = list(text_string_to_metric_families(response.read().decode()))
         except OSError:
-            return 0.0
-        samples = [sample for family in families for sample in family.samples if sample.name == name]
+            return []
+        return [sample for family in families for sample in family.samples]
+
+    def total(self, part: str, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have the labels; 0 while the part does not serve it."""
+        samples = [sample for sample in self.samples(part) if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def rest(self, path: str) -> Any:
@@ -93,9 +100,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     model = make_tiny_model(root / "tiny-model")
     config = with_free_ports(load_config(Path(__file__).with_name("stack.toml")))
     tiny = config.models["tiny"].model_copy(update={"weights": str(model)})
-    config = config.model_copy(update={"models": {"tiny": tiny}})
-    stack = Stack(home, config)
+    config = config.model_copy(update={"models": {**config.models, "tiny": tiny}})
     progress = _Progress()
+    stack = Stack(home, config)
     stack.up(progress)
     try:
         yield RunningStack(stack, stack.config)
@@ -103,4 +110,5 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         stack.down(progress)
         shutil.rmtree(_LOGS, ignore_errors=True)
         shutil.copytree(home.logs, _LOGS)
+        assert stack.orphans() == 0
         shutil.rmtree(root, ignore_errors=True)

@@ -67,7 +67,7 @@ def _reply(config: Config, chance: random.Random, number: int, completed_ms: int
         error=error,
         usage=usage,
         similarity=0.97 if status is CacheStatus.SEMANTIC else None,
-        route=make_route(tier=tier, complexity=chance.random()),
+        route=make_route(tier="small" if path else tier, complexity=chance.random()),
         model_id=config.tiers[tier].model,
         hops=0 if status in REUSED else 1 + len(path),
         latency=Latency(total_ms=chance.lognormvariate(5, 1)),

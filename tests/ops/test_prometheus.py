@@ -17,7 +17,7 @@ import yaml
 from forebay_ops.local.effective import port_is_free
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import JobMetrics, LedgerMetrics, ReplyMetrics, WorkerMetrics
-from forebay_schemas.records import CacheStatus, Lane, Latency, ReplyError
+from forebay_schemas.records import CacheStatus, Lane, Latency, ReplyError, Usage
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from ..builders import make_reply
@@ -61,6 +61,7 @@ class Traffic:
             reply = make_reply(
                 cache_status=status,
                 lane=Lane.INTERACTIVE,
+                usage=Usage(prompt_tokens=30, completion_tokens=10),
                 tier="small",
                 latency=timed,
                 cost=0.01 * made,

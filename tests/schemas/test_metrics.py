@@ -15,7 +15,7 @@ from forebay_schemas.metrics import (
     exemplar,
     fqnames,
 )
-from forebay_schemas.records import CacheStatus, Lane, Latency, Reply, ReplyError
+from forebay_schemas.records import CacheStatus, Lane, Latency, Reply, ReplyError, Usage
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -115,6 +115,7 @@ def _replies() -> list[Reply]:
             tier=tier,
             tenant=tenant,
             endpoint=endpoint,
+            usage=Usage(prompt_tokens=number, completion_tokens=2 * number),
             cost=0.0 if status in ("exact", "semantic", "joined") else 0.25 * number,
             baseline_cost=float(number),
         )
@@ -142,6 +143,9 @@ def test_the_sums_over_metrics_are_the_sums_over_replies() -> None:
     for by in ("reply", "endpoint"):
         assert total(registry, f"forebay_{by}_cost_dollars_total") == sum(reply.cost for reply in replies)
         assert total(registry, f"forebay_{by}_baseline_dollars_total") == sum(reply.baseline_cost for reply in replies)
+    for kind in ("prompt", "completion"):
+        tokens = sum(getattr(reply.usage, f"{kind}_tokens") for reply in replies)
+        assert total(registry, "forebay_reply_tokens_total", kind=kind) == tokens
     for name in ("forebay_replies_total", "forebay_endpoint_replies_total"):
         assert total(registry, name) == len(replies)
         assert total(registry, name, outcome="internal") == 2

@@ -106,6 +106,7 @@ def _replies(generator: np.random.Generator, begin: dt.datetime, first: int, cou
         "cache_status": _chosen(status, _STATUSES),
         "tier": _chosen(tier, _TIERS),
         "model_id": _chosen(tier, _MODELS),
+        "route_tier": _chosen(np.where(generator.random(count) < 0.03, 0, tier), _TIERS),
         "hops": pa.array(generated.astype(np.int32)),
         "error_code": pa.array(np.where(failed, "engine_failed", ""), mask=~failed),
         "review": pa.array(generated & (generator.random(count) < 0.004)),

@@ -12,7 +12,7 @@ class Sums:
         errors: replies without an answer.
         exact, semantic, joined: answers that were reused, by kind.
         generated: answers that a model wrote for their request.
-        escalated: replies for which more than one generation was made.
+        escalated: replies of another tier than the request was sent to first.
         reviews: answers that are doubtful, where no further tier could be asked.
         tokens: of prompts and answers; of a reused answer those of its generation.
         cost: what was paid.
@@ -101,7 +101,7 @@ MEASURES = {
     "semantic": f"({_ANSWERED} = 'semantic')::INT",
     "joined": f"({_ANSWERED} = 'joined')::INT",
     "generated": f"({_ANSWERED} IN ('miss', 'bypass'))::INT",
-    "escalated": "(hops > 1)::INT",
+    "escalated": f"({_GENERATED} AND tier IS DISTINCT FROM route_tier)::INT",
     "reviews": "review::INT",
     "tokens": "prompt_tokens + completion_tokens",
     "cost": "cost",
