@@ -113,7 +113,7 @@ class Desk:
             if what.answer is None:
                 missed.append((key, flight, what))
             else:
-                sent += self._guarded(self._give, state, key, flight, what.answer, what, now_ms)
+                sent += self._guarded(self._give, state, key, flight, what.answer, what, now_ms + what.took_ms)
         prepared = self._dispatcher.prepare([flight for _, flight, _ in missed])
         for (key, _, what), flight in zip(missed, prepared, strict=True):
             sent += self._guarded(self._dispatch, state, key, flight, what, now_ms)

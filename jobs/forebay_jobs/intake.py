@@ -115,7 +115,8 @@ class Intake:
         if request.cache.ttl_s is not None:
             ttl_s = min(ttl_s, request.cache.ttl_s)
         if answer and answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, self._config):
-            return [*self._replies.again(asker, answer, CacheStatus.EXACT, now_ms, lookup_ms=lookup_ms)]
+            found_ms = now_ms + round(lookup_ms)
+            return [*self._replies.again(asker, answer, CacheStatus.EXACT, found_ms, lookup_ms=lookup_ms)]
         by_meaning = reuse is Reuse.SEMANTIC and lookup.epochs is not None
         return [
             Arrival(

@@ -43,6 +43,7 @@ class ReplyWriter:
         Whoever wants it piece by piece gets it as one piece first.
 
         Args:
+            now_ms: the time, with the lookups behind.
             lookup_ms: time of the lookups in both caches.
             semantic_ms: what of it was the one by meaning.
         """

@@ -26,9 +26,8 @@ def replied(tracing: "Tracing", asker: Asker, reply: Reply, semantic_ms: float) 
     if span is None:
         return asker
     latency = reply.latency
-    end_ms = _stages(
-        span, asker, latency.lookup_ms - semantic_ms, latency.embedding_ms, semantic_ms, reply.completed_ms
-    )
+    began_ms = reply.completed_ms - round(latency.embedding_ms + semantic_ms)
+    end_ms = _stages(span, asker, latency.lookup_ms - semantic_ms, latency.embedding_ms, semantic_ms, began_ms)
     span.end(end_ms, reply_attributes(reply), reply.error.code if reply.error else None)
     return msgspec.structs.replace(asker, traceparent=span.traceparent)
 
@@ -73,14 +72,22 @@ def dispatched(tracing: "Tracing", asker: Asker, task: Task, exact_ms: float, no
     return msgspec.structs.replace(task, traceparent=traceparent)
 
 
-def _stages(span: "Span", asker: Asker, exact_ms: float, embedding_ms: float, semantic_ms: float, now_ms: int) -> float:
-    """Tell what happened one after the other, leaving out what did not; when the last of it ended."""
+def _stages(
+    span: "Span", asker: Asker, exact_ms: float, embedding_ms: float, semantic_ms: float, began_ms: float
+) -> float:
+    """Tell what happened one after the other, leaving out what did not; when the last of it ended.
+
+    Args:
+        began_ms: when the desk began with the batch.
+    """
     looked_ms = asker.accepted_ms + exact_ms
     if exact_ms > 0:
         span.child("exact lookup", asker.accepted_ms, looked_ms)
-    if now_ms > looked_ms:
-        span.child("desk wait", looked_ms, now_ms)
-    embedded_ms = max(looked_ms, now_ms) + embedding_ms
+    if began_ms - looked_ms >= 1:  # the job's clock tells whole milliseconds
+        span.child("desk wait", looked_ms, began_ms)
+    else:
+        began_ms = looked_ms
+    embedded_ms = began_ms + embedding_ms
     if embedding_ms > 0:
         span.child("embedding", embedded_ms - embedding_ms, embedded_ms)
     if semantic_ms > 0:

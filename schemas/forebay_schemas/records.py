@@ -187,9 +187,11 @@ class ReplyError(Record, frozen=True, kw_only=True):
 
 
 class Latency(Record, frozen=True, kw_only=True):
-    """Where the time went. Parts that did not happen are zero; ``total_ms`` counts from the request's creation."""
+    """Where the time went. The first four add up to ``total_ms``, which counts from the request's creation; those of
+    them that did not happen are zero."""
 
     queue_ms: float = 0.0
+    """What is none of the other three."""
     embedding_ms: float = 0.0
     lookup_ms: float = 0.0
     generation_ms: float = 0.0

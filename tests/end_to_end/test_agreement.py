@@ -169,6 +169,13 @@ def test_the_metrics_grew_by_what_the_replies_say(run: Run) -> None:
     assert _without_zeros(run.grown) == pytest.approx(_without_zeros(_metrics_of(run.replies)), rel=1e-9)
 
 
+def test_the_stages_of_a_reply_add_up_to_its_time(run: Run) -> None:
+    for reply in run.replies:
+        told = reply.latency
+        stages_ms = told.queue_ms + told.embedding_ms + told.lookup_ms + told.generation_ms
+        assert stages_ms == pytest.approx(told.total_ms), reply
+
+
 def test_the_report_adds_up_what_the_replies_say(run: Run, running: RunningStack) -> None:
     by: dict[tuple[str, ...], Callable[[Reply], tuple[str, ...]]] = {
         ("cache", "lane", "tier"): lambda reply: (reply.cache_status, reply.lane, reply.tier or "-"),

@@ -10,7 +10,7 @@ from forebay_jobs.messages import Cancel
 from forebay_jobs.orphans import LIMIT
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import load_config
-from forebay_schemas.records import CacheOptions, CacheScope, Lane, ReplyError, Request
+from forebay_schemas.records import CacheOptions, CacheScope, Lane, Latency, ReplyError, Request
 from forebay_schemas.topics import Headers, task_key
 
 from tests.builders import NOW_MS, make_reply, make_request, make_result, system
@@ -646,6 +646,14 @@ def test_a_similar_questions_answer_serves_the_leader_and_all_who_joined_meanwhi
         ("By post.", "known", 0.99)
     }
     assert rig.state.empty
+
+
+def test_a_hit_by_meaning_took_as_long_as_the_embedding_and_the_lookup_of_its_batch(rig: DeskRig) -> None:
+    rig.meaning.known["How do I return a parcel?"] = Answer.of(make_reply(), {}, None)
+    rig.ask("leader", created_ms=NOW_MS - 10)
+    reply = replies(rig.tick(after_ms=20))["leader"]
+    assert reply.completed_ms == NOW_MS + 23
+    assert reply.latency == Latency(queue_ms=30, embedding_ms=2, lookup_ms=1, total_ms=33)
 
 
 # State

@@ -253,6 +253,15 @@ def test_an_equal_request_is_answered_at_once_with_full_attribution(rig: IntakeR
     assert (reply.cost, reply.hops, reply.latency.total_ms) == (0.0, 0, 12.0)
 
 
+def test_an_exact_hit_took_as_long_as_its_lookup(rig: IntakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.cache(make_request())
+    clock = iter((5.0, 5.003))
+    monkeypatch.setattr("forebay_jobs.intake.time.perf_counter", lambda: next(clock))
+    reply = rig.answered(make_request(), now_ms=NOW_MS + 12)
+    assert reply.completed_ms == NOW_MS + 15
+    assert (reply.latency.lookup_ms, reply.latency.total_ms) == (pytest.approx(3), 15)
+
+
 @pytest.mark.parametrize(
     ("bounds", "hit"),
     [

@@ -59,7 +59,7 @@ def test_an_answer_says_all_about_itself(run: Answering) -> None:
         prompt_version="v2",
         hops=1,
         latency=Latency(
-            queue_ms=80.0, embedding_ms=8.0, lookup_ms=2.0, generation_ms=40.0, total_ms=140.0, first_token_ms=12.0
+            queue_ms=90.0, embedding_ms=8.0, lookup_ms=2.0, generation_ms=40.0, total_ms=140.0, first_token_ms=12.0
         ),
         tier="small",
         confidence=0.8,

@@ -282,11 +282,14 @@ def _to_asker(work: Work) -> Headers:
 
 def _latency(work: Work, generation: Generation | None, now_ms: float) -> Latency:
     """The stages; none is negative when the clocks of two machines disagree."""
+    task = work.task
+    generation_ms = max(0.0, now_ms - work.started_ms)
+    total_ms = max(0.0, now_ms - work.request.created_ms)
     return Latency(
-        queue_ms=max(0.0, work.started_ms - work.task.accepted_ms),
-        embedding_ms=work.task.embedding_ms,
-        lookup_ms=work.task.lookup_ms,
-        generation_ms=max(0.0, now_ms - work.started_ms),
-        total_ms=max(0.0, now_ms - work.request.created_ms),
+        queue_ms=max(0.0, total_ms - task.embedding_ms - task.lookup_ms - generation_ms),
+        embedding_ms=task.embedding_ms,
+        lookup_ms=task.lookup_ms,
+        generation_ms=generation_ms,
+        total_ms=total_ms,
         first_token_ms=generation.first_token_ms if generation else None,
     )

@@ -33,6 +33,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     lookup_ms: float = 0.0
     """Time of the lookup, likewise."""
 
+    @property
+    def took_ms(self) -> int:
+        """From the batch's beginning until its answers were there."""
+        return round(self.embedding_ms + self.lookup_ms)
+
 
 class SemanticCache:
     """Questions, their vectors and their answers."""
