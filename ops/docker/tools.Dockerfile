@@ -3,7 +3,7 @@
 FROM python:3.11.14-slim-bookworm
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir --constraint requirements.lock ".[reports]"
+RUN pip install --no-cache-dir --constraint requirements.lock ".[reports,tracing]"
 # A named volume takes over the owner of the folder that it first covers.
 RUN useradd --uid 10001 --create-home forebay && install -d -o forebay -g forebay /ledger
 USER forebay

@@ -16,7 +16,7 @@ RUN pip install --no-cache-dir uv==0.13.8
 # hence --no-config.
 WORKDIR /src
 COPY pyproject.toml ./
-RUN uv pip install --system --no-cache --no-config -r pyproject.toml --extra workers-gpu
+RUN uv pip install --system --no-cache --no-config -r pyproject.toml --extra workers-gpu --extra tracing
 
 COPY . .
 RUN uv pip install --system --no-cache --no-config --no-deps .

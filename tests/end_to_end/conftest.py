@@ -18,8 +18,11 @@ from forebay_ops.local.home import Home
 from forebay_ops.local.stack import Stack
 from forebay_ops.local.tiny_model import make_tiny_model
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.sections import TracingConfig
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+
+from .collector import Collector
 
 _ROOT = Path(__file__).parents[2]
 _LOGS = _ROOT / ".forebay" / "end-to-end-logs"
@@ -48,6 +51,8 @@ class RunningStack:
 
     stack: Stack
     config: Config
+    collector: Collector
+    """Gets the spans of requests whose trace is recorded by their sender."""
 
     def client(self, **settings: Any) -> Client:
         return Client(config=self.config, **settings)
@@ -102,13 +107,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     tiny = config.models["tiny"].model_copy(update={"weights": str(model)})
     config = config.model_copy(update={"models": {**config.models, "tiny": tiny}})
     progress = _Progress()
-    stack = Stack(home, config)
-    stack.up(progress)
-    try:
-        yield RunningStack(stack, stack.config)
-    finally:
-        stack.down(progress)
-        shutil.rmtree(_LOGS, ignore_errors=True)
-        shutil.copytree(home.logs, _LOGS)
-        assert stack.orphans() == 0
-        shutil.rmtree(root, ignore_errors=True)
+    with Collector() as collector:
+        tracing = TracingConfig(endpoint=collector.endpoint, sample_ratio=0)
+        stack = Stack(home, config.model_copy(update={"tracing": tracing}))
+        stack.up(progress)
+        try:
+            yield RunningStack(stack, stack.config, collector)
+        finally:
+            stack.down(progress)
+            shutil.rmtree(_LOGS, ignore_errors=True)
+            shutil.copytree(home.logs, _LOGS)
+            assert stack.orphans() == 0
+            shutil.rmtree(root, ignore_errors=True)

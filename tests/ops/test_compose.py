@@ -47,6 +47,13 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in joined.splitlines())]
 
 
+def extras(dockerfile: Path) -> set[str]:
+    """The extras of ours that an image is built with."""
+    text = dockerfile.read_text()
+    bracketed = re.findall(r"\.\[([\w,-]+)\]", text)
+    return {*re.findall(r"--extra (\S+)", text), *(extra for names in bracketed for extra in names.split(","))}
+
+
 def forebay_commands() -> list[list[str]]:
     """Every call of our command line in the deployment, without the leading `forebay`."""
     calls = [service.get("entrypoint", []) + service.get("command", []) for service in SERVICES.values()]
@@ -287,10 +294,14 @@ def test_an_image_is_built_from_what_exists_and_does_not_run_as_root(file: Path)
         word for name, rest in steps if name == "COPY" and "--from" not in rest for word in rest.split()[:-1]
     ):
         assert (ROOT / source).exists(), source
-    for extra in re.findall(r"--extra (\S+)", file.read_text()):
-        assert extra in PROJECT["optional-dependencies"]
+    assert extras(file) <= PROJECT["optional-dependencies"].keys()
     assert [rest for name, rest in steps if name == "USER"][-1] != "root"
     assert any(service.get("build", {}).get("dockerfile") == f"ops/docker/{file.name}" for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+def test_each_image_can_trace(file: Path):
+    assert "tracing" in extras(file)
 
 
 def test_images_are_built_from_the_code_and_never_see_secrets():
