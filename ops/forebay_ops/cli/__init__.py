@@ -34,7 +34,7 @@ _COMMANDS = {
     "topics": _Entry("parts:topics", "Create the topics."),
     "job": _Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),
     "worker": _Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
-    "ledger": _Entry("ledger:ledger", "Keep every reply in Parquet files.", "reports"),
+    "ledger": _Entry("ledger:ledger", "Keep every reply, and feedback, in Parquet files.", "reports"),
     "report": _Entry("report:report", "Show where the money went, and what saved it.", "reports"),
     "replay": _Entry("replay:replay", "Play recorded or public traffic through the pipeline.", "reports"),
     "acceptance": _Entry("replay:acceptance", "Play a support desk's traffic, and judge it by goals.", "reports"),

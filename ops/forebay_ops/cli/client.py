@@ -109,7 +109,7 @@ def feedback(
 ) -> None:
     """Say that the answer to the request ID was good (up) or bad (down).
 
-    `forebay report` shows where bad answers come from, once `forebay ledger` has them. Said again, the latest counts.
+    `forebay report` shows where bad answers come from. Said again by the same user, the latest counts.
     The exit code is 1 where the brokers did not take it.
 
     \b
