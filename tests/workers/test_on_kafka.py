@@ -23,7 +23,6 @@ from confluent_kafka.admin import (
     AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]
     ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]
     ConfigResource,  # pyright: ignore[reportPrivateImportUsage]
-    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
 from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
@@ -174,16 +173,20 @@ class Installation:
 
     def _left(self) -> bool:
         """Whether a group is not at the end of its topic."""
-        for tier in self.config.tiers:
-            for lane in Lane:
-                group = f"{self.config.kafka.topic_prefix}-workers-{tier}{'-batch' if lane is Lane.BATCH else ''}"
-                (committed,) = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
-                stored = {at.partition: max(at.offset, 0) for at in committed.result().topic_partitions or ()}
-                topic = self.topics.tier(tier, lane)
-                partitions = [TopicPartition(topic, number) for number in range(self.config.kafka.partitions)]
-                ends = self._admin.list_offsets({one: OffsetSpec.latest() for one in partitions})  # pyright: ignore
-                if any(future.result().offset > stored.get(at.partition, 0) for at, future in ends.items()):
-                    return True
+        kafka = self.config.kafka
+        for topic, group in [
+            (self.topics.tier(tier, lane), self.topics.workers_group(tier, lane))
+            for tier in self.config.tiers
+            for lane in Lane
+        ]:
+            consumer = Consumer(kafka.client(group_id=group))  # it only asks, and does not join
+            try:
+                for at in consumer.committed([TopicPartition(topic, n) for n in range(kafka.partitions)], timeout=10):
+                    _, end = consumer.get_watermark_offsets(at, timeout=10)
+                    if end > max(at.offset, 0):
+                        return True
+            finally:
+                consumer.close()
         return False
 
     def dead_letters(self, count: int) -> list[DeadLetter]:
