@@ -81,6 +81,10 @@ class Asking:
         }
         self._client.publish(question, on_reply=self._inbox.take, **usual | fields)
 
+    def take_back(self) -> None:
+        """Cancel the last request, which may have its answer by then."""
+        self._client.cancel(f"tally-{self._sent}", tenant="north")
+
     def replies(self) -> list[Reply]:
         """One to each request so far."""
         self._client.flush()
@@ -94,7 +98,7 @@ def run(running: RunningStack) -> Run:
     before = _settled(running)
     began = dt.datetime.now(dt.UTC).replace(tzinfo=None)
     with running.client() as client:
-        replies = _of_every_kind(Asking(client))
+        replies = _of_every_kind(Asking(client), running)
     written = ("forebay_ledger_replies_total",)
     eventually(
         lambda: _counted(running)[written] == before.get(written, 0) + len(replies), "the ledger has all of them"
@@ -103,7 +107,7 @@ def run(running: RunningStack) -> Run:
     return Run(began, replies, {key: value - before.get(key, 0) for key, value in after.items()})
 
 
-def _of_every_kind(asking: Asking) -> list[Reply]:
+def _of_every_kind(asking: Asking, running: RunningStack) -> list[Reply]:
     about = [(f"{original} I have the tally.", f"{again} I have the tally.") for original, again in QUESTIONS.items()]
     for original, _ in about:
         asking.ask(original)
@@ -119,6 +123,9 @@ def _of_every_kind(asking: Asking) -> list[Reply]:
     asking.ask("x" * 5000)  # the worker finds that this is more than its model reads
     asking.ask("Is it too late?", deadline_ms=time.time_ns() // 1_000_000 - 1)  # the job finds that it is
     asking.replies()
+    asking.ask("How many reeds grow at the bank?", category="hard", cache=BYPASS)
+    eventually(lambda: running.total("worker", "forebay_worker_inflight"), "it is being generated")
+    asking.take_back()
     for original, rewording in about:
         asking.ask(original, endpoint="again")
         asking.ask(rewording, endpoint="again")
@@ -151,7 +158,7 @@ def test_the_run_has_replies_of_every_kind(run: Run) -> None:
     assert {reply.lane for reply in run.replies} == set(Lane)
     assert {reply.tier for reply in run.replies} >= {"small", "large", None}
     codes = {reply.error.code for reply in run.replies if reply.error}
-    assert codes == {"context_length_exceeded", "deadline_exceeded"}
+    assert codes >= {"context_length_exceeded", "deadline_exceeded"}
     assert "confidence" in {hop.reason for reply in run.replies for hop in reply.path}
     assert {reply.cache_status for reply in run.replies if reply.lane is Lane.BATCH} >= {"miss", "joined"}
     assert any(reply.usage.cached_prompt_tokens for reply in run.replies)
@@ -259,7 +266,7 @@ def _without_zeros(account: Account) -> Account:
 
 def _generations(reply: Reply) -> list[Hop]:
     """All that was generated for a reply, the answer last."""
-    if not reply.hops:
+    if not (reply.hops or reply.path):
         return []
     cost = reply.cost - sum(hop.cost for hop in reply.path)
     return [*reply.path, Hop(tier=reply.tier or "", model_id="", reason="answered", usage=reply.usage, cost=cost)]
