@@ -1,13 +1,17 @@
 """A report over a million replies."""
 
 import datetime as dt
+import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from forebay_ops.bench.harness import measure
 from forebay_ops.bench.ledger import bench, make_up
 from forebay_ops.ledger.folder import current_files
+from forebay_ops.reporting import query as asked
 from forebay_ops.reporting.query import query
 
 ROWS = 1_000_000
@@ -24,6 +28,18 @@ def test_a_million_replies_are_added_up(tmp_path: Path) -> None:
     assert found.totals.baseline_cost == pytest.approx(counted["baseline_cost"].to_numpy().sum(), rel=1e-9)
     assert len(found.days) == 90
     assert found.groupings[0].others > 90_000
+
+
+def test_ctrl_c_ends_a_report_in_the_middle_of_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(*arguments: Any) -> None:
+        create_rated(*arguments)
+        threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+
+    make_up(tmp_path, ROWS)
+    create_rated = asked.create_rated
+    monkeypatch.setattr(asked, "create_rated", begun)
+    with pytest.raises(KeyboardInterrupt):
+        query(tmp_path, by=[("user",)], now=dt.datetime(2026, 1, 1))
 
 
 def test_the_benchmark_measures_a_report_beside_reading_two_columns() -> None:

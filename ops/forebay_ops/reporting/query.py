@@ -37,6 +37,8 @@ _CHRONOLOGICAL = ("day", "month", "hour")
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in SUMMED)
 _WORST = 10
 _ATTEMPTS = 3
+_INTERRUPTED = "Query interrupted"
+"""How DuckDB tells that Ctrl-C came while it worked: a RuntimeError of this text."""
 _LEAST_SHARE = 0.001
 """Of all replies: a category with fewer is not among the worst, whatever became of its few."""
 
@@ -158,6 +160,10 @@ def query(
                 report = _report(_Period(connection, files, feedback, since, until), by, top, now, fixed_monthly or {})
         except duckdb.IOException as error:
             problem = error  # the ledger's process has renamed or replaced a file
+        except RuntimeError as error:
+            if str(error) != _INTERRUPTED:
+                raise
+            raise KeyboardInterrupt from None
         else:
             return replace(report, files=len(files), query_s=time.perf_counter() - began)
     raise ForebayError(f"the ledger in {folder} cannot be read ({problem}); look at its files and ask again")
