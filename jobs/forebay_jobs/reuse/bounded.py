@@ -1,0 +1,158 @@
+"""Reuse within a bound: of all requests at most a share delta is answered wrongly by reuse.
+
+`docs/reuse.md` has the statistics and the assumptions. One object serves one namespace in one process.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import msgspec
+import numpy as np
+from forebay_schemas.errors import ConfigError
+
+from .budget import Budget
+from .change import ChangeDetector
+from .estimator import Estimator, Prior
+from .learned import AUDITED_EXPECTED, AUDITED_WRONG, AUDITS, Learned
+from .neighbourhood import Candidate, features
+
+AUDITED_SHARE = 0.04
+"""Of what would be reused: generated after all, to see how often it would have been wrong."""
+_AUDITED_MORE_AFTER_ALARM = 0.3
+_INFLATION = 1.25
+"""Errors for one that the model expects, before any audit: answers that look right to the model are chosen, so its
+mistakes are among them (the winner's curse)."""
+_INFLATION_MORE_AFTER_ALARM = 2.0
+_INFLATION_WORTH = 5.0
+"""Expected errors that have to be audited until the audits weigh as much."""
+_AUDITS_HALF_LIFE = 1_000
+_AUDITS_FADE = 0.5 ** (1 / _AUDITS_HALF_LIFE)
+_LEAST_WEIGHT = 0.01
+
+
+class Verdict(enum.StrEnum):
+    """What becomes of a request, and why."""
+
+    REUSED = "reused"
+    AUDITED = "audited"
+    """Would be reused, but is generated to check."""
+    NOTHING_NEAR = "nothing_near"
+    TOO_UNSURE = "too_unsure"
+    """The chance of being wrong is above the price."""
+    BUDGET_SPENT = "budget_spent"
+    """It is not, but so much has not been granted yet."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the first candidate's answer is reused; to be kept until its label is known."""
+
+    verdict: Verdict
+    wrong: float | None = None
+    """The model's chance that the answer is wrong, in (0, 1); None where nothing is near."""
+    charge: float = 0.0
+    """The same, corrected by audits: what reusing it is charged."""
+    price: float = 0.0
+    """The highest chance at which an answer was reused at that time."""
+    vector: list[float] = []
+    """Of ``neighbourhood.FEATURES``."""
+
+    @property
+    def reused(self) -> bool:
+        return self.verdict is Verdict.REUSED
+
+
+class BoundedReuse:
+    """Decides request by request, and learns from every answer that was generated beside a known neighbour.
+
+    Not to be shared between threads.
+
+    Raises:
+        ConfigError: delta is not within (0, 1).
+    """
+
+    def __init__(self, delta: float, prior: Prior, learned: Learned | None = None) -> None:
+        """
+        Args:
+            delta: the share of all requests that reuse may answer wrongly.
+            learned: what the namespace knows already.
+        """
+        if not 0.0 < delta < 1.0:
+            raise ConfigError(f"delta: {delta} is not between 0 and 1; give a share such as 0.01 for 1 %")
+        self._learned = learned or Learned()
+        self._estimator = Estimator(prior, self._learned)
+        self._budget = Budget(delta, self._learned)
+        self._change = ChangeDetector(self._learned)
+        self._unfaded = 0
+
+    def decide(self, request_id: str, question: str, candidates: Sequence[Candidate]) -> Decision:
+        """Decide on one request; every request of the namespace has to pass here once.
+
+        Args:
+            request_id: chooses the audits, so that a request meets the same fate when it is read again.
+            candidates: the nearest cached questions, by falling similarity; none is fine.
+        """
+        self._unfaded += 1
+        inflation = self._inflation()
+        if self._budget.arrive(inflation):
+            self._change.fade(self._unfaded)
+            self._unfaded = 0
+        vector = features(question, candidates)
+        if vector is None:
+            return Decision(verdict=Verdict.NOTHING_NEAR)
+        wrong = self._estimator.wrong(np.array(vector))
+        self._budget.demand(wrong)
+        charge = min(1.0, wrong * inflation)
+        verdict = self._verdict(request_id, wrong, charge)
+        if verdict is Verdict.REUSED:
+            self._budget.spend(charge)
+        return Decision(verdict=verdict, wrong=wrong, charge=charge, price=self._budget.price, vector=vector)
+
+    def learn(self, decision: Decision, right: bool) -> None:
+        """Take the label of a decision: whether the neighbour's answer was, or would have been, right.
+
+        Labels of what was generated are free of selection; those of what was reused come from feedback, which tells
+        of wrong answers only, and make it stricter.
+        """
+        if decision.wrong is None:
+            return
+        if decision.verdict is Verdict.AUDITED:
+            self._learned.fade(AUDITS, _AUDITS_FADE)
+            self._learned.add(AUDITED_WRONG, float(not right))
+            self._learned.add(AUDITED_EXPECTED, decision.wrong)
+        alarmed = self._change.learn(decision.wrong, right)
+        self._estimator.learn(np.array(decision.vector), right, _weight(decision))
+        if alarmed:
+            self._estimator.refresh()
+            self._budget.set_price(self._inflation())
+
+    def sync(self, merge: Callable[[bytes], bytes]) -> None:
+        """Share what was learned; see ``Learned.sync``."""
+        self._learned.sync(merge)
+        self._estimator.refresh()
+        self._budget.set_price(self._inflation())
+
+    def _verdict(self, request_id: str, wrong: float, charge: float) -> Verdict:
+        if wrong > self._budget.price:
+            return Verdict.TOO_UNSURE
+        if not self._budget.affords(charge):
+            return Verdict.BUDGET_SPENT
+        audited = AUDITED_SHARE + _AUDITED_MORE_AFTER_ALARM * self._change.alert
+        return Verdict.AUDITED if _lot(request_id) < audited else Verdict.REUSED
+
+    def _inflation(self) -> float:
+        """Errors for one that the model expects: a Gamma-Poisson posterior mean over the audits."""
+        before = _INFLATION + _INFLATION_MORE_AFTER_ALARM * self._change.alert
+        wrong, expected = self._learned.number(AUDITED_WRONG), self._learned.number(AUDITED_EXPECTED)
+        return (_INFLATION_WORTH * before + wrong) / (_INFLATION_WORTH + expected)
+
+
+def _weight(decision: Decision) -> float:
+    """Labels near the price count fully, those far from being reused little: the line is to be right where it cuts."""
+    wrong = decision.wrong or 0.0
+    return min(1.0, max(1.0 - wrong, _LEAST_WEIGHT) / (1.0 - decision.price + 1e-9))
+
+
+def _lot(request_id: str) -> float:
+    """A number in [0, 1) that the request id alone determines."""
+    return int.from_bytes(blake2b(request_id.encode(), digest_size=8, person=b"reuse-audit").digest()) / 2**64

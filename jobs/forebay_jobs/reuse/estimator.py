@@ -1,0 +1,101 @@
+"""How likely a neighbour's answer is wrong: Bayesian logistic regression, learned label by label.
+
+The posterior is a Gaussian in information form: precision, and precision times mean, are the prior's plus a sum over
+labels. Each label adds the quadratic that the likelihood looks like at the mean of that time (assumed density
+filtering as in Spiegelhalter & Lauritzen, 1990). Sums can fade, and those of several processes add up.
+"""
+
+from importlib.resources import files
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from .learned import DIMENSIONS, INFORMATION, MODEL, PULL, Learned
+from .neighbourhood import FEATURES
+
+Vector = npt.NDArray[np.float64]
+
+HALF_LIFE_LABELS = 2_000
+"""After as many labels a label counts half. 4,000 was no better while nothing changed."""
+_REFRESH_LABELS = 8
+"""An inversion costs about as much as a decision; the mean moves little in 8 labels."""
+_FADED_BY_REFRESH = 0.5 ** (_REFRESH_LABELS / HALF_LIFE_LABELS)
+_LEAST = 1e-4
+"""No answer is surer than this: one entry in some thousands is mislabelled."""
+_PROBIT = np.pi / 8  # MacKay (1992): the mean of a logistic function over a Gaussian
+
+
+class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is believed about the weights before the first label of a namespace."""
+
+    features: list[str]
+    mean: list[float]
+    precision: list[list[float]]
+    """Inverse covariance."""
+    source: str
+    """The command that made it."""
+
+
+def shipped_prior() -> Prior:
+    """The one that comes with this package, fitted by `forebay eval prior`."""
+    return read_prior(files("forebay_jobs.reuse").joinpath("prior.json").read_bytes())
+
+
+def read_prior(data: bytes) -> Prior:
+    """A prior from its JSON.
+
+    Raises:
+        ValueError: it is none, or is for other features than this release has.
+    """
+    prior = msgspec.json.decode(data, type=Prior)
+    if tuple(prior.features) != FEATURES:
+        raise ValueError("features: are not those of this release; fit it anew with `forebay eval prior`")
+    if np.shape(prior.mean) != (DIMENSIONS,) or np.shape(prior.precision) != (DIMENSIONS, DIMENSIONS):
+        raise ValueError(f"mean, precision: do not have {DIMENSIONS} places; fit it anew with `forebay eval prior`")
+    return prior
+
+
+class Estimator:
+    """Weights with their uncertainty, kept in step with the learned sums."""
+
+    def __init__(self, prior: Prior, learned: Learned) -> None:
+        self._precision = np.array(prior.precision)
+        self._pull = self._precision @ np.array(prior.mean)
+        self._learned = learned
+        self._labels = 0
+        self.refresh()
+
+    def wrong(self, vector: Vector) -> float:
+        """The chance that the answer is wrong, in (0, 1), over all weights that are plausible."""
+        logit = self._mean @ vector
+        variance = vector @ self._covariance @ vector
+        right = _logistic(logit / np.sqrt(1.0 + _PROBIT * variance))
+        return min(max(1.0 - right, _LEAST), 1.0 - _LEAST)
+
+    def learn(self, vector: Vector, right: bool, weight: float) -> None:
+        """Add a label.
+
+        Args:
+            weight: how much it counts, in [0, 1].
+        """
+        logit = float(self._mean @ vector)
+        expected = _logistic(logit)
+        curvature = weight * expected * (1.0 - expected)
+        self._learned.add(INFORMATION, curvature * np.outer(vector, vector).ravel())
+        self._learned.add(PULL, (curvature * logit + weight * (right - expected)) * vector)
+        self._labels += 1
+        if self._labels >= _REFRESH_LABELS:
+            self._learned.fade(MODEL, _FADED_BY_REFRESH)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Follow the sums; to be called when somebody else changed them."""
+        precision = self._precision + self._learned[INFORMATION].reshape(DIMENSIONS, DIMENSIONS)
+        self._covariance = np.linalg.inv(precision)
+        self._mean = self._covariance @ (self._pull + self._learned[PULL])
+        self._labels = 0
+
+
+def _logistic(logit: float) -> float:
+    return float(1.0 / (1.0 + np.exp(-logit)))

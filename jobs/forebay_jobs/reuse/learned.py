@@ -1,0 +1,160 @@
+"""What a namespace has learned about reuse: sums that fade, kept by several processes together.
+
+Every update of a sum is `sum = factor * sum + amount`. Such updates compose to one of their kind, so all that a process
+has done since it last met the shared sums is itself one factor and one amount a sum, and merging is applying it.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from forebay_schemas.errors import ForebayError
+
+from .neighbourhood import FEATURES
+
+DIMENSIONS = len(FEATURES)
+SCORE_BINS = 48
+_VERSION = 1
+"""Rises when the meaning or order of a sum changes."""
+
+Sums = npt.NDArray[np.float64]
+
+
+def _layout(**lengths: int) -> tuple[dict[str, slice], int]:
+    slices, start = {}, 0
+    for name, length in lengths.items():
+        slices[name] = slice(start, start + length)
+        start += length
+    return slices, start
+
+
+_SLICES, _SIZE = _layout(
+    information=DIMENSIONS * DIMENSIONS,
+    pull=DIMENSIONS,
+    audited_wrong=1,
+    audited_expected=1,
+    demand=SCORE_BINS,
+    requests=1,
+    balance=1,
+    alert=1,
+    suspicion=1,
+)
+INFORMATION, PULL = _SLICES["information"], _SLICES["pull"]
+"""Of the labels about the weights: the precision that they add, row by row, and precision times mean."""
+AUDITED_WRONG, AUDITED_EXPECTED = _SLICES["audited_wrong"], _SLICES["audited_expected"]
+"""Of the audited hits: how many would have been wrong, and how many the model said."""
+DEMAND, REQUESTS = _SLICES["demand"], _SLICES["requests"]
+"""Expected errors of all that could have been reused, by bin of the score; and of how many requests."""
+BALANCE = _SLICES["balance"]
+"""Errors that may still be made: granted by requests, spent by hits."""
+ALERT = _SLICES["alert"]
+"""1 after an alarm, fading."""
+SUSPICION = _SLICES["suspicion"]
+"""Evidence that what counts as equal has changed."""
+MODEL = slice(INFORMATION.start, PULL.stop)
+AUDITS = slice(AUDITED_WRONG.start, AUDITED_EXPECTED.stop)
+TRAFFIC = slice(DEMAND.start, REQUESTS.stop)
+
+_TOTAL, _PENDING, _FACTOR = range(3)
+
+
+class UnreadableState(ForebayError):
+    """Bytes that are no sums of this version; what they held has to be learned again."""
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    rows: int
+    numbers: bytes
+
+
+class Learned:
+    """The sums, and what was done to them since they were last merged into the shared ones."""
+
+    def __init__(self) -> None:
+        self._rows = np.zeros((3, _SIZE))
+        self._rows[_FACTOR] = 1.0
+
+    def __getitem__(self, part: slice) -> Sums:
+        """The present sums of a part; not to be written to."""
+        return self._rows[_TOTAL, part]
+
+    def number(self, part: slice) -> float:
+        """The present sum of a part that is one number."""
+        return float(self._rows[_TOTAL, part.start])
+
+    def fade(self, part: slice, factor: float) -> None:
+        """Multiply the sums of a part."""
+        self._rows[:, part] *= factor
+
+    def add(self, part: slice, amount: float | Sums) -> None:
+        """Add to the sums of a part."""
+        self._rows[:_FACTOR, part] += amount
+
+    def sync(self, merge: Callable[[bytes], bytes]) -> None:
+        """Bring this process and the others together.
+
+        Args:
+            merge: takes the change since the last time, applies it with ``merged`` to the shared bytes, in one step
+                that no other process interleaves, and returns the new ones. Where it raises, nothing is lost: the
+                change goes with the next one.
+
+        Raises:
+            UnreadableState: the shared bytes are of another version or broken.
+        """
+        shared = _decoded(merge(_encoded(self._rows[_PENDING:])), rows=1)
+        self._rows[_TOTAL] = shared[0]
+        self._rows[_PENDING] = 0.0
+        self._rows[_FACTOR] = 1.0
+
+    def dump(self) -> bytes:
+        """The sums as bytes; what ``merged`` takes as shared."""
+        return _encoded(self._rows[:_PENDING])
+
+    @classmethod
+    def load(cls, shared: bytes) -> "Learned":
+        """The opposite of ``dump``.
+
+        Raises:
+            UnreadableState: the bytes are of another version or broken.
+        """
+        learned = cls()
+        learned._rows[_TOTAL] = _decoded(shared, rows=1)[0]
+        return learned
+
+
+def merged(shared: bytes | None, change: bytes) -> bytes:
+    """The shared sums after a change that ``Learned.sync`` handed out.
+
+    Args:
+        shared: as they are; None where there are none yet.
+
+    Raises:
+        UnreadableState: either is of another version or broken.
+    """
+    amount, factor = _decoded(change, rows=2)
+    sums = np.zeros(_SIZE) if shared is None else _decoded(shared, rows=1)[0]
+    return _encoded((factor * sums + amount)[None])
+
+
+def _encoded(rows: Sums) -> bytes:
+    return msgspec.msgpack.encode(_Stored(_VERSION, len(rows), rows.astype("<f8").tobytes()))
+
+
+def _decoded(data: bytes, rows: int) -> Sums:
+    try:
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+    except msgspec.MsgspecError as error:
+        raise UnreadableState(f"learned reuse state: cannot be read ({error}); delete it to learn anew") from None
+    if stored.version != _VERSION:
+        raise UnreadableState(
+            f"learned reuse state: version {stored.version} is not {_VERSION}; delete it to learn anew, or run the"
+            " release that wrote it"
+        )
+    if stored.rows != rows or len(stored.numbers) != rows * _SIZE * 8:
+        raise UnreadableState("learned reuse state: has the wrong length; delete it to learn anew")
+    numbers = np.frombuffer(stored.numbers, dtype="<f8").reshape(rows, _SIZE)
+    if not np.isfinite(numbers).all():
+        raise UnreadableState("learned reuse state: holds what is no number; delete it to learn anew")
+    return numbers
