@@ -5,6 +5,7 @@ labels. Each label adds the quadratic that the likelihood looks like at the mean
 filtering as in Spiegelhalter & Lauritzen, 1990). Sums can fade, and those of several processes add up.
 """
 
+import math
 from importlib.resources import files
 
 import msgspec
@@ -23,7 +24,7 @@ _REFRESH_LABELS = 8
 _FADED_BY_REFRESH = 0.5 ** (_REFRESH_LABELS / HALF_LIFE_LABELS)
 _LEAST = 1e-4
 """No answer is surer than this: one entry in some thousands is mislabelled."""
-_PROBIT = np.pi / 8  # MacKay (1992): the mean of a logistic function over a Gaussian
+_PROBIT = math.pi / 8  # MacKay (1992): the mean of a logistic function over a Gaussian
 
 
 class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,9 +69,9 @@ class Estimator:
 
     def wrong(self, vector: Vector) -> float:
         """The chance that the answer is wrong, in (0, 1), over all weights that are plausible."""
-        logit = self._mean @ vector
-        variance = vector @ self._covariance @ vector
-        right = _logistic(logit / np.sqrt(1.0 + _PROBIT * variance))
+        logit = float(self._mean @ vector)
+        variance = float(vector @ self._covariance @ vector)
+        right = _logistic(logit / math.sqrt(1.0 + _PROBIT * variance))
         return min(max(1.0 - right, _LEAST), 1.0 - _LEAST)
 
     def learn(self, vector: Vector, right: bool, weight: float) -> None:
@@ -98,4 +99,4 @@ class Estimator:
 
 
 def _logistic(logit: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-logit)))
+    return 1.0 / (1.0 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1.0 + math.exp(logit))

@@ -1,25 +1,21 @@
 """The report as one HTML page that loads nothing."""
 
-from importlib.resources import files
-
-import jinja2
 from markupsafe import Markup
 
 from . import plots
 from .query import Report
 from .tables import Table, tables
+from .templates import fill
 
 
 def page(report: Report, title: str) -> str:
     """The text of the page."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(files("forebay_ops.reporting").joinpath("page.html.jinja").read_text("utf-8"))
     shown: dict[str, list[Table]] = {}
     for table in tables(report):
         shown.setdefault(table.name, []).append(table)
-    return template.render(report=report, title=title, tables=shown, plots=_plots(report))
+    return fill(
+        "forebay_ops.reporting", "page.html.jinja", report=report, title=title, tables=shown, plots=_plots(report)
+    )
 
 
 def _plots(report: Report) -> dict[str, Markup]:

@@ -1,7 +1,6 @@
 """The plots of a report, each as the text of an SVG that needs nothing else."""
 
 import datetime as dt
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -9,38 +8,16 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from ..figures import duration, money
+from .drawing import STYLE, axes_of, legend, svg_of
 from .feedback import Verdicts
 from .outlook import Projection
 from .query import Latencies
 from .sums import Sums, layers
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: the reader's own font, a tenth of the size
-    "text.parse_math": False,  # a name with dollars in it is no formula
-    "svg.hashsalt": "forebay",  # the same figures give the same file
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # what the text is measured with; it comes with matplotlib
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.edgecolor": "#b8bec6",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#e6e9ed",
-    "xtick.color": "#4a5563",
-    "ytick.color": "#4a5563",
-    "xtick.bottom": False,
-    "ytick.left": False,
-    "legend.frameon": False,
-    "axes.titlesize": 9,
-}
-_SIDEWAYS: dict[Any, Any] = {**_STYLE, "axes.grid.axis": "x"}
+_SIDEWAYS: dict[Any, Any] = {**STYLE, "axes.grid.axis": "x"}
 _BASELINE, _SPENT, _SAVED, _LOST = "#9aa4b1", "#0b6e8f", "#3a9d6e", "#c8553d"
 _TIERS = ("#9ccbe0", "#3f93b8", "#0b4f6c", "#e0a458", "#7d5ba6", "#8a8f98")
 _KINDS = {"exact": "#3a9d6e", "semantic": "#0b6e8f", "joined": "#e0a458"}
@@ -52,8 +29,8 @@ Days = Sequence[tuple[dt.date, Sums]]
 
 def spend(days: Days, projection: Projection | None) -> str:
     """US dollars a day against the baseline, and a week of the projection."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes(width=14)  # as wide as two of the others
+    with mpl.rc_context(STYLE):
+        figure, axes = axes_of(width=14)  # as wide as two of the others
         dates: list[Any] = [day for day, _ in days]
         for label, colour, values, pace in (
             ("largest tier", _BASELINE, [sums.baseline_cost for _, sums in days], "baseline_cost"),
@@ -68,14 +45,14 @@ def spend(days: Days, projection: Projection | None) -> str:
                 axes.plot(to_come, level, color=colour, linestyle=(0, (3, 2)), label=f"{label}, projected")
         _dated(axes)
         _in_money(axes)
-        _legend(axes)
-        return _svg(figure)
+        legend(axes)
+        return svg_of(figure)
 
 
 def hit_rates(days: Days) -> str:
     """The share of requests that were answered again, by day and kind."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes()
+    with mpl.rc_context(STYLE):
+        figure, axes = axes_of()
         dates: list[Any] = [day for day, _ in days]
         for kind, colour in _KINDS.items():
             shares = [sums.share(getattr(sums, kind)) for _, sums in days]
@@ -83,14 +60,14 @@ def hit_rates(days: Days) -> str:
         _dated(axes)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        _legend(axes)
-        return _svg(figure)
+        legend(axes)
+        return svg_of(figure)
 
 
 def tier_split(tiers_by_day: Sequence[tuple[dt.date, str, int]], tiers: Sequence[str]) -> str:
     """The share of each tier among the generated answers, by day."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes()
+    with mpl.rc_context(STYLE):
+        figure, axes = axes_of()
         counts: defaultdict[dt.date, dict[str, int]] = defaultdict(dict)
         for day, tier, count in tiers_by_day:
             counts[day][tier] = count
@@ -102,14 +79,14 @@ def tier_split(tiers_by_day: Sequence[tuple[dt.date, str, int]], tiers: Sequence
             below = [low + share for low, share in zip(below, shares, strict=True)]
         _dated(axes)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        _legend(axes)
-        return _svg(figure)
+        legend(axes)
+        return svg_of(figure)
 
 
 def latencies(rows: Sequence[Latencies]) -> str:
     """P50, P95 and P99 of each row, on a logarithmic scale."""
     with mpl.rc_context(_SIDEWAYS):
-        figure, axes = _axes(height=0.55 + 0.3 * len(rows))
+        figure, axes = axes_of(height=0.55 + 0.3 * len(rows))
         places = range(len(rows) - 1, -1, -1)
         axes.hlines(places, _on_scale([row.p50_ms for row in rows]), _on_scale([row.p99_ms for row in rows]),
                     colors="#c9d3dc", linewidth=3)  # fmt: skip
@@ -124,14 +101,14 @@ def latencies(rows: Sequence[Latencies]) -> str:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks(places, [row.name for row in rows])
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        _legend(axes)
-        return _svg(figure)
+        legend(axes)
+        return svg_of(figure)
 
 
 def thumbs_down(rows: Sequence[tuple[str, Verdicts]]) -> str:
     """The share of thumbs down of each row, and where it surely lies."""
     with mpl.rc_context(_SIDEWAYS):
-        figure, axes = _axes(height=0.55 + 0.3 * len(rows))
+        figure, axes = axes_of(height=0.55 + 0.3 * len(rows))
         places = range(len(rows) - 1, -1, -1)
         shares = [share for _, verdicts in rows if (share := verdicts.down_share)]
         axes.hlines(places, [share.low for share in shares], [share.high for share in shares],
@@ -141,15 +118,15 @@ def thumbs_down(rows: Sequence[tuple[str, Verdicts]]) -> str:
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         axes.set_yticks(places, [name for name, _ in rows])
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        _legend(axes)
-        return _svg(figure)
+        legend(axes)
+        return svg_of(figure)
 
 
 def saved_by_layer(totals: Sums) -> str:
     """From the baseline to what was spent, one layer after the other."""
     with mpl.rc_context(_SIDEWAYS):
         shown = [layer for layer in layers(totals) if layer.saved]
-        figure, axes = _axes(height=0.5 + 0.3 * (len(shown) + 2))
+        figure, axes = axes_of(height=0.5 + 0.3 * (len(shown) + 2))
         names = ["largest tier", *(layer.name for layer in shown), "spent"]
         left = totals.baseline_cost
         spans = [(0.0, left, _BASELINE)]
@@ -162,13 +139,13 @@ def saved_by_layer(totals: Sums) -> str:
         axes.set_yticks(range(len(names)), names[::-1])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
         axes.locator_params(axis="x", nbins=6)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def cost_per_1k(months: Sequence[tuple[str, Sums]]) -> str:
     """US dollars per thousand requests by month, against the baseline."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _axes()
+    with mpl.rc_context(STYLE):
+        figure, axes = axes_of()
         places = range(len(months))
         for label, colour, shift, values in (
             ("largest tier", _BASELINE, -0.2, [sums.baseline_per_1k for _, sums in months]),
@@ -179,13 +156,8 @@ def cost_per_1k(months: Sequence[tuple[str, Sums]]) -> str:
         axes.set_xticks(places, [month for month, _ in months])
         axes.set_xlim(-0.6, max(5.4, len(months) - 0.4))  # one month is no wall
         _in_money(axes)
-        _legend(axes)
-        return _svg(figure)
-
-
-def _axes(height: float = 2.5, width: float = 7.2) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+        legend(axes)
+        return svg_of(figure)
 
 
 def _on_scale(times_ms: Sequence[float]) -> list[float]:
@@ -207,14 +179,3 @@ def _dated(axes: Axes) -> None:
 def _in_money(axes: Axes) -> None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: money(value)))
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, borderaxespad=0.2, handlelength=1.4)
-
-
-def _svg(figure: Figure) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")), transparent=True)
-    text = out.getvalue()
-    return text[text.index("<svg") :]

@@ -1,0 +1,1 @@
+"""How well reuse keeps its promise, on streams of questions whose right answers are known."""
