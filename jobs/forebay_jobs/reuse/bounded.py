@@ -89,7 +89,7 @@ class BoundedReuse:
         """Decide on one request; every request of the namespace has to pass here once.
 
         Args:
-            request_id: chooses the audits, so that a request meets the same fate when it is read again.
+            request_id: decides where lots are drawn, so that a request meets the same fate when it is read again.
             candidates: the nearest cached questions, by falling similarity; none is fine.
         """
         self._unfaded += 1
@@ -133,12 +133,12 @@ class BoundedReuse:
         self._budget.set_price(self._inflation())
 
     def _verdict(self, request_id: str, wrong: float, charge: float) -> Verdict:
-        if wrong > self._budget.price:
+        if not self._budget.cheap_enough(wrong, _lot(request_id, b"price")):
             return Verdict.TOO_UNSURE
         if not self._budget.affords(charge):
             return Verdict.BUDGET_SPENT
         audited = AUDITED_SHARE + _AUDITED_MORE_AFTER_ALARM * self._change.alert
-        return Verdict.AUDITED if _lot(request_id) < audited else Verdict.REUSED
+        return Verdict.AUDITED if _lot(request_id, b"audit") < audited else Verdict.REUSED
 
     def _inflation(self) -> float:
         """Errors for one that the model expects: a Gamma-Poisson posterior mean over the audits."""
@@ -153,6 +153,6 @@ def _weight(decision: Decision) -> float:
     return min(1.0, max(1.0 - wrong, _LEAST_WEIGHT) / (1.0 - decision.price + 1e-9))
 
 
-def _lot(request_id: str) -> float:
-    """A number in [0, 1) that the request id alone determines."""
-    return int.from_bytes(blake2b(request_id.encode(), digest_size=8, person=b"reuse-audit").digest()) / 2**64
+def _lot(request_id: str, purpose: bytes) -> float:
+    """A number in [0, 1) that the request id alone determines, another for each purpose."""
+    return int.from_bytes(blake2b(request_id.encode(), digest_size=8, person=purpose).digest()) / 2**64

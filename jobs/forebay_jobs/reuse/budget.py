@@ -31,8 +31,8 @@ class Budget:
         self._grant = PLANNED_SHARE * delta
         self._learned = learned
         self._requests = 0
-        self.price = 0.0
-        """Chance of being wrong, in [0, 1], up to which an answer is reused."""
+        self._place = -1.0
+        """The price as a place among the bins; the fraction is the share of the bin that can be had."""
 
     def arrive(self, inflation: float) -> bool:
         """Count a request in; whether the price was set anew.
@@ -43,7 +43,7 @@ class Budget:
         self._learned.add(BALANCE, self._grant)
         self._learned.add(REQUESTS, 1.0)
         self._requests += 1
-        if self._requests < _TICK_REQUESTS and self.price:
+        if self._requests < _TICK_REQUESTS and self._place >= 0:
             return False
         self._requests = 0
         self._learned.fade(TRAFFIC, _FADED_BY_TICK)
@@ -55,8 +55,7 @@ class Budget:
 
     def demand(self, wrong: float) -> None:
         """Note that there is an answer to be had at a chance of being wrong."""
-        score = math.log(wrong / (1.0 - wrong))
-        place = min(max(int((score - _LOWEST) / _WIDTH), 0), SCORE_BINS - 1)
+        place = _bin_of(wrong)
         self._learned.add(slice(DEMAND.start + place, DEMAND.start + place + 1), wrong)
 
     def set_price(self, inflation: float) -> None:
@@ -67,8 +66,21 @@ class Budget:
         place = int(np.searchsorted(spent, plan, side="right"))
         below = float(spent[place - 1]) if place else 0.0
         within = (plan - below) / (float(spent[place]) - below) if place < SCORE_BINS else 0.0
-        score = _LOWEST + (place + within) * _WIDTH
-        self.price = 1.0 / (1.0 + math.exp(-score))
+        self._place = place + within
+
+    @property
+    def price(self) -> float:
+        """Chance of being wrong, in [0, 1], up to which an answer is reused."""
+        return 1.0 / (1.0 + math.exp(-(_LOWEST + self._place * _WIDTH)))
+
+    def cheap_enough(self, wrong: float, lot: float) -> bool:
+        """Whether a chance of being wrong is below the price.
+
+        Args:
+            lot: in [0, 1), decides in the bin that the price cuts. Where all chances are alike that is the only way
+                to take a part of them.
+        """
+        return _bin_of(wrong) + lot < self._place
 
     def affords(self, errors: float) -> bool:
         """Whether so much was granted and not yet spent."""
@@ -82,3 +94,8 @@ class Budget:
     def balance(self) -> float:
         """Errors granted and not spent."""
         return self._learned.number(BALANCE)
+
+
+def _bin_of(wrong: float) -> int:
+    score = math.log(wrong / (1.0 - wrong))
+    return min(max(int((score - _LOWEST) / _WIDTH), 0), SCORE_BINS - 1)

@@ -19,7 +19,7 @@ _SHOWN_ERRORS = 1.6
 def curve(comparison: Comparison) -> str:
     """Hits against errors: all fixed thresholds as a line, the policies that know delta as points."""
     with mpl.rc_context(STYLE):
-        figure, axes = axes_of(height=3.2)
+        figure, axes = axes_of(height=3.6, width=14)
         thresholds = sorted((errors, hits) for _, hits, errors in comparison.curve)
         axes.plot([one[0] for one in thresholds], [one[1] for one in thresholds], color=_COLOURS[HINDSIGHT],
                   label="fixed thresholds")  # fmt: skip

@@ -1,0 +1,180 @@
+"""Reuse within a bound, on made-up streams whose truth is known."""
+
+import itertools
+import random
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+from forebay_jobs.reuse.bounded import BoundedReuse, Decision, Verdict
+from forebay_jobs.reuse.estimator import read_prior, shipped_prior
+from forebay_jobs.reuse.learned import Learned, merged
+from forebay_jobs.reuse.neighbourhood import FEATURES, NEAREST, Candidate, features
+from forebay_schemas.errors import ConfigError
+
+PRIOR = shipped_prior()
+DELTA = 0.02
+
+
+def candidate(question: str = "Where is my parcel?", similarity: float = 0.99, group: str = "a", **kept: int):
+    return Candidate(question=question, similarity=similarity, group=group, **kept)
+
+
+class World:
+    """Requests beside one neighbour, whose answer is right with a chance that its similarity and a number tell."""
+
+    def __init__(self, seed: int, right: Callable[[float, bool], float]) -> None:
+        self._random = random.Random(seed)
+        self._right = right
+        self._number = itertools.count()
+
+    def ask(self, policy: BoundedReuse, count: int) -> tuple[int, int]:
+        """Hits and errors among so many requests."""
+        hits = errors = 0
+        for _ in range(count):
+            similarity, same = self._random.uniform(0.7, 1.0), self._random.random() < 0.5
+            request_id = f"r{next(self._number)}"
+            question = f"How do I order {'3' if same else '4'} pumps?"
+            near = [candidate("How do I order 3 pumps?", similarity)]
+            decision = policy.decide(request_id, question, near)
+            right = self._random.random() < self._right(similarity, same)
+            if decision.reused:
+                hits += 1
+                errors += not right
+            else:
+                policy.learn(decision, right)
+        return hits, errors
+
+
+def by_number(similarity: float, same: bool) -> float:
+    return 0.995 if same and similarity > 0.85 else 0.3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bound_holds_and_what_can_be_told_apart_is_reused(seed: int) -> None:
+    hits, errors = World(seed, by_number).ask(BoundedReuse(DELTA, PRIOR), 8_000)
+    assert errors <= DELTA * 8_000
+    assert hits > 0.12 * 8_000  # a quarter could be
+
+
+def test_where_nothing_can_be_told_apart_hardly_anything_is_reused() -> None:
+    hits, errors = World(1, lambda similarity, same: 0.5).ask(BoundedReuse(DELTA, PRIOR), 8_000)
+    assert errors <= DELTA * 8_000
+    assert hits <= 2.5 * DELTA * 8_000
+
+
+def test_after_a_change_the_bound_holds_again() -> None:
+    policy = BoundedReuse(DELTA, PRIOR)
+    before, _ = World(2, by_number).ask(policy, 6_000)
+    assert before > 600
+    changed = World(3, lambda similarity, same: 0.4)
+    changed.ask(policy, 1_000)
+    _, errors = changed.ask(policy, 2_000)
+    assert errors <= DELTA * 2_000 + 1.96 * (DELTA * 2_000) ** 0.5
+
+
+def test_what_was_not_granted_yet_is_never_spent() -> None:
+    policy = BoundedReuse(0.01, PRIOR)
+    charged = 0.0
+    for number in range(1, 2_000):
+        decision = policy.decide(f"r{number}", "Where is my parcel?", [candidate()])
+        charged += decision.charge if decision.reused else 0.0
+        assert charged <= 0.01 * number
+    assert charged > 0.5 * 0.01 * 2_000  # all are alike, and still a part of them is had
+
+
+def test_the_same_requests_meet_the_same_fate() -> None:
+    def verdicts() -> list[Verdict]:
+        policy = BoundedReuse(0.2, PRIOR)
+        return [policy.decide(f"r{number}", "Where is it?", [candidate()]).verdict for number in range(3_000)]
+
+    first = verdicts()
+    assert first == verdicts()
+    willing = [verdict for verdict in first if verdict in (Verdict.REUSED, Verdict.AUDITED)]
+    assert 0.025 < willing.count(Verdict.AUDITED) / len(willing) < 0.055
+
+
+def test_it_goes_on_where_it_stopped() -> None:
+    policy, learned = BoundedReuse(DELTA, PRIOR), Learned()
+    taught = BoundedReuse(DELTA, PRIOR, learned)
+    World(4, by_number).ask(taught, 2_000)
+    again = BoundedReuse(DELTA, PRIOR, Learned.load(learned.dump()))
+    near, question = [candidate("How do I order 3 pumps?", 0.95)], "How do I order 4 pumps?"
+    untaught, before, after = (one.decide("r", question, near).wrong for one in (policy, taught, again))
+    assert untaught is not None
+    assert before is not None
+    assert after == pytest.approx(before, rel=0.1)
+    assert after > 2 * untaught
+
+
+def test_processes_share_what_they_learn_and_what_they_spend() -> None:
+    shared: list[bytes | None] = [None]
+
+    def merge(change: bytes) -> bytes:
+        shared[0] = merged(shared[0], change)
+        return shared[0]
+
+    policies = [BoundedReuse(DELTA, PRIOR) for _ in range(3)]
+    worlds = [World(seed, by_number) for seed in range(3)]
+    hits = errors = 0
+    for _ in range(40):
+        for policy, world in zip(policies, worlds, strict=True):
+            asked = world.ask(policy, 100)
+            hits, errors = hits + asked[0], errors + asked[1]
+            policy.sync(merge)
+    assert errors <= DELTA * 12_000
+    assert hits > 0.1 * 12_000
+
+
+def test_nothing_near_is_decided_and_teaches_nothing() -> None:
+    policy, learned = BoundedReuse(DELTA, PRIOR), Learned()
+    for near in ([], [candidate(similarity=0.69)]):
+        decision = policy.decide("r", "Where is my parcel?", near)
+        assert decision == Decision(verdict=Verdict.NOTHING_NEAR)
+        policy.learn(decision, right=True)
+    assert np.count_nonzero(learned[slice(None)]) == 0
+
+
+def test_a_decision_waits_for_its_label_as_bytes() -> None:
+    decision = BoundedReuse(DELTA, PRIOR).decide("r", "Where is it?", [candidate(similarity=0.8)])
+    assert decision.verdict is Verdict.TOO_UNSURE or decision.verdict is Verdict.BUDGET_SPENT
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(decision), type=Decision) == decision
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, float("nan")])
+def test_a_delta_that_is_no_share_is_refused(delta: float) -> None:
+    with pytest.raises(ConfigError, match="give a share such as"):
+        BoundedReuse(delta, PRIOR)
+
+
+# The neighbourhood
+
+
+def place(name: str, near: list[Candidate]) -> float:
+    vector = features("Where is my parcel?", near)
+    assert vector is not None
+    return vector[FEATURES.index(name)]
+
+
+def test_what_lies_around_the_nearest_is_seen() -> None:
+    near = [candidate(right=2, wrong=1), candidate(similarity=0.9), candidate(similarity=0.8, group="b")]
+    assert (place("in_group", near), place("out_of_group", near)) == (1, 1)
+    assert place("lead_on_group", near) == pytest.approx(0.9)
+    assert place("lead_on_rivals", near) == pytest.approx(1.9)
+    assert place("was_right", near) > place("was_wrong", near) > 0
+
+
+def test_no_more_than_the_nearest_count() -> None:
+    near = [candidate(similarity=0.9 - number / 100) for number in range(NEAREST + 3)]
+    assert features("Where is it?", near) == features("Where is it?", near[:NEAREST])
+
+
+# The prior
+
+
+@pytest.mark.parametrize("change", [{"features": ["bias"]}, {"mean": [0.0]}, {"precision": [[1.0]]}])
+def test_a_prior_for_something_else_is_refused(change: dict[str, object]) -> None:
+    fields = msgspec.to_builtins(PRIOR) | change
+    with pytest.raises(ValueError, match="fit it anew"):
+        read_prior(msgspec.json.encode(fields))
