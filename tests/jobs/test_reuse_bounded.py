@@ -104,6 +104,7 @@ def test_it_goes_on_where_it_stopped() -> None:
     untaught, before, after = (one.decide("r", question, near).wrong for one in (policy, taught, again))
     assert untaught is not None
     assert before is not None
+    assert after is not None
     assert after == pytest.approx(before, rel=0.1)
     assert after > 2 * untaught
 

@@ -20,6 +20,7 @@ from .neighbourhood import Candidate, features
 AUDITED_SHARE = 0.04
 """Of what would be reused: generated after all, to see how often it would have been wrong."""
 _AUDITED_MORE_AFTER_ALARM = 0.3
+"""So that 2,000 requests after a change are enough for some dozens of audits."""
 _INFLATION = 1.25
 """Errors for one that the model expects, before any audit: answers that look right to the model are chosen, so its
 mistakes are among them (the winner's curse)."""
@@ -27,8 +28,10 @@ _INFLATION_MORE_AFTER_ALARM = 2.0
 _INFLATION_WORTH = 5.0
 """Expected errors that have to be audited until the audits weigh as much."""
 _AUDITS_HALF_LIFE = 1_000
+"""Months of a small namespace: audits are few, and what they correct is the model's nature more than the data's."""
 _AUDITS_FADE = 0.5 ** (1 / _AUDITS_HALF_LIFE)
 _LEAST_WEIGHT = 0.01
+"""Of a label far from being reused; there are hundreds for one near the price."""
 
 
 class Verdict(enum.StrEnum):

@@ -5,8 +5,8 @@ from .learned import ALERT, AUDITS, MODEL, SUSPICION, Learned
 _ODDS = 2.0
 """What is watched for: the odds of being wrong doubled. A greater change is found sooner."""
 _ALARM = 1e6
-"""While expectations hold, a million labels pass before a false alarm, on average. 1e3 raised one every thousand labels
-on streams whose questions vary; each factor of ten costs some 40 labels of delay."""
+"""While expectations hold, a million labels pass before a false alarm, on average. 1e3 raised one in some 700 labels on
+a stream of general questions, where expectations hold but roughly; a factor of ten costs 40 to 90 requests of delay."""
 _KEPT_SHARE = 0.2
 """Of what was learned before an alarm: some of it is still true, and the new has to outweigh it soon."""
 _HALF_LIFE_REQUESTS = 1_000

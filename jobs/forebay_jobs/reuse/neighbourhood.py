@@ -10,7 +10,8 @@ from . import pair_features as pairs
 NEAREST = 5
 """How many candidates a lookup asks for."""
 LEAST_SIMILARITY = 0.7
-"""Below it a neighbour is none: hardly one in a hundred has the answer, and its label teaches nothing."""
+"""Below it a neighbour is none: such pairs are many, are never cheap enough, and would bend the line that has to be
+right at the near end."""
 _PER_UNIT = 10.0
 """Gaps between cosines are a tenth wide; the other features are about 1."""
 
