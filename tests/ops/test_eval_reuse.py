@@ -125,8 +125,9 @@ class Recorder:
         self.near[place] = [one.place for one in near]
         return self._reuses
 
-    def label(self, place: int, right: bool) -> None:
+    def label(self, place: int, right: bool) -> bool:
         self.heard.append(("right" if right else "wrong", place))
+        return True
 
 
 def played(stream: Stream, player: Any, conditions: Conditions = CALM) -> Played:
@@ -189,7 +190,7 @@ def test_a_fixed_threshold_reuses_the_nearest_that_is_cached(stream: Stream) -> 
     quick = FixedThresholds(stream, order, equality).play(0.9)
     np.testing.assert_array_equal(quick.reused, slow.reused)
     np.testing.assert_array_equal(quick.wrong, slow.wrong)
-    assert 0 < quick.errors < quick.hits
+    assert 0 < quick.errors < quick.hits < 1
 
 
 def test_hindsight_takes_most_hits_within_delta() -> None:

@@ -75,8 +75,8 @@ class Player(Protocol):
         empty it is not."""
         ...
 
-    def label(self, place: int, right: bool) -> None:
-        """The first of the ``near`` that ``ask`` was given would have been right, or not."""
+    def label(self, place: int, right: bool) -> bool:
+        """The first of the ``near`` that ``ask`` was given would have been right, or not; whether that was of use."""
         ...
 
 
@@ -131,11 +131,13 @@ def play(
     due: deque[tuple[int, int, bool]] = deque()
     labels = 0
 
-    def tell(step: int) -> None:
+    def tell(step: int) -> int:
+        used = 0
         while due and due[0][0] <= step:
             _, place, right = due.popleft()
-            player.label(place, right)
+            used += player.label(place, right)
             cached[place] |= player.keeps_all or not right
+        return used
 
     for step, place in enumerate(order.tolist()):
         if not step % _SAID_EVERY:
@@ -151,8 +153,7 @@ def play(
             right = equality.right(step, place, near[0].place) ^ bool(mistaken[step])
             cached[place] = player.keeps_all
             due.append((step + conditions.label_delay, place, right))
-            labels += 1
-        tell(step)
+        labels += tell(step)
     return Played(reused, wrong, labels)
 
 

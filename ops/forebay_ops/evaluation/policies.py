@@ -74,11 +74,13 @@ class BoundedPlayer:
             self._asked[place] = decision, near[0].place
         return decision.reused
 
-    def label(self, place: int, right: bool) -> None:
+    def label(self, place: int, right: bool) -> bool:
         decision, entry = self._asked.pop(place)
-        if decision.wrong is not None:
-            self._entries.judged(place, entry, right)
-            self._policy.learn(decision, right)
+        if decision.wrong is None:
+            return False
+        self._entries.judged(place, entry, right)
+        self._policy.learn(decision, right)
+        return True
 
 
 class FixedThresholds:

@@ -43,12 +43,14 @@ class _Collector:
             self._asked[place] = vector, near[0].place
         return False
 
-    def label(self, place: int, right: bool) -> None:
+    def label(self, place: int, right: bool) -> bool:
         vector, entry = self._asked.pop(place)
-        if vector is not None:
-            self._entries.judged(place, entry, right)
-            self.vectors.append(vector)
-            self.rights.append(right)
+        if vector is None:
+            return False
+        self._entries.judged(place, entry, right)
+        self.vectors.append(vector)
+        self.rights.append(right)
+        return True
 
 
 def fit_prior(streams: Sequence[Stream], source: str, say: Say) -> Prior:

@@ -75,12 +75,13 @@ class VcachePlayer:
         self._asked[place] = nearest
         return False
 
-    def label(self, place: int, right: bool) -> None:
+    def label(self, place: int, right: bool) -> bool:
         nearest = self._asked.pop(place)
         entry = self._entries.setdefault(nearest.place, _Entry())
         entry.similarities.append(nearest.similarity)
         entry.rights.append(right)
         entry.curve = None
+        return True
 
 
 def exploration(similarity: float, curve: Curve, delta: float) -> float:
