@@ -257,7 +257,7 @@ def test_the_bound_holds_with_more_hits_than_a_threshold(stream: Stream) -> None
     assert of[HINDSIGHT].of_hindsight == 1
     assert of[BOUNDED].hits > of["vCache"].hits
     assert of[BOUNDED].errors_interval.low < of[BOUNDED].errors < of[BOUNDED].errors_interval.high
-    assert (found.questions, found.orders) == (4_000, 2)
+    assert (found.questions, found.shuffles) == (4_000, 2)
 
 
 def test_a_stream_that_ends_soon_after_the_change_is_refused(stream: Stream) -> None:
@@ -308,7 +308,7 @@ def test_a_prior_that_was_fitted_can_be_used(tmp_path: Path) -> None:
         "reuse", "--data", file, "--delta", 0.02, "--no-vcache", "--prior", out, "--cache", tmp_path, "--shuffles", 2
     )
     assert result.exit_code == 0, result.output
-    assert "mean of 2 orders" in result.output
+    assert "mean of 2 shuffles" in result.output
 
 
 @pytest.mark.parametrize(

@@ -86,13 +86,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """All policies on one stream.
 
     Attributes:
+        shuffles: orders it was played in; 0 is the file's own.
         curve: hits and errors of every fixed threshold, means over the orders.
     """
 
     stream: str
     questions: int
     classes: int
-    orders: int
+    shuffles: int
     conditions: Conditions
     rows: list[Row]
     courses: list[Course]
@@ -155,7 +156,7 @@ def compare(
         stream=stream.name,
         questions=len(stream),
         classes=len(np.unique(stream.classes)),
-        orders=len(worlds),
+        shuffles=sum(seed is not None for seed in seeds),
         conditions=conditions,
         rows=rows,
         courses=courses,

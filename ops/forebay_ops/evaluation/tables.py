@@ -20,7 +20,7 @@ def table(comparison: Comparison) -> Table:
 
 
 def _title(comparison: Comparison) -> str:
-    orders = "in file order" if comparison.orders == 1 else f"mean of {comparison.orders} orders"
+    orders = f"mean of {comparison.shuffles} shuffles" if comparison.shuffles else "in file order"
     conditions = comparison.conditions
     told = [
         f"labels {conditions.label_delay:,} requests late" if conditions.label_delay else "",
