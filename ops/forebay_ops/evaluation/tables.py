@@ -5,13 +5,16 @@ from .compare import BOUNDED, Comparison, Row
 
 
 def table(comparison: Comparison) -> Table:
-    """A row for each policy and delta; shares of all requests."""
+    """A row for each policy and delta; shares of all requests.
+
+    Settled is the share of the orders in which errors were within delta's interval again soon after a change.
+    """
     changed = comparison.conditions.change_at is not None
-    columns = ("policy", "delta", "hits", "errors", "errors, 95 %", "of delta", "precision", "labels", "of hindsight")
+    columns = ("policy", "delta", "hits", "errors", "errors, 95 %", "of delta", "precision", "labels", "of best")
     return Table(
         name="policies",
         title=_title(comparison),
-        columns=(*columns, *(("after change",) if changed else ()), "goal"),
+        columns=(*columns, *(("settled",) if changed else ()), "goal"),
         rows=[
             (*_cells(row), *((_share_of_orders(row.after_change),) if changed else ()), _goal(row, changed))
             for row in comparison.rows
@@ -20,7 +23,8 @@ def table(comparison: Comparison) -> Table:
 
 
 def _title(comparison: Comparison) -> str:
-    orders = f"mean of {comparison.shuffles} shuffles" if comparison.shuffles else "in file order"
+    shuffles = comparison.shuffles
+    orders = "in file order" if not shuffles else "shuffled" if shuffles == 1 else f"mean of {shuffles} shuffles"
     conditions = comparison.conditions
     told = [
         f"labels {conditions.label_delay:,} requests late" if conditions.label_delay else "",
@@ -38,7 +42,7 @@ def _cells(row: Row) -> list[str]:
         "" if row.delta is None else f"{row.delta:.2%}",
         _spread(row.hits, row.hits_sd),
         _spread(row.errors, row.errors_sd, digits=3),
-        f"{interval.low:.3%} to {interval.high:.3%}",
+        f"{interval.low:.2%} to {interval.high:.2%}",
         "" if row.delta is None else f"{row.errors / row.delta:.2f}",
         "-" if row.precision is None else f"{row.precision:.1%}",
         f"{row.labels:,.0f}",
@@ -51,7 +55,7 @@ def _spread(mean: float, sd: float, digits: int = 2) -> str:
 
 
 def _share_of_orders(share: float | None) -> str:
-    return "" if share is None else f"{share:.0%} within"
+    return "" if share is None else f"{share:.0%}"
 
 
 def _goal(row: Row, changed: bool) -> str:
