@@ -305,11 +305,8 @@ class WorkerConfig(Section):
     max_attempts: int = Field(
         default=3, ge=1, le=14, description="Generations of one task that may fail, or end with their worker."
     )
-    batch_beside_interactive: int | None = Field(
-        default=None,
-        ge=0,
-        description="Batch generations that go on in a model while it answers interactive tasks; absent: a sixteenth of"
-        " what it generates at once, and one at least.",
+    batch_beside_interactive: int = Field(
+        default=0, ge=0, description="Batch generations that go on in a model while it answers interactive tasks."
     )
     batch_resume_after_ms: int = Field(
         default=50,

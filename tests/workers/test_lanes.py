@@ -29,7 +29,7 @@ def task(
     return one
 
 
-def line(concurrency: int = 2, *waiting: Delivery, beside: int | None = 0, resume_after_ms: float = 0) -> Line:
+def line(concurrency: int = 2, *waiting: Delivery, beside: int = 0, resume_after_ms: float = 0) -> Line:
     """The line of a model whose structured answers cannot rest."""
     made = Line(concurrency, beside, resume_after_ms, WINDOW, lambda one: not is_structured(one.request))
     for one in waiting:
@@ -120,13 +120,6 @@ def test_a_resting_generation_comes_before_a_new_one() -> None:
     queue.ended(urgent, answered=True)
     moves = queue.moves(NOW_MS, ALL)
     assert (moves.release, moves.start) == ([old], [])
-
-
-def test_where_nothing_is_configured_some_batch_work_goes_on_beside_interactive_work() -> None:
-    queue = line(384, task(), *(task(Lane.BATCH) for _ in range(400)), beside=None)
-    started = queue.moves(NOW_MS, ALL).start
-    assert [one.lane for one in started].count(Lane.BATCH) == 24
-    assert line(2, task(), batch := task(Lane.BATCH), beside=None).moves(NOW_MS, ALL).start[1:] == [batch]
 
 
 def test_what_cannot_rest_leaves_half_of_the_places_to_interactive_tasks() -> None:

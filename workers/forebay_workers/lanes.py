@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from .backends import Generation
 
-BESIDE = 1 / 16
-"""Of a model's places, so many batch generations go on beside interactive ones where the configuration does not say."""
 SHARED = 1 / 2
 """Of a model's places, the most that batch tasks keep while interactive ones want them: those that cannot rest, and
 those that are needed for the window to hold."""
@@ -134,7 +132,7 @@ class Line:
 
     Args:
         concurrency: generations that the model runs at the same time.
-        beside: batch generations that go on beside interactive ones; None: a sixteenth of ``concurrency``.
+        beside: batch generations that go on beside interactive ones.
         resume_after_ms: how long no interactive task may have run before batch ones fill the model again. To begin,
             or to go on, takes the model a long step, which an interactive task that comes meanwhile would wait for.
         can_rest: whether the generation of a task can be held.
@@ -143,13 +141,13 @@ class Line:
     def __init__(
         self,
         concurrency: int,
-        beside: int | None,
+        beside: int,
         resume_after_ms: float,
         window: Window,
         can_rest: Callable[[Delivery], bool],
     ) -> None:
         self._concurrency = concurrency
-        self._beside = max(1, int(concurrency * BESIDE)) if beside is None else beside
+        self._beside = beside
         self._shared = max(1, int(concurrency * SHARED))
         self._resume_after_ms = resume_after_ms
         self._window = window
