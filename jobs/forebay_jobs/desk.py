@@ -21,9 +21,11 @@ from .caches.semantic import Found, SemanticCache
 from .desk_state import DeskState
 from .dispatch import Dispatcher
 from .flights import flight_to_lead, flights_to_join, join, lead, leave, release, waiters, waiting
+from .judging.model import verdict_of
 from .messages import Arrival, Asker, Cancel, Flight, Outgoing, counts_for
 from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
+from .verdicts import verdict_arrival
 
 LONGEST_NAP_MS = 60_000
 """How far ahead a look at a flight is noted at most. A note outlives its flight, so the state would otherwise hold
@@ -228,9 +230,12 @@ class Desk:
         self, state: DeskState, key: str, flight: Flight, answer: Answer, found: Found, now_ms: int
     ) -> list[Outgoing]:
         """A similar question's answer, to the leader and to all who joined meanwhile."""
+        joined = [asker for _, asker in waiters(state, key, flight)]
+        if joined and found.decision is not None:
+            self._semantic.joined(flight.leader, found.decision, len(joined))
         sent = [
             record
-            for asker in (flight.leader.asker, *(asker for _, asker in waiters(state, key, flight)))
+            for asker in (flight.leader.asker, *joined)
             for record in self._replies.again(
                 asker,
                 answer,
@@ -260,9 +265,24 @@ class Desk:
         self._metrics.tasks.labels(task.route.tier, flight.lane, task.route.reason).inc()
         return [self._dispatcher.record(flight, task, now_ms)]
 
+    def _ask_for_verdict(self, state: DeskState, leader: Arrival, now_ms: int) -> None:
+        """Where the judge could not tell whether an answer agrees with a known one, let the large tier say."""
+        lesson = self._semantic.left_open(leader.digest)
+        arrival = lesson and verdict_arrival(lesson, leader.bucket, self._config, self._codec, now_ms)
+        if not arrival:
+            return
+        key = flight_to_lead(arrival)
+        self._metrics.flights_opened.inc()
+        lead(state, key, Flight(leader=arrival, lane=arrival.asker.lane, lesson=lesson))
+        state.add_pending(key)
+
     def _landed(
         self, state: DeskState, key: str, flight: Flight, reply: Reply, encoded: bytes, now_ms: int
     ) -> list[Outgoing]:
+        if flight.lesson is not None:
+            self._semantic.told(flight.lesson, verdict_of(reply))
+            self._forget(state, key, flight)
+            return []
         answer = self._answer_of(reply, flight)
         fate = self._keep(flight, reply, answer, now_ms)
         self._metrics.filled.labels(fate).inc()
@@ -278,6 +298,7 @@ class Desk:
             flight,
             leader=msgspec.structs.replace(flight.leader, request=b"", question=None),
             vector=None,
+            decision=None,
             waiters=0,
             answer=encoded if fate in ("kept", "store_away") else b"",
             expires_ms=expires_ms,
@@ -300,6 +321,8 @@ class Desk:
             return "store_away"
         if leader.question is not None and flight.vector is not None:
             self._semantic.learn(leader, np.frombuffer(flight.vector, dtype=np.float32), now_ms)
+            if flight.decision is not None and flight.entry is not None:
+                self._semantic.compare(leader, flight.decision, flight.entry, answer.text)
         return "kept"
 
     def _failed(self, state: DeskState, key: str, flight: Flight, error: ReplyError, now_ms: int) -> list[Outgoing]:
@@ -340,6 +363,7 @@ class Desk:
         over = flight.task_id is not None and flight.expires_ms <= now_ms
         if over and flight.answer is not None:
             self._forget(state, key, flight)
+            self._ask_for_verdict(state, flight.leader, now_ms)
             return []
         if over:
             return self._promote(state, key, flight, now_ms)
@@ -386,7 +410,7 @@ class Desk:
         )
 
     def _answer_of(self, reply: Reply, flight: Flight) -> Answer:
-        return Answer.of(reply, flight.leader.epochs or {}, flight.leader.ttl_s)
+        return Answer.of(reply, flight.leader.epochs or {}, flight.leader.ttl_s, flight.leader.question)
 
     def _forget(self, state: DeskState, key: str, flight: Flight) -> None:
         release(state, key, flight)

@@ -73,6 +73,8 @@ class Dispatcher:
             task_id=task.task_id,
             route=chosen,
             vector=found.vector or flight.vector,
+            decision=found.decision or flight.decision,
+            entry=found.entry or flight.entry,
         )
         return flight, task
 

@@ -44,7 +44,7 @@ class Embedder:
         self._metrics = metrics
         self._reading = Reading(self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS)
         self.dimensions = len(self.embed(["warm"])[0])
-        self.version = hashlib.sha256(settings.model.encode()).hexdigest()[:12]
+        self.version = version_of(settings)
         logger.info("loaded %s in %.1f s", settings.model, time.monotonic() - started)
 
     def grasps(self, texts: Sequence[str]) -> list[bool]:
@@ -72,6 +72,11 @@ class Embedder:
         self._metrics.embedding_batch.observe(len(texts))
         self._metrics.embedding_seconds.observe(time.perf_counter() - started)
         return np.asarray(vectors, dtype=np.float32)
+
+
+def version_of(settings: EmbeddingConfig) -> str:
+    """Names a model where vectors of different ones must not meet."""
+    return hashlib.sha256(settings.model.encode()).hexdigest()[:12]
 
 
 class Reading:

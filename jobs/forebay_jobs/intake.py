@@ -16,12 +16,12 @@ from forebay_schemas.topics import Headers
 from forebay_schemas.validation import check_tenant, validate
 
 from .buckets import bucket_of
-from .caches.answers import AnswerStore
+from .caches.answers import AnswerStore, owner_of
 from .dead_letters import DeadLetterWriter
 from .messages import Arrival, Asker, Incoming, Outgoing
 from .replies import ReplyWriter
 from .reuse.eligibility import Reuse, reuse_of
-from .reuse.policy import tier_allowed
+from .reuse.tier_bounds import tier_allowed
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,7 @@ class Intake:
                 look_by_meaning=read and by_meaning,
                 question=question_of(request) if by_meaning else None,
                 context=keys.context,
+                owner=owner_of(request),
                 prefix=keys.prefix,
                 keep=reuse.allowed and lookup.epochs is not None,
                 ttl_s=request.cache.ttl_s,

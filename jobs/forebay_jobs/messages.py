@@ -4,6 +4,9 @@ import msgspec
 from forebay_schemas.records import Lane, Request, Route
 from forebay_schemas.topics import Headers
 
+from .reuse.decision import Decision
+from .reuse.lesson import Lesson
+
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """A record of a request topic, as Kafka carries it."""
@@ -32,6 +35,12 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 def asker_name(tenant: str, request_id: str) -> str:
     """Names a request among those of all tenants, whatever characters its names have."""
     return f"{len(tenant)}:{tenant}:{request_id}"
+
+
+def tenant_of(name: str) -> tuple[str, str]:
+    """Tenant and request id in what ``asker_name`` made of them."""
+    length, _, rest = name.partition(":")
+    return rest[: int(length)], rest[int(length) + 1 :]
 
 
 class Asker(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +121,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     question: str | None = None
     """What is compared by meaning and indexed; None where it must not be."""
     context: str | None = None
+    owner: str = ""
+    """Whose answers it may share, as the scope of their epoch: a tenant, or all that share."""
     prefix: str | None = None
     """Digest of the static turns, which requests that meet at one worker share."""
     look_by_meaning: bool = False
@@ -172,6 +183,12 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers given to those who joined; some may have left."""
     vector: bytes | None = None
     """The question's embedding, float32."""
+    decision: Decision | None = None
+    """Why no known answer was given; None where none was looked for."""
+    entry: str | None = None
+    """Digest of the entry that was decided on."""
+    lesson: Lesson | None = None
+    """Present where the job itself asks, whether two answers agree."""
     expires_ms: int = 0
     """When the flight is given up or, once landed, forgotten."""
     looked_at_ms: int = 0

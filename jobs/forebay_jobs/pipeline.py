@@ -4,6 +4,7 @@ requests ─► intake ─┬─ exact hit, error ──────────
                     └─ arrival ─ by bucket ─► desk ─ joined, by meaning ──────► replies
 results ─────────────────────── by bucket ─►      └─ leader ─────────────────► a tier's tasks
 control ── to all buckets ─────────────────►
+feedback ─► complaints about what was reused ──────────────────────────────────► events
 """
 
 from typing import Any
@@ -18,9 +19,10 @@ from pyflink.table import StreamTableEnvironment
 from .kafka_tables import read_topics, write_topics
 from .operators.control import ControlOperator
 from .operators.desk import DeskOperator
+from .operators.feedback import FeedbackOperator
 from .operators.intake import IntakeOperator
 from .operators.rows import DESK_ITEM, OUTGOING, RESULT, TO_DESK
-from .topics_used import request_topics, written_topics
+from .topics_used import feedback_topics, request_topics, written_topics
 
 
 def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironment, config: Config) -> None:
@@ -57,8 +59,16 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
         .uid("desk")
     )
 
-    # Replies, tasks, commands and dead letters, each to the topic it names.
-    write_topics(tables, "outgoing", interactive.union(batch, desk), written_topics(config), config)
+    # What is complained about teaches the policies that reuse it.
+    complaints = (
+        read_topics(tables, "feedback", feedback_topics(config), config)
+        .process(FeedbackOperator(config), output_type=OUTGOING)
+        .name("feedback")
+        .uid("feedback")
+    )
+
+    # Replies, tasks, commands, events and dead letters, each to the topic it names.
+    write_topics(tables, "outgoing", interactive.union(batch, desk, complaints), written_topics(config), config)
 
 
 def _intake(tables: StreamTableEnvironment, config: Config, lane: Lane) -> DataStream:

@@ -24,7 +24,7 @@ class ReplyWriter:
         self._metrics = metrics
         self._tracing = tracing_for(config, "job")
         self.topics = frozenset((config.kafka.topics.replies, *config.kafka.reply_topics))
-        """Where replies may go."""
+        """Where a request may let its reply go."""
 
     def again(
         self,
@@ -88,7 +88,9 @@ class ReplyWriter:
 
     def topic_for(self, asker: Asker) -> str:
         """Where the asker's reply goes: to the default topic if its own is not, or no longer, allowed."""
-        return asker.reply_topic if asker.reply_topic in self.topics else self._config.kafka.topics.replies
+        topics = self._config.kafka.topics
+        allowed = asker.reply_topic in self.topics or asker.reply_topic == topics.audit  # what the job itself asks
+        return asker.reply_topic if allowed else topics.replies
 
     def _whole(self, asker: Asker, text: str) -> Outgoing:
         chunk = Chunk(request_id=asker.request_id, tenant=asker.tenant, attempt=0, index=0, text=text, last=True)

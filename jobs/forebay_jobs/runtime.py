@@ -17,15 +17,19 @@ from forebay_schemas.sections import MetricsConfig
 from prometheus_client import REGISTRY, start_http_server
 
 from .caches.answers import AnswerStore
+from .caches.hits import HitStore
 from .caches.prefixes import PrefixRates
 from .caches.questions import QuestionIndex, open_index
 from .caches.redis_store import RedisStore
 from .caches.semantic import SemanticCache
 from .dispatch import Dispatcher
 from .embedding import Embedder
+from .judging.judge import Judge
 from .pruning import Pruner
 from .relevance import load_cross_encoders
 from .replies import ReplyWriter
+from .reuse.namespaces import Namespaces
+from .reuse.teacher import Teacher
 from .throttle import Pressure
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,7 @@ class Runtime:
         self.config = config
         self._lock = threading.RLock()
         self._index: QuestionIndex | None = None
+        self._teacher: Teacher | None = None
         self.metrics = _metrics_of_this_process(config.metrics)
         self.pressure = Pressure()
         _serve_metrics(config.metrics.job_port)
@@ -69,16 +74,43 @@ class Runtime:
         return Embedder(self.config.embedding, self.metrics)
 
     @cached_property
+    def hits(self) -> HitStore:
+        return HitStore(self.config, self.redis)
+
+    @cached_property
+    def namespaces(self) -> Namespaces:
+        return Namespaces(self.config, self.redis, self.embedder.version)
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        judge = Judge(self.config, self.embedder)
+        self._teacher = Teacher(judge, self.answers, self.hits, self.namespaces, self.metrics)
+        self._teacher.start()
+        return self._teacher
+
+    @cached_property
     def semantic(self) -> SemanticCache:
         self._index = open_index(self.config.semantic, self.embedder.dimensions, self.embedder.version)
-        return SemanticCache(self.config, self.embedder, self._index, self.answers, self.metrics)
+        return SemanticCache(
+            self.config,
+            self.embedder,
+            self._index,
+            self.answers,
+            self.hits,
+            self.namespaces,
+            self.teacher,
+            self.metrics,
+        )
 
     def locked(self) -> threading.RLock:
         """Held while parts are first built: operators open at the same time, and models must load once."""
         return self._lock
 
     def close(self) -> None:
-        """Release the index, which a successor may want to open."""
+        """Share what was learned, and release the index, which a successor may want to open."""
+        if self._teacher is not None:
+            self._teacher.close()
+            self.namespaces.sync(all_of_them=True)
         if self._index is not None:
             self._index.close()
 

@@ -11,8 +11,14 @@ def request_topics(config: Config, lane: Lane) -> list[str]:
     return [standard, *(name for name, topic in config.request_topics.items() if topic.lane == lane)]
 
 
+def feedback_topics(config: Config) -> list[str]:
+    """The feedback topics: the standard one and those that the configuration adds."""
+    return [config.kafka.topics.feedback, *config.feedback_topics]
+
+
 def written_topics(config: Config) -> list[str]:
     """Every topic that the job may write to."""
     topics = config.kafka.topics
     tiers = [topics.tier(tier, lane) for tier in config.tiers for lane in Lane]
-    return [topics.replies, *config.kafka.reply_topics, topics.replies_stream, topics.dead, topics.control, *tiers]
+    own = [topics.replies, topics.replies_stream, topics.dead, topics.control, topics.events, topics.audit]
+    return [*own, *config.kafka.reply_topics, *tiers]

@@ -43,6 +43,7 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         *config.feedback_topics,
         topics.dead,
         topics.events,
+        topics.audit,
     ]
     limit = {"max.message.bytes": str(config.kafka.max_wire_bytes)}
     specs = [TopicSpec(name, config.kafka.partitions, limit) for name in dict.fromkeys(names)]

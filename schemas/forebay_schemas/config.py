@@ -159,6 +159,7 @@ class Config(BaseSettings):
         own = {topics.requests, topics.requests_batch, topics.results, topics.replies, topics.dead, topics.control}
         own |= {
             topics.events,
+            topics.audit,
             topics.replies_stream,
             topics.feedback,
             *(topics.tier(tier, lane) for tier in self.tiers for lane in Lane),

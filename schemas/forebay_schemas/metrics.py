@@ -222,6 +222,25 @@ class JobMetrics:
             buckets=SIMILARITY_BUCKETS,
             registry=registry,
         )
+        self.reuse_decisions = Counter(
+            "forebay_reuse_decisions_total",
+            "Requests that a policy decided on by meaning, by what it decided: reused, or why not.",
+            ["policy", "verdict"],
+            registry=registry,
+        )
+        self.reuse_charged = Counter(
+            "forebay_reuse_charged_errors_total",
+            "Wrong answers that reuse by meaning is expected to have given, as its policy charged them.",
+            ["policy"],
+            registry=registry,
+        )
+        self.reuse_labels = Counter(
+            "forebay_reuse_labels_total",
+            "What was found out about known answers, by whom and what: right, wrong, unsure, forgotten. The judge,"
+            " or the judging model, compares generated answers with known ones; others complain about reused ones.",
+            ["source", "outcome"],
+            registry=registry,
+        )
         self.embedding_batch = Histogram(
             "forebay_embedding_batch_size",
             "Questions embedded in one call.",

@@ -131,6 +131,17 @@ class SemanticConfig(Section):
     collection: str = Field(default="forebay", description="Collection of the Qdrant server.")
     timeout_ms: int = Field(default=1_000, ge=5, le=60_000, description="A call that takes longer counts as away.")
     retry_after_ms: int = Field(default=1_000, ge=10, description="How long the store is left alone after a failure.")
+    hits_kept_s: int = Field(
+        default=86_400,
+        ge=1,
+        description="How long an answer given by meaning can be explained, and complained about by feedback.",
+    )
+    rewording_s: int = Field(
+        default=120,
+        ge=0,
+        description="When a user asks the same in other words within this time, the answer given counts as wrong; 0:"
+        " never.",
+    )
 
 
 class EmbeddingConfig(Section):
@@ -244,15 +255,66 @@ class PruningConfig(Section):
         return self
 
 
+class AdaptiveConfig(Section):
+    """A similarity from which answers are reused, and that moves."""
+
+    start: float = Field(default=0.98, ge=MIN_SIMILARITY, le=1.0, description="Cosine at which it begins.")
+    least: float = Field(default=0.88, ge=MIN_SIMILARITY, le=1.0, description="Lowest cosine to which it may fall.")
+    most: float = Field(default=0.995, ge=MIN_SIMILARITY, le=1.0, description="Highest cosine to which it may rise.")
+    precision: float = Field(
+        default=0.95, gt=0, lt=1, description="Share of right answers just at the similarity to which it moves."
+    )
+
+    @model_validator(mode="after")
+    def _start_within(self) -> "AdaptiveConfig":
+        if not self.least <= self.start <= self.most:
+            raise ValueError(f"start {self.start} is not between least {self.least} and most {self.most}")
+        return self
+
+
+class JudgeConfig(Section):
+    """How it is judged whether two answers agree, for reuse to learn from and for comparisons."""
+
+    by: Literal["auto", "text", "json", "embedding", "model"] = Field(
+        default="auto",
+        description="text: equal words; json: equal values; embedding: words, details and cosine; auto: json where both"
+        " are, else embedding; model: the large tier is asked what auto leaves open.",
+    )
+    equal_from: float = Field(
+        default=0.9, ge=-1, le=1, description="Cosine of the answers from which they count as equal."
+    )
+    different_below: float = Field(
+        default=0.7, ge=-1, le=1, description="Cosine below which they count as different; in between nothing is said."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "JudgeConfig":
+        if self.different_below > self.equal_from:
+            raise ValueError(
+                f"different_below {self.different_below} is above equal_from {self.equal_from}: lower it, or raise"
+                " equal_from"
+            )
+        return self
+
+
 class CategoryConfig(Section):
     """How requests of one category are reused and routed."""
 
     reuse: Literal["semantic", "exact", "bypass"] = Field(
         default="semantic", description="semantic: by meaning and exactly; exact: only equal requests; bypass: never."
     )
-    similarity: float = Field(
-        default=0.95, ge=MIN_SIMILARITY, le=1.0, description="Least cosine at which an answer is reused by meaning."
+    policy: Literal["bounded", "adaptive", "fixed"] = Field(
+        default="bounded",
+        description="What decides on reuse by meaning. bounded: delta; adaptive: a similarity that follows how good"
+        " answers are; fixed: similarity.",
     )
+    delta: float = Field(
+        default=0.01, gt=0, lt=1, description="Share of all requests that reuse may answer wrongly, with bounded."
+    )
+    similarity: float = Field(
+        default=0.95, ge=MIN_SIMILARITY, le=1.0, description="Least cosine of a reused answer's question, with fixed."
+    )
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     exact_ttl_s: int = Field(default=86_400, ge=1, description="How long an equal request is answered from the cache.")
     semantic_ttl_s: int = Field(default=86_400, ge=1, description="How long a similar request is.")
     max_temperature: float = Field(
@@ -260,6 +322,7 @@ class CategoryConfig(Section):
     )
     tier: str | None = Field(default=None, description="Send misses straight to this tier; absent: by complexity.")
     escalation: EscalationConfig = EscalationConfig()
+    judge: JudgeConfig = JudgeConfig()
     pruning: PruningConfig | None = Field(default=None, description="Absent: passages are passed on as they come.")
 
 

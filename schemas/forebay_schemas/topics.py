@@ -64,6 +64,10 @@ class Topics:
         return f"{self.prefix}.events"
 
     @property
+    def audit(self) -> str:
+        return f"{self.prefix}.audit"
+
+    @property
     def job_group(self) -> str:
         """The consumer group of the job's sources."""
         return f"{self.prefix}-job"

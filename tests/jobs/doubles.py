@@ -3,20 +3,30 @@
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
-from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Lookup, scopes_of
+from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Judged, Lookup, owner_of, scopes_of
+from forebay_jobs.caches.hits import HitStore
 from forebay_jobs.caches.prefixes import PrefixRates, spread_of
 from forebay_jobs.caches.questions import Neighbour, Question, Vector
+from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.caches.semantic import Found, SemanticCache
 from forebay_jobs.desk import Desk
 from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.embedding import Embedder
+from forebay_jobs.judging.judge import Judge
 from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Outgoing, Place, asker_name
 from forebay_jobs.pruning import Pruner
 from forebay_jobs.replies import ReplyWriter
+from forebay_jobs.reuse.decision import Decision
+from forebay_jobs.reuse.fixed import decided_by
+from forebay_jobs.reuse.lesson import Lesson
+from forebay_jobs.reuse.namespaces import Namespaces
+from forebay_jobs.reuse.neighbourhood import Candidate
+from forebay_jobs.reuse.teacher import Teacher
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
@@ -28,6 +38,7 @@ from prometheus_client import CollectorRegistry
 from tests.builders import NOW_MS, make_reply, make_request
 
 CODEC = Codec()
+GONE = Fetched(gone=True)
 
 
 def metrics() -> JobMetrics:
@@ -130,6 +141,7 @@ class MemoryAnswers(AnswerStore):
     def __init__(self, config: Config) -> None:
         self.away = False
         self.answers: dict[str, Answer] = {}
+        self.judged: dict[str, list[Judged]] = {}
         self.epochs: dict[str, str] = {}
         self.seen: dict[str, str] = {}
         self.cancelled: dict[str, Cancel] = {}
@@ -153,13 +165,30 @@ class MemoryAnswers(AnswerStore):
         if self.away:
             return [Fetched()] * len(wanted)
         found = [self.answers.get(digest) for digest, _ in wanted]
-        held = [answer if answer and answer.holds(self.epochs) else None for answer in found]
-        return [Fetched(answer=answer, gone=answer is None) for answer in held]
+        return [
+            self._fetched(answer, self.judged.get(digest, ())) if answer and answer.holds(self.epochs) else GONE
+            for answer, (digest, _) in zip(found, wanted, strict=True)
+        ]
+
+    def _fetched(self, answer: Answer, judged: Sequence[Judged]) -> Fetched:
+        return Fetched(
+            answer=answer,
+            group=next((one.group for one in reversed(judged) if one.group), None),
+            right=sum(one.right for one in judged),
+            wrong=sum(one.wrong for one in judged),
+            quarantined=any(one.quarantined for one in judged) or sum(one.reworded for one in judged) >= 2,
+        )
 
     def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
         if not self.away:
             self.answers[digest] = answer
+            self.judged.pop(digest, None)
         return not self.away
+
+    def note(self, judged: Sequence[Judged]) -> None:
+        for one in judged:
+            if not self.away and one.digest in self.answers:
+                self.judged.setdefault(one.digest, []).append(one)
 
     def note_cancelled(self, cancel: Cancel) -> None:
         if not self.away and cancel.name not in self.seen:
@@ -186,6 +215,10 @@ class ScriptedMeaning(SemanticCache):
     def __init__(self) -> None:
         self.known: dict[str, Answer] = {}
         self.learned: list[str] = []
+        self.compared: list[tuple[str, str]] = []
+        self.joiners = 0
+        self.open: dict[str, Lesson] = {}
+        self.verdicts: list[bool | None] = []
         self.batches: list[int] = []
 
     def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
@@ -195,12 +228,33 @@ class ScriptedMeaning(SemanticCache):
     def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
         self.learned.append(arrival.digest)
 
+    def joined(self, arrival: Arrival, decision: Decision, count: int) -> None:
+        self.joiners += count
+
+    def compare(self, arrival: Arrival, decision: Decision, entry: str, text: str) -> None:
+        self.compared.append((entry, text))
+
+    def left_open(self, digest: str) -> Lesson | None:
+        return self.open.pop(digest, None)
+
+    def told(self, lesson: Lesson, right: bool | None) -> None:
+        self.verdicts.append(right)
+
     def _find(self, arrival: Arrival) -> Found:
         if arrival.question is None:
             return Found()
         answer = self.known.get(arrival.question) if arrival.look_by_meaning else None
         vector = np.ones(2, dtype=np.float32).tobytes()
-        return Found(vector=vector, similarity=0.99 if answer else 0.5, answer=answer, embedding_ms=2, lookup_ms=1)
+        similarity = 0.99 if answer else 0.5
+        return Found(
+            vector=vector,
+            similarity=similarity,
+            answer=answer,
+            decision=decided_by("fixed", 0.95, [Candidate(question="?", similarity=similarity, group="")]),
+            entry="known",
+            embedding_ms=2,
+            lookup_ms=1,
+        )
 
 
 class LetterEmbedder(Embedder):
@@ -235,9 +289,9 @@ class MemoryIndex:
         self.broken = False
         self.points: dict[str, tuple[str, Vector]] = {}
 
-    def nearest(self, vectors: Vector, contexts: Sequence[str]) -> list[Neighbour | None]:
+    def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
         self._check()
-        return [self._nearest(vector, context) for vector, context in zip(vectors, contexts, strict=True)]
+        return [self._nearest(vector, context)[:limit] for vector, context in zip(vectors, contexts, strict=True)]
 
     def add(self, question: Question, vector: Vector) -> None:
         self._check()
@@ -254,13 +308,51 @@ class MemoryIndex:
         if self.broken:
             raise ConnectionError("the index is away")
 
-    def _nearest(self, vector: Vector, context: str) -> Neighbour | None:
+    def _nearest(self, vector: Vector, context: str) -> list[Neighbour]:
         found = [
             Neighbour(digest=digest, similarity=float(known @ vector))
             for digest, (where, known) in self.points.items()
             if where == context
         ]
-        return max(found, key=lambda neighbour: neighbour.similarity, default=None)
+        return sorted(found, key=lambda neighbour: -neighbour.similarity)
+
+
+class NoRedis(RedisStore):
+    """Redis that is always away."""
+
+    def __init__(self) -> None:
+        self.prefix = "none"
+
+    def call(self, function: Any, without: Any) -> Any:
+        return without
+
+
+@dataclass
+class Meaning:
+    """The semantic cache as a process opens it, over doubles, with the parts behind it."""
+
+    config: Config
+    index: MemoryIndex
+    answers: MemoryAnswers
+    metrics: JobMetrics = field(default_factory=metrics)
+    redis: RedisStore = field(default_factory=NoRedis)
+    embedder: LetterEmbedder = field(default_factory=LetterEmbedder)
+
+    def __post_init__(self) -> None:
+        self.hits = HitStore(self.config, self.redis)
+        self.namespaces = Namespaces(self.config, self.redis, self.embedder.version)
+        judge = Judge(self.config, self.embedder)
+        self.teacher = Teacher(judge, self.answers, self.hits, self.namespaces, self.metrics)
+        self.cache = SemanticCache(
+            self.config,
+            self.embedder,
+            self.index,
+            self.answers,
+            self.hits,
+            self.namespaces,
+            self.teacher,
+            self.metrics,
+        )
 
 
 class MemoryRates(PrefixRates):
@@ -310,6 +402,7 @@ def an_arrival(request: Request, /, **fields: Any) -> Arrival:
         "joinable": True,
         "question": question_of(request),
         "context": keys.context,
+        "owner": owner_of(request),
         "prefix": keys.prefix,
         "look_by_meaning": True,
         "keep": True,

@@ -16,9 +16,9 @@ from forebay_schemas.records import CacheOptions, CacheScope, Request, Usage
 
 from tests.builders import NOW_MS, make_reply, make_request, make_route
 from tests.jobs.doubles import an_asker, metrics
-from tests.jobs.redis_server import RedisServer
+from tests.redis_server import RedisServer
 
-PREFIX = "llm:1"
+PREFIX = "llm:2"
 
 
 def _open(config: Config, counted: JobMetrics) -> AnswerStore:
@@ -291,7 +291,7 @@ def test_a_fetch_reads_the_epochs_of_now(store: Store) -> None:
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"{}", b"\xc1", b"\x80", b"\x81\xa4text\xa1x"])
 def test_a_damaged_entry_counts_as_none_harms_no_other_and_is_replaced(store: Store, value: bytes) -> None:
-    store.redis.set(store.answer_key(REQUEST), value)
+    store.redis.hset(store.answer_key(REQUEST), "answer", value)
     lookup = store.look(REQUEST)
     assert lookup.answer is None
     assert lookup.epochs is not None  # the answer to come is kept

@@ -8,6 +8,8 @@ from forebay_jobs.caches.answers import Answer
 from forebay_jobs.desk import LONGEST_NAP_MS
 from forebay_jobs.messages import Cancel
 from forebay_jobs.orphans import LIMIT
+from forebay_jobs.reuse.decision import Decision, Verdict
+from forebay_jobs.reuse.lesson import Lesson
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CacheScope, Lane, Latency, ReplyError, Request
@@ -645,6 +647,42 @@ def test_a_similar_questions_answer_serves_the_leader_and_all_who_joined_meanwhi
     assert {(reply.text, reply.matched_request_id, reply.similarity) for reply in replies(sent).values()} == {
         ("By post.", "known", 0.99)
     }
+    assert rig.state.empty
+    assert rig.meaning.joiners == 1
+
+
+def test_a_generated_answer_is_compared_with_the_known_one_that_was_decided_on(rig: DeskRig) -> None:
+    task = rig.lead()
+    rig.settle(task)
+    assert rig.meaning.compared == [("known", reply_to(task).text)]
+
+
+@pytest.mark.parametrize(("says", "right"), [("same", True), ("Different.", False), ("Well, ...", None)])
+def test_what_the_judge_leaves_open_is_asked_of_the_large_tier_and_shown_to_nobody(
+    rig: DeskRig, says: str, right: bool | None
+) -> None:
+    task = rig.lead()
+    rig.settle(task)
+    digest = digests(make_request()).exact
+    rig.meaning.open[digest] = Lesson(
+        owner="tenant:acme",
+        tenant="acme",
+        category="default",
+        decision=Decision(verdict=Verdict.TOO_FAR, policy="fixed"),
+        entry="known",
+        epochs={},
+        digest=digest,
+        question="How?",
+        text="Like this.",
+        known_text="Like that.",
+    )
+    (sent,) = rig.tick(after_ms=LINGER_MS + 1_000)
+    asked = task_of(sent)
+    assert (sent.topic, asked.reply_topic) == ("llm.tier.large.batch", "llm.audit")
+    assert rig.settle(asked, reply_to(asked, text=says)) == []
+    assert rig.meaning.verdicts == [right]
+    assert rig.answers.answers.keys() == {digest}  # the verdict is in no cache
+    rig.forget_all()
     assert rig.state.empty
 
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay_jobs.caches.semantic import SemanticCache
 from forebay_jobs.control import Commands
 from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Incoming, Outgoing
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CachePolicy, Control, Lane, Reply, ReplyError, Request, Result, Task
+from forebay_schemas.sections import CategoryConfig
 from forebay_schemas.validation import expired
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.builders import NOW_MS, make_request
 from tests.jobs.doubles import (
     CODEC,
-    LetterEmbedder,
+    Meaning,
     MemoryAnswers,
     MemoryIndex,
     MemoryState,
@@ -33,7 +33,7 @@ from tests.jobs.doubles import (
     task_of,
 )
 
-CONFIG = load_config()
+CONFIG = load_config().model_copy(update={"categories": {"default": CategoryConfig(policy="fixed")}})
 ERRORS = {
     "broken": ReplyError(code="engine_failed", message="broken", retryable=True),
     "refused": ReplyError(code="engine_refused", message="refused", retryable=False),
@@ -63,7 +63,7 @@ class World:
         self.answers = MemoryAnswers(CONFIG)
         self.index = MemoryIndex()
         counted = metrics()
-        semantic = SemanticCache(CONFIG, LetterEmbedder(), self.index, self.answers, counted)
+        semantic = Meaning(CONFIG, self.index, self.answers, counted).cache
         self.commands = Commands(CODEC, self.answers)
         self.intake = Intake(CONFIG, CODEC, self.answers, counted)
         self.desk = Desk(CONFIG, CODEC, self.answers, semantic, a_dispatcher(CONFIG, counted), counted)

@@ -16,7 +16,7 @@ from forebay_jobs.operators import desk as desk_operator
 from forebay_jobs.operators.desk import _FlinkState
 from forebay_jobs.operators.rows import outgoing_row, raw_bytes
 from forebay_jobs.pipeline import _result_to_desk
-from forebay_jobs.topics_used import request_topics, written_topics
+from forebay_jobs.topics_used import feedback_topics, request_topics, written_topics
 from forebay_schemas.config import load_config
 from forebay_schemas.records import Lane
 from forebay_schemas.sections import RequestTopic
@@ -185,8 +185,10 @@ def test_each_lane_reads_its_topics_and_everything_that_is_written_has_a_topic()
     config = configured(kafka={"reply_topics": ["shop.replies"]}).model_copy(update={"request_topics": topics})
     assert request_topics(config, Lane.INTERACTIVE) == ["llm.requests", "shop.requests"]
     assert request_topics(config, Lane.BATCH) == ["llm.requests.batch", "night.requests"]
+    assert feedback_topics(config) == ["llm.feedback"]
     assert set(written_topics(config)) == {
         "llm.replies", "shop.replies", "llm.replies.stream", "llm.requests.dead", "llm.control",
+        "llm.events", "llm.audit",
         *(f"llm.tier.{tier}{lane}" for tier in load_config().tiers for lane in ("", ".batch")),
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from forebay_schemas.records import Lane
 
 from tests.builders import NOW_MS, make_request, system
 from tests.jobs.doubles import an_arrival, configured, metrics
-from tests.jobs.redis_server import RedisServer
+from tests.redis_server import RedisServer
 
 
 @pytest.mark.parametrize(

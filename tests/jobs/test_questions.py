@@ -83,25 +83,32 @@ def vector(*values: float) -> Vector:
 
 
 def nearest(index: QuestionIndex, asked: Vector, context: str = "here") -> str | None:
-    (found,) = index.nearest(asked[None, :], [context])
-    return found.digest if found else None
+    (found,) = index.nearest(asked[None, :], [context], 1)
+    return found[0].digest if found else None
 
 
 def test_an_empty_index_knows_nothing(index: QuestionIndex) -> None:
     assert nearest(index, vector(1, 0, 0)) is None
-    assert index.nearest(np.empty((0, 3), dtype=np.float32), []) == []
+    assert index.nearest(np.empty((0, 3), dtype=np.float32), [], 1) == []
 
 
 def test_the_nearest_question_is_found_at_once_with_its_cosine(index: QuestionIndex) -> None:
     index.add(question(1), vector(1, 0, 0))
     index.add(question(2), vector(0, 1, 0))
-    (found,) = index.nearest(vector(3, 4, 0)[None, :], ["here"])
-    assert found is not None
+    ((found,),) = index.nearest(vector(3, 4, 0)[None, :], ["here"], 1)
     assert found.digest == question(2).digest
     assert found.similarity == pytest.approx(0.8, abs=1e-5)
-    (opposite,) = index.nearest(vector(-1, -1, 0)[None, :], ["here"])
-    assert opposite is not None
+    ((opposite,),) = index.nearest(vector(-1, -1, 0)[None, :], ["here"], 1)
     assert opposite.similarity < 0
+
+
+def test_several_come_by_falling_similarity(index: QuestionIndex) -> None:
+    for number, known in enumerate((vector(1, 0, 0), vector(0, 1, 0), vector(1, 1, 0)), start=1):
+        index.add(question(number), known)
+    (found,) = index.nearest(vector(2, 1, 0)[None, :], ["here"], 2)
+    assert [one.digest for one in found] == [question(3).digest, question(1).digest]
+    (all_of_them,) = index.nearest(vector(2, 1, 0)[None, :], ["here"], 5)
+    assert [one.digest for one in all_of_them] == [question(number).digest for number in (3, 1, 2)]
 
 
 def test_only_questions_of_the_context_are_found(index: QuestionIndex) -> None:
@@ -116,15 +123,14 @@ def test_a_batch_is_answered_in_its_order(index: QuestionIndex) -> None:
     index.add(question(1, "here"), vector(1, 0, 0))
     index.add(question(2, "there"), vector(0, 1, 0))
     asked = np.stack([vector(0, 0, 1), vector(0, 1, 0), vector(1, 0, 0)])
-    found = index.nearest(asked, ["there", "nowhere", "here"])
-    assert [one.digest if one else None for one in found] == [question(2).digest, None, question(1).digest]
+    found = index.nearest(asked, ["there", "nowhere", "here"], 1)
+    assert [[one.digest for one in near] for near in found] == [[question(2).digest], [], [question(1).digest]]
 
 
 def test_a_question_that_is_added_again_is_replaced(index: QuestionIndex) -> None:
     index.add(question(1), vector(1, 0, 0))
     index.add(question(1), vector(0, 1, 0))
-    (found,) = index.nearest(vector(0, 1, 0)[None, :], ["here"])
-    assert found is not None
+    ((found,),) = index.nearest(vector(0, 1, 0)[None, :], ["here"], 1)
     assert found.similarity == pytest.approx(1, abs=1e-5)
     index.remove(question(1).digest)
     assert nearest(index, vector(1, 0, 0)) is None

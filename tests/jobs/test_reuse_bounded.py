@@ -7,7 +7,8 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from forebay_jobs.reuse.bounded import BoundedReuse, Decision, Verdict
+from forebay_jobs.reuse.bounded import BoundedReuse
+from forebay_jobs.reuse.decision import Decision, Verdict
 from forebay_jobs.reuse.estimator import read_prior, shipped_prior
 from forebay_jobs.reuse.learned import Learned, merged
 from forebay_jobs.reuse.neighbourhood import FEATURES, NEAREST, Candidate, features
@@ -95,11 +96,23 @@ def test_the_same_requests_meet_the_same_fate() -> None:
     assert 0.025 < willing.count(Verdict.AUDITED) / len(willing) < 0.055
 
 
+class Store:
+    """What processes share."""
+
+    def __init__(self) -> None:
+        self.shared: bytes | None = None
+
+    def merge(self, change: bytes, whole: bytes) -> bytes:
+        self.shared = merged(self.shared, change, whole)
+        return self.shared
+
+
 def test_it_goes_on_where_it_stopped() -> None:
-    policy, learned = BoundedReuse(DELTA, PRIOR), Learned()
-    taught = BoundedReuse(DELTA, PRIOR, learned)
+    policy, taught, again = (BoundedReuse(DELTA, PRIOR) for _ in range(3))
     World(4, by_number).ask(taught, 2_000)
-    again = BoundedReuse(DELTA, PRIOR, Learned.load(learned.dump()))
+    store = Store()
+    taught.sync(store.merge)
+    again.sync(store.merge)
     near, question = [candidate("How do I order 3 pumps?", 0.95)], "How do I order 4 pumps?"
     untaught, before, after = (one.decide("r", question, near).wrong for one in (policy, taught, again))
     assert untaught is not None
@@ -110,12 +123,7 @@ def test_it_goes_on_where_it_stopped() -> None:
 
 
 def test_processes_share_what_they_learn_and_what_they_spend() -> None:
-    shared: list[bytes | None] = [None]
-
-    def merge(change: bytes) -> bytes:
-        shared[0] = merged(shared[0], change)
-        return shared[0]
-
+    store = Store()
     policies = [BoundedReuse(DELTA, PRIOR) for _ in range(3)]
     worlds = [World(seed, by_number) for seed in range(3)]
     hits = errors = 0
@@ -123,7 +131,7 @@ def test_processes_share_what_they_learn_and_what_they_spend() -> None:
         for policy, world in zip(policies, worlds, strict=True):
             asked = world.ask(policy, 100)
             hits, errors = hits + asked[0], errors + asked[1]
-            policy.sync(merge)
+            policy.sync(store.merge)
     assert errors <= DELTA * 12_000
     assert hits > 0.1 * 12_000
 
@@ -132,7 +140,7 @@ def test_nothing_near_is_decided_and_teaches_nothing() -> None:
     policy, learned = BoundedReuse(DELTA, PRIOR), Learned()
     for near in ([], [candidate(similarity=0.69)]):
         decision = policy.decide("r", "Where is my parcel?", near)
-        assert decision == Decision(verdict=Verdict.NOTHING_NEAR)
+        assert decision == Decision(verdict=Verdict.NOTHING_NEAR, policy="bounded")
         policy.learn(decision, right=True)
     assert np.count_nonzero(learned[slice(None)]) == 0
 

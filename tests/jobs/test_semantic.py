@@ -1,44 +1,62 @@
-"""The semantic cache: what is embedded, which neighbour's answer may be given, and that it fails open."""
+"""The semantic cache: what is embedded, which neighbour's answer may be given, what is remembered of it, and that it
+fails open."""
 
 from typing import Any
 
 import pytest
 from forebay_jobs.caches.answers import Answer
-from forebay_jobs.caches.semantic import Found, SemanticCache
+from forebay_jobs.caches.redis_store import RedisStore
+from forebay_jobs.caches.semantic import Found
 from forebay_jobs.messages import Arrival
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheOptions, Request
+from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import NOW_MS, make_reply, make_request, make_route, system
-from tests.jobs.doubles import LetterEmbedder, MemoryAnswers, MemoryIndex, an_arrival, metrics
+from tests.jobs.doubles import LetterEmbedder, Meaning, MemoryAnswers, MemoryIndex, an_arrival, metrics
+from tests.redis_server import RedisServer
 
 KNOWN = "How do I return a parcel?"
 NEAR = "How do I return a parcel, dear?"  # 0.98 by its letters
 FAR = "Who wrote Hamlet?"
 
 
+def decided_by(**category: Any) -> Config:
+    """A configuration in which all requests are decided on by one policy."""
+    return load_config().model_copy(update={"categories": {"default": CategoryConfig(**category)}})
+
+
 class Rig:
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or load_config()
+    def __init__(self, server: RedisServer, config: Config) -> None:
+        self.config = config.model_copy(update={"redis": server.config().redis})
         self.embedder = LetterEmbedder()
         self.index = MemoryIndex()
         self.answers = MemoryAnswers(self.config)
         self.metrics = metrics()
-        self.cache = SemanticCache(self.config, self.embedder, self.index, self.answers, self.metrics)
+        self.open()
+
+    def open(self) -> None:
+        """As a process begins, which knows nothing but what the stores hold."""
+        redis = RedisStore(self.config, self.metrics)
+        meaning = Meaning(self.config, self.index, self.answers, self.metrics, redis, self.embedder)
+        self.cache, self.hits = meaning.cache, meaning.hits
+        self.namespaces, self.teacher = meaning.namespaces, meaning.teacher
 
     def arrival(self, request: Request, **fields: Any) -> Arrival:
         return an_arrival(request, **{"epochs": self.answers.current(request), **fields})
 
-    def learn(self, request: Request, *, own_ttl_s: int | None = None, **fields: Any) -> None:
-        """A request was answered."""
+    def generate(self, request: Request, *, own_ttl_s: int | None = None, **fields: Any) -> Found:
+        """A request is looked for and answered by a tier, whatever was found; what was found."""
         arrival = self.arrival(request)
         (found,) = self.cache.find([arrival], NOW_MS)
-        assert found.vector is not None
-        self.answers.keep(
-            arrival.digest, Answer.of(make_reply(completed_ms=NOW_MS, **fields), arrival.epochs or {}, own_ttl_s), 60
-        )
+        reply = make_reply(completed_ms=NOW_MS, **fields)
+        self.answers.keep(arrival.digest, Answer.of(reply, arrival.epochs or {}, own_ttl_s, arrival.question), 60)
         self.cache.learn(arrival, self.embedder.embed([arrival.question or ""])[0], NOW_MS)
+        if found.decision is not None and found.entry is not None:
+            self.cache.compare(arrival, found.decision, found.entry, reply.text)
+        self.teacher.work()
+        return found
 
     def find(self, request: Request, *, after_ms: int = 0, **fields: Any) -> Found:
         (found,) = self.cache.find([self.arrival(request, **fields)], NOW_MS + after_ms)
@@ -49,10 +67,14 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    rig = Rig()
-    rig.learn(make_request(KNOWN))
-    return rig
+def fixed(redis_server: RedisServer) -> Rig:
+    return Rig(redis_server, decided_by(policy="fixed"))
+
+
+@pytest.fixture
+def rig(fixed: Rig) -> Rig:
+    fixed.generate(make_request(KNOWN))
+    return fixed
 
 
 def test_a_question_of_the_same_meaning_gets_the_known_answer(rig: Rig) -> None:
@@ -120,7 +142,7 @@ def test_a_batch_keeps_apart_who_asked_what(rig: Rig) -> None:
 
 def test_an_answer_is_given_within_the_asked_tiers_only(rig: Rig) -> None:
     assert rig.find(make_request(NEAR, min_tier="medium")).answer is None
-    rig.learn(make_request(KNOWN), route=make_route(tier="large"))
+    rig.generate(make_request(KNOWN), route=make_route(tier="large"))
     assert rig.find(make_request(NEAR, min_tier="medium")).answer is not None
     assert rig.find(make_request(NEAR, max_tier="medium")).answer is None
 
@@ -131,14 +153,13 @@ def test_an_answer_is_given_within_its_time_only(rig: Rig) -> None:
     asked = make_request(NEAR, cache=CacheOptions(ttl_s=5))
     assert rig.find(asked, after_ms=4_999).answer is not None
     assert rig.find(asked, after_ms=5_000).answer is None
-    rig.learn(make_request(KNOWN), own_ttl_s=3)
+    rig.generate(make_request(KNOWN), own_ttl_s=3)
     assert rig.find(make_request(NEAR), after_ms=3_000).answer is None
 
 
-def test_a_categorys_threshold_decides() -> None:
-    strict = load_config().category("default").model_copy(update={"similarity": 0.999})
-    rig = Rig(load_config().model_copy(update={"categories": {"default": strict}}))
-    rig.learn(make_request(KNOWN))
+def test_a_categorys_threshold_decides(redis_server: RedisServer) -> None:
+    rig = Rig(redis_server, decided_by(policy="fixed", similarity=0.999))
+    rig.generate(make_request(KNOWN))
     assert rig.find(make_request(NEAR)).answer is None
 
 
@@ -173,3 +194,117 @@ def test_a_model_that_fails_harms_nobody(rig: Rig) -> None:
     rig.embedder.broken = True
     assert rig.find(make_request(NEAR)) == Found()
     assert rig.store_up("embedder") == 0
+
+
+# What is remembered of an answer that was given, and what teaches
+
+
+def test_a_hit_can_be_explained_and_is_complained_about_once(rig: Rig) -> None:
+    given = rig.find(make_request(NEAR, request_id="again"))
+    hit = rig.hits.find("4:acme:again")
+    assert hit is not None
+    assert (hit.hit.question, hit.hit.matched_question) == (NEAR, KNOWN)
+    assert hit.hit.decision == given.decision
+    assert hit.complaint is None
+    assert rig.teacher.complained("4:acme:again", "user") == hit.hit
+    assert rig.teacher.complained("4:acme:again", "user") is None
+    assert rig.teacher.complained("4:acme:never-given", "user") is None
+    known = rig.hits.find("4:acme:again")
+    assert known is not None
+    assert known.complaint == "user"
+
+
+def test_a_wrong_hits_entry_is_given_to_equal_questions_only_until_it_is_generated_anew(rig: Rig) -> None:
+    rig.find(make_request(NEAR, request_id="wrong"))
+    rig.teacher.complained("4:acme:wrong", "user")
+    assert rig.find(make_request(NEAR)).answer is None
+    assert digests(make_request(KNOWN)).exact in rig.answers.answers
+    rig.generate(make_request(KNOWN))
+    assert rig.find(make_request(NEAR)).answer is not None
+
+
+def test_the_worst_hits_are_those_complained_about_then_the_most_doubtful(rig: Rig) -> None:
+    for number, words in enumerate((NEAR, f"{NEAR}!", "How do I return a parcel, dears?"), start=1):
+        assert rig.find(make_request(words, request_id=f"hit-{number}")).answer is not None
+    rig.teacher.complained("4:acme:hit-1", "user")
+    assert [known.hit.name for known in rig.hits.worst(2)] == ["4:acme:hit-1", "4:acme:hit-3"]
+
+
+def test_who_asks_again_in_other_words_is_not_given_the_same_answer(rig: Rig) -> None:
+    assert rig.find(make_request(NEAR, user="ada", request_id="first")).answer is not None
+    assert rig.find(make_request("How do I return a parcel, dears?", user="bob")).answer is not None
+    assert rig.find(make_request("How do I return a parcel, dears?", user="ada")).answer is None
+    known = rig.hits.find("4:acme:first")
+    assert known is not None
+    assert known.complaint == "rewording"
+    assert rig.find(make_request(NEAR, user="eve")).answer is not None  # once may be a change of mind
+
+
+def test_the_same_words_again_are_no_rewording(rig: Rig) -> None:
+    for _ in range(3):
+        assert rig.find(make_request(NEAR, user="ada")).answer is not None
+
+
+def test_an_adaptive_threshold_begins_strict_and_follows_what_is_right(redis_server: RedisServer) -> None:
+    rig = Rig(redis_server, decided_by(policy="adaptive", adaptive={"start": 0.99, "precision": 0.5}))
+    rig.generate(make_request(KNOWN))
+    assert rig.find(make_request(NEAR)).answer is None
+    for _ in range(20):
+        rig.generate(make_request(NEAR))
+        rig.index.remove(digests(make_request(NEAR)).exact)
+    assert rig.find(make_request(NEAR, request_id="right")).answer is not None
+    for number in range(20):
+        rig.find(make_request(NEAR, request_id=f"wrong-{number}"))
+        rig.teacher.complained(f"4:acme:wrong-{number}", "user")
+        rig.generate(make_request(KNOWN))  # no longer in quarantine
+    assert rig.find(make_request(NEAR)).answer is None
+
+
+def test_a_bounded_policy_learns_from_what_was_generated_and_a_new_process_knows_it(redis_server: RedisServer) -> None:
+    rig = Rig(redis_server, decided_by(policy="bounded", delta=0.05))
+    rig.generate(make_request(KNOWN))
+    before = rig.find(make_request(NEAR)).decision
+    for number in range(1, 60):
+        rig.generate(make_request(f"{NEAR}{'.' * number}"))
+    rig.namespaces.sync(all_of_them=True)
+    rig.open()
+    after = rig.find(make_request(NEAR)).decision
+    assert before is not None
+    assert before.wrong is not None
+    assert after is not None
+    assert after.wrong is not None
+    assert after.wrong < before.wrong / 2
+
+
+def test_an_answer_that_says_the_same_joins_its_neighbours_group(rig: Rig) -> None:
+    known, near, far = (digests(make_request(text)).exact for text in (KNOWN, NEAR, f"{NEAR}?"))
+    rig.generate(make_request(NEAR))
+    rig.generate(make_request(f"{NEAR}?"), text="Something else entirely: see the appendix.")
+    groups = {digest: [one.group for one in rig.answers.judged.get(digest, []) if one.group] for digest in (near, far)}
+    assert groups == {near: [known], far: []}
+
+
+def test_what_was_learned_is_put_back_where_redis_lost_it(redis_server: RedisServer) -> None:
+    rig = Rig(redis_server, decided_by(policy="bounded"))
+    rig.generate(make_request(KNOWN))
+    for number in range(10):
+        rig.generate(make_request(f"{NEAR}{'.' * number}"))
+    rig.namespaces.sync(all_of_them=True)
+    before = rig.find(make_request(NEAR)).decision
+    redis_server.client().flushall()
+    rig.namespaces.sync(all_of_them=True)
+    rig.open()
+    after = rig.find(make_request(NEAR)).decision
+    assert before is not None
+    assert after is not None
+    assert after.wrong == pytest.approx(before.wrong, rel=0.05)
+
+
+def test_without_redis_the_policies_go_on_with_what_they_know(redis_server: RedisServer) -> None:
+    rig = Rig(redis_server, decided_by(policy="bounded"))
+    rig.generate(make_request(KNOWN))
+    redis_server.kill()
+    for number in range(10):
+        found = rig.generate(make_request(f"{NEAR}{'.' * number}"))
+        assert found.decision is not None
+    redis_server.start()

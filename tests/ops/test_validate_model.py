@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner, Result
 from forebay_ops.cli.validate_model import validate_model
 from forebay_ops.models import comparison
-from forebay_ops.models.agreement import agree, normalise, token_agreement
 from forebay_ops.models.answering import NoAnswers, answer_all, spread
 from forebay_ops.models.jobs import Answer, Answered, AnswerJob, Perplexity, PerplexityJob, Speed, Subject
 from forebay_ops.models.prompts import NoPrompts, Prompt, read_prompts
@@ -94,37 +93,6 @@ def test_a_bad_line_is_named_with_its_field(line: object, where: str) -> None:
 def test_no_prompts_are_an_error() -> None:
     with pytest.raises(NoPrompts):
         prompts(b"", b"\n")
-
-
-# --- agreement ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("Paris", " paris.\n"), ('"Paris"', "**Paris**"), ("a  b", "A b"), ("\ufb01ne", "fine"), ("?", "?")],
-)
-def test_what_carries_no_meaning_does_not_count(one: str, other: str) -> None:
-    assert agree(one, other)
-
-
-@pytest.mark.parametrize(("one", "other"), [("5", "-5"), ("Paris", "Paris, France"), ("?", "!"), ("", "no")])
-def test_what_carries_meaning_does(one: str, other: str) -> None:
-    assert not agree(one, other)
-
-
-def test_json_is_compared_by_its_values() -> None:
-    assert agree('{"a": 1, "b": "X"}', '{"b":"X","a":1}', as_json=True)
-    assert not agree('{"a": "x"}', '{"a": "X"}', as_json=True)
-    assert not agree('{"a": 1}', '{"a": true}', as_json=True)
-    assert agree("no json", "No JSON.", as_json=True)
-
-
-def test_token_agreement_is_the_share_in_common_and_in_order() -> None:
-    assert token_agreement("The cat sat.", "the cat sat") == 1
-    assert token_agreement("the cat sat down", "the cat lay down") == pytest.approx(0.75)
-    assert token_agreement("up", "down") == 0
-    assert token_agreement("a b", "b a") == pytest.approx(0.5)
-    assert normalise("...") == "..."
 
 
 # --- statistics ---------------------------------------------------------------------------------------------------

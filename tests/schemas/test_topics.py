@@ -35,7 +35,7 @@ def test_all_topics_begin_with_the_prefix() -> None:
         "shop.replies",
     ]
     assert [topics.dead, topics.control, topics.events] == ["shop.requests.dead", "shop.control", "shop.events"]
-    assert topics.feedback == "shop.feedback"
+    assert [topics.feedback, topics.audit] == ["shop.feedback", "shop.audit"]
 
 
 @given(headers)

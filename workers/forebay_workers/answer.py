@@ -64,7 +64,8 @@ class Answerer:
         self._now_ms = now_ms
         self._outcomes = Outcomes(config, codec)
         self._tracing = tracing_for(config, "worker")
-        self._reply_topics = {config.kafka.topics.replies, *config.kafka.reply_topics}
+        topics = config.kafka.topics
+        self._reply_topics = {topics.replies, topics.audit, *config.kafka.reply_topics}
 
     async def answer(
         self, delivery: Delivery, pool: Generator, on_text: OnText | None = None

@@ -1,5 +1,7 @@
 """The exact cache: answers by digest in Redis, with the epochs that keep stale ones from being served.
 
+Each entry is one hash: the answer, what its question was, and what was learned of it by serving it.
+
 Each scope of an answer (tenant, category, source, prompt version, model) has an epoch in Redis: an arbitrary
 value that an invalidation replaces. An answer carries the epochs that held when its request was looked up, and
 is served only while all of them still hold; they are read in the same round trip as the answer. So there is no
@@ -10,13 +12,14 @@ never used before, which at worst forgets an answer.
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any
 
 import msgspec
 import redis
 from forebay_schemas.canonical import category_of
 from forebay_schemas.config import Config
 from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
+from redis.client import Pipeline
 
 from forebay_jobs.messages import Asker, Cancel, asker_name, counts_for
 
@@ -46,9 +49,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     synthetic: bool = False
     confidence: float | None = None
     review: bool = False
+    question: str | None = None
+    """What it answers, where it may be given by meaning."""
 
     @classmethod
-    def of(cls, reply: Reply, epochs: dict[str, str], ttl_s: int | None) -> "Answer":
+    def of(
+        cls, reply: Reply, epochs: dict[str, str], ttl_s: int | None = None, question: str | None = None
+    ) -> "Answer":
         """The answer in a reply; of all models' epochs only the one that answered counts."""
         assert reply.route is not None
         assert reply.model_id is not None
@@ -70,6 +77,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             synthetic=reply.synthetic,
             confidence=reply.confidence,
             review=reply.review,
+            question=question,
         )
 
     def holds(self, current: Mapping[str, str]) -> bool:
@@ -100,9 +108,40 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer | None = None
     gone: bool = False
     """Whether there is nothing that can ever be served: expired, evicted or invalidated."""
+    group: str | None = None
+    """Entries of one group have equal answers; None: a group of its own."""
+    right: int = 0
+    """How often the answer was judged right for a question to which this one was the nearest."""
+    wrong: int = 0
+    """How often it was judged wrong."""
+    quarantined: bool = False
+    """Whether it was a wrong answer to somebody's other question, so that it is given to equal ones only."""
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What an entry is to remember: it was served, or judged."""
+
+    digest: str
+    hits: int = 0
+    saved_usd: float = 0.0
+    right: int = 0
+    wrong: int = 0
+    reworded: int = 0
+    """How often whoever it was given to asked again in other words."""
+    quarantined: bool = False
+    group: str | None = None
 
 
 _AWAY = Lookup()
+_FIELDS = ["answer", "group", "right", "wrong", "reworded", "quarantined"]
+_REWORDED_TOO_OFTEN = 2
+"""Once may be a change of mind."""
+_NOTE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    for place = 1, #ARGV, 3 do redis.call(ARGV[place], KEYS[1], ARGV[place + 1], ARGV[place + 2]) end
+end
+"""
+"""Only where the entry is still there: a count alone would make one that never expires."""
 _CANCELLED = b"cancelled:"
 """In the place of an origin, which begins with the name of a topic and so has no colon."""
 
@@ -132,8 +171,12 @@ class AnswerStore:
 
     def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
         """Store an answer for ``ttl_s`` seconds; False while Redis is away."""
-        data = msgspec.msgpack.encode(answer)
-        return self._store.call(lambda client: bool(client.set(self._answer_key(digest), data, ex=ttl_s)), False)
+        return self._store.call(lambda client: self._keep(client, digest, answer, ttl_s), False)
+
+    def note(self, judged: Sequence[Judged]) -> None:
+        """Let entries remember what became of them; one that is gone does not."""
+        if judged:
+            self._store.call(lambda client: self._note(client, judged), None)
 
     def note_cancelled(self, cancel: Cancel) -> None:
         """Let a request that was not read yet be refused when it is, within the time that a batch request may wait."""
@@ -156,11 +199,11 @@ class AnswerStore:
         with client.pipeline(transaction=False) as pipe:
             pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
             pipe.get(seen_key)
-            pipe.mget(
-                [self._answer_key(digest), *map(self._epoch_key, scopes)] if read else map(self._epoch_key, scopes)
-            )
-            _, first, values = pipe.execute()
-        answer = _answer_in(values.pop(0)) if read else None
+            pipe.mget(map(self._epoch_key, scopes))
+            if read:
+                pipe.hget(self._answer_key(digest), "answer")
+            _, first, values, *read_too = _executed(pipe)
+        answer = _answer_in(read_too[0]) if read else None
         epochs = self._complete(client, scopes, values)
         cancelled_ms = _cancelled_ms(first)
         cancelled = cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
@@ -175,16 +218,44 @@ class AnswerStore:
 
     def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
         scopes = sorted({scope for _, epochs in wanted for scope in epochs})
-        digests = [digest for digest, _ in wanted]
-        keys = [*map(self._answer_key, digests), *map(self._epoch_key, scopes)]
-        values = cast(list[bytes | None], client.mget(keys))  # typed for the asynchronous client too
-        current = self._complete(client, scopes, values[len(digests) :])
+        with client.pipeline(transaction=False) as pipe:
+            pipe.mget(map(self._epoch_key, scopes))
+            for digest, _ in wanted:
+                pipe.hmget(self._answer_key(digest), _FIELDS)
+            values, *entries = _executed(pipe)
+        current = self._complete(client, scopes, values)
         fetched: list[Fetched] = []
-        for data, (_, epochs) in zip(values, wanted, strict=False):
+        for entry, (_, epochs) in zip(entries, wanted, strict=True):
+            data, group, right, wrong, reworded, quarantined = entry or [None] * len(_FIELDS)
             answer = _answer_in(data)
-            holds = answer is not None and answer.holds({scope: current[scope] for scope in epochs})
-            fetched.append(Fetched(answer=answer if holds else None, gone=not holds))
+            if answer is None or not answer.holds({scope: current[scope] for scope in epochs}):
+                fetched.append(Fetched(gone=True))
+                continue
+            fetched.append(
+                Fetched(
+                    answer=answer,
+                    group=group.decode() if group else None,
+                    right=int(right or 0),
+                    wrong=int(wrong or 0),
+                    quarantined=quarantined is not None or int(reworded or 0) >= _REWORDED_TOO_OFTEN,
+                )
+            )
         return fetched
+
+    def _keep(self, client: redis.Redis, digest: str, answer: Answer, ttl_s: int) -> bool:
+        key = self._answer_key(digest)
+        with client.pipeline() as pipe:
+            pipe.delete(key)  # what was counted was about the answer that was there before
+            pipe.hset(key, mapping={"answer": msgspec.msgpack.encode(answer)})
+            pipe.expire(key, ttl_s)
+            pipe.execute()
+        return True
+
+    def _note(self, client: redis.Redis, judged: Sequence[Judged]) -> None:
+        with client.pipeline(transaction=False) as pipe:
+            for one in judged:
+                pipe.eval(_NOTE, 1, self._answer_key(one.digest), *_commands_of(one))
+            pipe.execute()
 
     def _complete(self, client: redis.Redis, scopes: Sequence[str], values: Sequence[bytes | None]) -> dict[str, str]:
         """The epochs as read, absent ones created."""
@@ -214,13 +285,16 @@ class AnswerStore:
 
 def scopes_of(request: Request, models: Iterable[str]) -> list[str]:
     """The scopes by which an answer to the request can be invalidated; which model answers is not known yet."""
-    # An answer that tenants share must not fall with the epoch of whichever tenant asked first.
-    shared = request.cache.scope is CacheScope.SHARED
-    scopes = ["shared" if shared else f"tenant:{request.tenant}", f"category:{category_of(request)}"]
+    scopes = [owner_of(request), f"category:{category_of(request)}"]
     scopes += [f"source:{source}" for source in sorted(set(request.cache.sources))]
     if request.prompt_version is not None:
         scopes.append(f"prompt:{request.prompt_version}")
     return scopes + [_model_scope(model) for model in models]
+
+
+def owner_of(request: Request) -> str:
+    """Whose answers the request shares: an answer that tenants share must not fall with whichever asked first."""
+    return "shared" if request.cache.scope is CacheScope.SHARED else f"tenant:{request.tenant}"
 
 
 def new_epoch() -> str:
@@ -245,6 +319,30 @@ def _answer_in(data: bytes | None) -> Answer | None:
         return msgspec.msgpack.decode(data, type=Answer)
     except msgspec.MsgspecError:
         return None
+
+
+def _executed(pipe: Pipeline) -> list[Any]:
+    """What the commands returned; None of one that met a key of another type, which counts as no entry."""
+    values = pipe.execute(raise_on_error=False)
+    for place, value in enumerate(values):
+        if isinstance(value, redis.ResponseError) and str(value).startswith("WRONGTYPE"):
+            values[place] = None
+        elif isinstance(value, Exception):
+            raise value
+    return values
+
+
+def _commands_of(judged: Judged) -> list[str]:
+    """Triples of a command, a field and a value."""
+    counted = {"hits": judged.hits, "right": judged.right, "wrong": judged.wrong, "reworded": judged.reworded}
+    commands = [part for field, count in counted.items() if count for part in ("HINCRBY", field, str(count))]
+    if judged.saved_usd:
+        commands += ["HINCRBYFLOAT", "saved", f"{judged.saved_usd:.12f}"]
+    if judged.quarantined:
+        commands += ["HSET", "quarantined", "1"]
+    if judged.group is not None:
+        commands += ["HSET", "group", judged.group]
+    return commands
 
 
 def _epoch_in(value: bytes) -> str:

@@ -31,7 +31,7 @@ HNSW_EF_CONSTRUCT = 128
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
-    """The nearest known question with an equal context."""
+    """A known question near another one, with an equal context."""
 
     digest: str
     similarity: float
@@ -53,8 +53,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 class QuestionIndex(Protocol):
     """What an engine has to do. Implementations are safe to share between threads; failures raise."""
 
-    def nearest(self, vectors: Vector, contexts: Sequence[str]) -> list[Neighbour | None]:
-        """The nearest question to each row of ``vectors`` (n x dimensions, unit length) in its context."""
+    def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
+        """The questions nearest to each row of ``vectors`` (n x dimensions, unit length) in its context.
+
+        Returns:
+            For each row at most ``limit``, by falling similarity.
+        """
         ...
 
     def add(self, question: Question, vector: Vector) -> None:
@@ -109,12 +113,12 @@ class EdgeIndex:
         self._shard = _open_shard(folder / "shard", dimensions)
         self._write = threading.Lock()
 
-    def nearest(self, vectors: Vector, contexts: Sequence[str]) -> list[Neighbour | None]:
+    def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
         import qdrant_edge as edge
 
         requests = [
             edge.QueryRequest(
-                limit=1,
+                limit=limit,
                 query=edge.Query.Nearest(vector.tolist()),
                 filter=edge.Filter(must=[edge.FieldCondition("context", match=edge.MatchValue(context))]),
                 with_payload=False,
@@ -122,7 +126,7 @@ class EdgeIndex:
             for vector, context in zip(vectors, contexts, strict=True)
         ]
         found = self._shard.query_batch(edge.QueryBatchRequest(requests)) if requests else []
-        return [_neighbour(points) for points in found]
+        return [_neighbours(points) for points in found]
 
     def add(self, question: Question, vector: Vector) -> None:
         import qdrant_edge as edge
@@ -154,14 +158,14 @@ class ServerIndex:
         self._dimensions = dimensions
         self._ready = False
 
-    def nearest(self, vectors: Vector, contexts: Sequence[str]) -> list[Neighbour | None]:
+    def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
         if not len(vectors):
             return []
         models = self._models
         requests = [
             models.QueryRequest(
                 query=vector.tolist(),
-                limit=1,
+                limit=limit,
                 filter=models.Filter(
                     must=[models.FieldCondition(key="context", match=models.MatchValue(value=context))]
                 ),
@@ -170,7 +174,7 @@ class ServerIndex:
         ]
         with self._collection_there():
             found = self._client.query_batch_points(self._collection, requests=requests)
-        return [_neighbour(response.points) for response in found]
+        return [_neighbours(response.points) for response in found]
 
     def add(self, question: Question, vector: Vector) -> None:
         point = self._models.PointStruct(
@@ -234,10 +238,8 @@ def _open_shard(folder: Path, dimensions: int) -> Any:
     return shard
 
 
-def _neighbour(points: Sequence[Any]) -> Neighbour | None:
-    if not points:
-        return None
-    return Neighbour(digest=uuid.UUID(str(points[0].id)).hex, similarity=float(points[0].score))
+def _neighbours(points: Sequence[Any]) -> list[Neighbour]:
+    return [Neighbour(digest=uuid.UUID(str(point.id)).hex, similarity=float(point.score)) for point in points]
 
 
 def _point_id(digest: str) -> uuid.UUID:

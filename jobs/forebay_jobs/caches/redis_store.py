@@ -14,7 +14,7 @@ from .guard import StoreGuard
 
 T = TypeVar("T")
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: entries of another format are never read."""
 
 

@@ -7,13 +7,20 @@ import msgspec
 import numpy as np
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.prices import cost
 
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.messages import Arrival
-from forebay_jobs.reuse.policy import near_enough, tier_allowed
+from forebay_jobs.reuse.decision import Decision
+from forebay_jobs.reuse.lesson import Lesson
+from forebay_jobs.reuse.namespaces import Namespaces
+from forebay_jobs.reuse.neighbourhood import LEAST_SIMILARITY, NEAREST, Candidate
+from forebay_jobs.reuse.teacher import Teacher
+from forebay_jobs.reuse.tier_bounds import tier_allowed
 
-from .answers import Answer, AnswerStore
+from .answers import Answer, AnswerStore, Fetched, Judged
 from .guard import StoreGuard
+from .hits import Hit, HitStore
 from .questions import Neighbour, Question, QuestionIndex, Vector
 
 _NOTHING_EMBEDDED: tuple[list[int], Vector] = ([], np.empty((0, 0), dtype=np.float32))
@@ -27,7 +34,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     similarity: float | None = None
     """To the nearest known question of an equal context, near enough or not."""
     answer: Answer | None = None
-    """Present when it may be given."""
+    """Present when it is given."""
+    decision: Decision | None = None
+    """Why it is given, or not; None where none was looked for."""
+    entry: str | None = None
+    """Digest of the entry that was decided on, present where one was near."""
     embedding_ms: float = 0.0
     """Time of the embedding, of the whole batch."""
     lookup_ms: float = 0.0
@@ -39,21 +50,55 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return round(self.embedding_ms + self.lookup_ms)
 
 
+class _Known(msgspec.Struct, frozen=True):
+    """A known question near one that is asked, whose answer may be given."""
+
+    neighbour: Neighbour
+    entry: Fetched
+    answer: Answer
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(
+            question=self.answer.question or "",
+            similarity=self.neighbour.similarity,
+            group=self.entry.group or self.neighbour.digest,
+            right=self.entry.right,
+            wrong=self.entry.wrong,
+        )
+
+
 class SemanticCache:
-    """Questions, their vectors and their answers."""
+    """Questions, their vectors, their answers, and the policies that decide whether one is given."""
 
     def __init__(
-        self, config: Config, embedder: Embedder, index: QuestionIndex, answers: AnswerStore, metrics: JobMetrics
+        self,
+        config: Config,
+        embedder: Embedder,
+        index: QuestionIndex,
+        answers: AnswerStore,
+        hits: HitStore,
+        namespaces: Namespaces,
+        teacher: Teacher,
+        metrics: JobMetrics,
     ) -> None:
         self._config = config
         self._embedder = embedder
         self._index = index
         self._answers = answers
+        self._hits = hits
+        self._namespaces = namespaces
+        self._teacher = teacher
+        self._metrics = metrics
         self._guard = StoreGuard("qdrant", config.semantic.retry_after_ms, metrics)
         self._embedder_guard = StoreGuard("embedder", config.semantic.retry_after_ms, metrics)
 
     def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
-        """Embed the arrivals that have a question and look for answers to them, in one batch each."""
+        """Embed the arrivals that have a question, look for answers to them, in one batch each, and decide.
+
+        Has to be called once for each arrival: the policies count requests.
+        """
+        self._namespaces.sync()
         found = [Found()] * len(arrivals)
         started = time.perf_counter()
         questions = [arrival.question for arrival in arrivals]
@@ -63,17 +108,29 @@ class SemanticCache:
         embedded = time.perf_counter()
         askers = [arrivals[position] for position in asked]
         neighbours = self._nearest(vectors, askers)
-        answers = self._answers_of(neighbours, askers, now_ms)
+        rejected = self._rejected(vectors, askers)
+        known = self._known(neighbours, askers, rejected, now_ms)
+        decisions = [self._decide(arrival, near) for arrival, near in zip(askers, known, strict=True)]
+        self._note_hits(askers, vectors, known, decisions, now_ms)
         embedding_ms, lookup_ms = (embedded - started) * 1000, (time.perf_counter() - embedded) * 1000
-        for position, vector, neighbour, answer in zip(asked, vectors, neighbours, answers, strict=True):
+        for position, vector, near, all_near, decision in zip(
+            asked, vectors, known, neighbours, decisions, strict=True
+        ):
             found[position] = Found(
                 vector=vector.tobytes(),
-                similarity=neighbour.similarity if neighbour else None,
-                answer=answer,
+                similarity=all_near[0].similarity if all_near else None,
+                answer=near[0].answer if decision and decision.reused else None,
+                decision=decision,
+                entry=near[0].neighbour.digest if near else None,
                 embedding_ms=embedding_ms,
                 lookup_ms=lookup_ms,
             )
         return found
+
+    def joined(self, arrival: Arrival, decision: Decision, count: int) -> None:
+        """So many equal requests were given the answer of a decision too."""
+        with self._namespaces.lock:
+            self._namespaces.policy(arrival.owner, arrival.asker.category).joined(decision, count)
 
     def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
         """Make an arrival's question findable; its answer must have been kept before."""
@@ -88,6 +145,31 @@ class SemanticCache:
         )
         self._guard.call(lambda: self._index.add(question, vector), None)
 
+    def compare(self, arrival: Arrival, decision: Decision, entry: str, text: str) -> None:
+        """Let the answer that was generated, in spite of a neighbour or to check one, teach what the neighbour's was
+        worth. That happens later, on a thread of its own."""
+        self._teacher.put(
+            Lesson(
+                owner=arrival.owner,
+                tenant=arrival.asker.tenant,
+                category=arrival.asker.category,
+                decision=decision,
+                entry=entry,
+                epochs=arrival.epochs or {},
+                digest=arrival.digest,
+                question=arrival.question or "",
+                text=text,
+            )
+        )
+
+    def left_open(self, digest: str) -> Lesson | None:
+        """See ``Teacher.left_open``."""
+        return self._teacher.left_open(digest)
+
+    def told(self, lesson: Lesson, right: bool | None) -> None:
+        """See ``Teacher.told``."""
+        self._teacher.told(lesson, right)
+
     def _embed(self, questions: Sequence[str | None]) -> tuple[list[int], Vector]:
         """The positions of those questions that the model grasps, and their vectors."""
         asked = [position for position, question in enumerate(questions) if question is not None]
@@ -97,36 +179,107 @@ class SemanticCache:
             return _NOTHING_EMBEDDED
         return asked, self._embedder.embed([questions[position] or "" for position in asked])
 
-    def _nearest(self, vectors: Vector, arrivals: Sequence[Arrival]) -> list[Neighbour | None]:
+    def _nearest(self, vectors: Vector, arrivals: Sequence[Arrival]) -> list[list[Neighbour]]:
         rows = [row for row, arrival in enumerate(arrivals) if arrival.look_by_meaning and arrival.context]
         contexts = [arrivals[row].context or "" for row in rows]
-        nothing: list[Neighbour | None] = [None] * len(rows)
-        nearest = self._guard.call(lambda: self._index.nearest(vectors[rows], contexts), nothing) if rows else nothing
-        neighbours: list[Neighbour | None] = [None] * len(arrivals)
-        for row, neighbour in zip(rows, nearest, strict=True):
-            neighbours[row] = neighbour
+        neighbours: list[list[Neighbour]] = [[]] * len(arrivals)
+        if rows:
+            nothing: list[list[Neighbour]] = [[]] * len(rows)
+            nearest = self._guard.call(lambda: self._index.nearest(vectors[rows], contexts, NEAREST), nothing)
+            for row, near in zip(rows, nearest, strict=True):
+                neighbours[row] = near
         return neighbours
 
-    def _answers_of(
-        self, neighbours: Sequence[Neighbour | None], arrivals: Sequence[Arrival], now_ms: int
-    ) -> list[Answer | None]:
+    def _rejected(self, vectors: Vector, arrivals: Sequence[Arrival]) -> list[str | None]:
+        """The entry whose answer each asker was just given, where this is the same question in other words."""
+        rejected: list[str | None] = []
+        for vector, arrival, hit in zip(
+            vectors, arrivals, self._hits.last_of([arrival.asker for arrival in arrivals]), strict=True
+        ):
+            reworded = hit is not None and self._teacher.reworded(hit, arrival.question or "", vector)
+            rejected.append(hit.digest if hit is not None and reworded else None)
+        return rejected
+
+    def _known(
+        self,
+        neighbours: Sequence[Sequence[Neighbour]],
+        arrivals: Sequence[Arrival],
+        rejected: Sequence[str | None],
+        now_ms: int,
+    ) -> list[list[_Known]]:
         near = [
             (row, neighbour)
-            for row, neighbour in enumerate(neighbours)
-            if neighbour and near_enough(neighbour, arrivals[row].asker.category, self._config)
+            for row, all_near in enumerate(neighbours)
+            for neighbour in all_near
+            if neighbour.similarity >= LEAST_SIMILARITY
         ]
-        answers: list[Answer | None] = [None] * len(arrivals)
+        known: list[list[_Known]] = [[] for _ in arrivals]
         fetched = self._answers.fetch([(neighbour.digest, arrivals[row].epochs or {}) for row, neighbour in near])
-        for (row, neighbour), lookup in zip(near, fetched, strict=True):
-            if lookup.gone:
+        for (row, neighbour), entry in zip(near, fetched, strict=True):
+            if entry.gone:
                 digest = neighbour.digest
                 self._guard.call(lambda digest=digest: self._index.remove(digest), None)
-            elif lookup.answer and self._may_give(lookup.answer, arrivals[row], now_ms):
-                answers[row] = lookup.answer
-        return answers
+            elif (
+                entry.answer is not None
+                and not entry.quarantined
+                # Its own entry is what the exact cache did not give, or what is to be replaced.
+                and neighbour.digest not in (rejected[row], arrivals[row].digest)
+                and self._may_give(entry.answer, arrivals[row], now_ms)
+            ):
+                known[row].append(_Known(neighbour, entry, entry.answer))
+        return known
 
     def _may_give(self, answer: Answer, arrival: Arrival, now_ms: int) -> bool:
         ttl_s = self._config.category(arrival.asker.category).semantic_ttl_s
         if arrival.ttl_s is not None:
             ttl_s = min(ttl_s, arrival.ttl_s)
-        return answer.fresh(now_ms, ttl_s) and tier_allowed(answer, arrival.asker, self._config)
+        return (
+            answer.question is not None
+            and answer.fresh(now_ms, ttl_s)
+            and tier_allowed(answer, arrival.asker, self._config)
+        )
+
+    def _decide(self, arrival: Arrival, known: Sequence[_Known]) -> Decision | None:
+        if not arrival.look_by_meaning:
+            return None
+        with self._namespaces.lock:
+            policy = self._namespaces.policy(arrival.owner, arrival.asker.category)
+            decision = policy.decide(arrival.asker.name, arrival.question or "", [one.candidate for one in known])
+        self._metrics.reuse_decisions.labels(decision.policy, decision.verdict).inc()
+        if decision.reused:
+            self._metrics.reuse_charged.labels(decision.policy).inc(decision.charge)
+        return decision
+
+    def _note_hits(
+        self,
+        arrivals: Sequence[Arrival],
+        vectors: Vector,
+        known: Sequence[Sequence[_Known]],
+        decisions: Sequence[Decision | None],
+        now_ms: int,
+    ) -> None:
+        hits: list[Hit] = []
+        judged: list[Judged] = []
+        for arrival, vector, near, decision in zip(arrivals, vectors, known, decisions, strict=True):
+            if decision is None or not decision.reused:
+                continue
+            first, asker = near[0], arrival.asker
+            price = self._config.price(first.answer.tier)
+            saved_usd = cost(first.answer.usage, price, asker.lane)
+            judged.append(Judged(digest=first.neighbour.digest, hits=1, saved_usd=saved_usd))
+            hits.append(
+                Hit(
+                    name=asker.name,
+                    owner=arrival.owner,
+                    category=asker.category,
+                    digest=first.neighbour.digest,
+                    question=arrival.question or "",
+                    matched_question=first.answer.question or "",
+                    decision=decision,
+                    given_ms=now_ms,
+                    user=asker.user,
+                    vector=vector.tobytes() if asker.user else b"",
+                )
+            )
+        self._answers.note(judged)
+        self._hits.note(hits)

@@ -3,20 +3,20 @@
 `docs/reuse.md` has the statistics and the assumptions. One object serves one namespace in one process.
 """
 
-import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 
-import msgspec
 import numpy as np
 from forebay_schemas.errors import ConfigError
 
 from .budget import Budget
 from .change import ChangeDetector
+from .decision import Decision, Merge, Verdict
 from .estimator import Estimator, Prior
 from .learned import AUDITED_EXPECTED, AUDITED_WRONG, AUDITS, Learned
-from .neighbourhood import Candidate, features
+from .neighbourhood import FEATURES, Candidate, features
 
+BOUNDED = "bounded"
 AUDITED_SHARE = 0.04
 """Of what would be reused: generated after all, to see how often it would have been wrong."""
 _AUDITED_MORE_AFTER_ALARM = 0.3
@@ -32,37 +32,6 @@ _AUDITS_HALF_LIFE = 1_000
 _AUDITS_FADE = 0.5 ** (1 / _AUDITS_HALF_LIFE)
 _LEAST_WEIGHT = 0.01
 """Of a label far from being reused; there are hundreds for one near the price."""
-
-
-class Verdict(enum.StrEnum):
-    """What becomes of a request, and why."""
-
-    REUSED = "reused"
-    AUDITED = "audited"
-    """Would be reused, but is generated to check."""
-    NOTHING_NEAR = "nothing_near"
-    TOO_UNSURE = "too_unsure"
-    """The chance of being wrong is above the price."""
-    BUDGET_SPENT = "budget_spent"
-    """It is not, but so much has not been granted yet."""
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the first candidate's answer is reused; to be kept until its label is known."""
-
-    verdict: Verdict
-    wrong: float | None = None
-    """The model's chance that the answer is wrong, in (0, 1); None where nothing is near."""
-    charge: float = 0.0
-    """The same, corrected by audits: what reusing it is charged."""
-    price: float = 0.0
-    """The highest chance at which an answer was reused at that time."""
-    vector: list[float] = []
-    """Of ``neighbourhood.FEATURES``."""
-
-    @property
-    def reused(self) -> bool:
-        return self.verdict is Verdict.REUSED
 
 
 class BoundedReuse:
@@ -89,27 +58,32 @@ class BoundedReuse:
         self._unfaded = 0
 
     def decide(self, request_id: str, question: str, candidates: Sequence[Candidate]) -> Decision:
-        """Decide on one request; every request of the namespace has to pass here once.
-
-        Args:
-            request_id: decides where lots are drawn, so that a request meets the same fate when it is read again.
-            candidates: the nearest cached questions, by falling similarity; none is fine.
-        """
-        self._unfaded += 1
-        inflation = self._inflation()
-        if self._budget.arrive(inflation):
-            self._change.fade(self._unfaded)
-            self._unfaded = 0
+        """See ``Policy.decide``."""
+        inflation = self._arrive()
         vector = features(question, candidates)
         if vector is None:
-            return Decision(verdict=Verdict.NOTHING_NEAR)
+            return Decision(verdict=Verdict.NOTHING_NEAR, policy=BOUNDED)
         wrong = self._estimator.wrong(np.array(vector))
         self._budget.demand(wrong)
         charge = min(1.0, wrong * inflation)
         verdict = self._verdict(request_id, wrong, charge)
         if verdict is Verdict.REUSED:
             self._budget.spend(charge)
-        return Decision(verdict=verdict, wrong=wrong, charge=charge, price=self._budget.price, vector=vector)
+        return Decision(
+            verdict=verdict,
+            policy=BOUNDED,
+            similarity=candidates[0].similarity,
+            wrong=wrong,
+            charge=charge,
+            price=self._budget.price,
+            vector=vector,
+        )
+
+    def joined(self, decision: Decision, count: int) -> None:
+        """Equal requests were given the same answer: each is granted its share, and is as likely wrong."""
+        for _ in range(count):
+            self._arrive()
+            self._budget.spend(decision.charge)
 
     def learn(self, decision: Decision, right: bool) -> None:
         """Take the label of a decision: whether the neighbour's answer was, or would have been, right.
@@ -129,11 +103,26 @@ class BoundedReuse:
             self._estimator.refresh()
             self._budget.set_price(self._inflation())
 
-    def sync(self, merge: Callable[[bytes], bytes]) -> None:
+    def explain(self, decision: Decision) -> tuple[float, dict[str, float]]:
+        """What is thought of a decision by now: the chance that the answer is wrong, in (0, 1), and by feature how much
+        it speaks for the answer (above zero) or against it, in logits."""
+        vector = np.array(decision.vector)
+        return self._estimator.wrong(vector), dict(zip(FEATURES, self._estimator.effects(vector).tolist(), strict=True))
+
+    def sync(self, merge: Merge) -> None:
         """Share what was learned; see ``Learned.sync``."""
         self._learned.sync(merge)
         self._estimator.refresh()
         self._budget.set_price(self._inflation())
+
+    def _arrive(self) -> float:
+        """Count a request in; errors for one that the model expects."""
+        self._unfaded += 1
+        inflation = self._inflation()
+        if self._budget.arrive(inflation):
+            self._change.fade(self._unfaded)
+            self._unfaded = 0
+        return inflation
 
     def _verdict(self, request_id: str, wrong: float, charge: float) -> Verdict:
         if not self._budget.cheap_enough(wrong, _lot(request_id, b"price")):

@@ -74,6 +74,10 @@ class Estimator:
         right = _logistic(logit / math.sqrt(1.0 + _PROBIT * variance))
         return min(max(1.0 - right, _LEAST), 1.0 - _LEAST)
 
+    def effects(self, vector: Vector) -> Vector:
+        """How much each place of a vector moves the logit of being right, by the weights' means."""
+        return self._mean * vector
+
     def learn(self, vector: Vector, right: bool, weight: float) -> None:
         """Add a label.
 

@@ -4,13 +4,12 @@ Every update of a sum is `sum = factor * sum + amount`. Such updates compose to 
 has done since it last met the shared sums is itself one factor and one amount a sum, and merging is applying it.
 """
 
-from collections.abc import Callable
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from forebay_schemas.errors import ForebayError
 
+from .decision import Merge
 from .neighbourhood import FEATURES
 
 DIMENSIONS = len(FEATURES)
@@ -72,8 +71,12 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
 class Learned:
     """The sums, and what was done to them since they were last merged into the shared ones."""
 
-    def __init__(self) -> None:
-        self._rows = np.zeros((3, _SIZE))
+    def __init__(self, size: int = _SIZE) -> None:
+        """
+        Args:
+            size: number of sums.
+        """
+        self._rows = np.zeros((3, size))
         self._rows[_FACTOR] = 1.0
 
     def __getitem__(self, part: slice) -> Sums:
@@ -92,57 +95,43 @@ class Learned:
         """Add to the sums of a part."""
         self._rows[:_FACTOR, part] += amount
 
-    def sync(self, merge: Callable[[bytes], bytes]) -> None:
-        """Bring this process and the others together.
-
-        Args:
-            merge: takes the change since the last time, applies it with ``merged`` to the shared bytes, in one step
-                that no other process interleaves, and returns the new ones. Where it raises, nothing is lost: the
-                change goes with the next one.
+    def sync(self, merge: Merge) -> None:
+        """Bring this process and the others together. Where ``merge`` raises, nothing is lost: the change goes with the
+        next one.
 
         Raises:
             UnreadableState: the shared bytes are of another version or broken.
         """
-        shared = _decoded(merge(_encoded(self._rows[_PENDING:])), rows=1)
+        size = self._rows.shape[1]
+        shared = _decoded(merge(_encoded(self._rows[_PENDING:]), _encoded(self._rows[:_PENDING])), 1, size)
         self._rows[_TOTAL] = shared[0]
         self._rows[_PENDING] = 0.0
         self._rows[_FACTOR] = 1.0
 
-    def dump(self) -> bytes:
-        """The sums as bytes; what ``merged`` takes as shared."""
-        return _encoded(self._rows[:_PENDING])
 
-    @classmethod
-    def load(cls, shared: bytes) -> "Learned":
-        """The opposite of ``dump``.
-
-        Raises:
-            UnreadableState: the bytes are of another version or broken.
-        """
-        learned = cls()
-        learned._rows[_TOTAL] = _decoded(shared, rows=1)[0]
-        return learned
-
-
-def merged(shared: bytes | None, change: bytes) -> bytes:
-    """The shared sums after a change that ``Learned.sync`` handed out.
+def merged(shared: bytes | None, change: bytes, whole: bytes) -> bytes:
+    """The shared sums after a change, as a ``Merge`` computes them.
 
     Args:
-        shared: as they are; None where there are none yet.
+        shared: as they are; None where there are none, or they were lost: then what one process knows takes their
+            place, which was all of them a moment ago.
 
     Raises:
-        UnreadableState: either is of another version or broken.
+        UnreadableState: they are of another version or broken.
     """
-    amount, factor = _decoded(change, rows=2)
-    sums = np.zeros(_SIZE) if shared is None else _decoded(shared, rows=1)[0]
-    return _encoded((factor * sums + amount)[None])
+    if shared is None:
+        _decoded(whole, 1)
+        return whole
+    amount, factor = _decoded(change, 2)
+    return _encoded((factor * _decoded(shared, 1, len(amount))[0] + amount)[None])
 
 
 def _encoded(rows: Sums) -> bytes:
     return msgspec.msgpack.encode(_Stored(_VERSION, len(rows), rows.astype("<f8").tobytes()))
 
 
-def _decoded(data: bytes, rows: int) -> Sums:
+def _decoded(data: bytes, rows: int, size: int | None = None) -> Sums:
+    """``rows`` x ``size`` sums; as many as there are where no size is asked for."""
     try:
         stored = msgspec.msgpack.decode(data, type=_Stored)
     except msgspec.MsgspecError as error:
@@ -152,9 +141,10 @@ def _decoded(data: bytes, rows: int) -> Sums:
             f"learned reuse state: version {stored.version} is not {_VERSION}; delete it to learn anew, or run the"
             " release that wrote it"
         )
-    if stored.rows != rows or len(stored.numbers) != rows * _SIZE * 8:
+    cells, rest = divmod(len(stored.numbers), 8)
+    if stored.rows != rows or rest or cells % rows or cells != rows * (size or cells // rows):
         raise UnreadableState("learned reuse state: has the wrong length; delete it to learn anew")
-    numbers = np.frombuffer(stored.numbers, dtype="<f8").reshape(rows, _SIZE)
+    numbers = np.frombuffer(stored.numbers, dtype="<f8").reshape(rows, cells // rows)
     if not np.isfinite(numbers).all():
         raise UnreadableState("learned reuse state: holds what is no number; delete it to learn anew")
     return numbers

@@ -81,7 +81,9 @@ _OPPOSITES = {
 _SUFFIXES = ("ing", "ies", "es", "ed", "ly", "er", "s", "e", "y")
 
 
-class _Words(NamedTuple):
+class Words(NamedTuple):
+    """What is read off one text."""
+
     content: tuple[str, ...]
     """Words that carry meaning, as stems, in order."""
     bag: frozenset[str]
@@ -104,7 +106,7 @@ def pair_features(question: str, neighbour: str, similarity: float) -> list[floa
         neighbour: as it was asked before; its answer is known.
         similarity: cosine of their embeddings, in [-1, 1].
     """
-    ours, theirs = _words(question), _words(neighbour)
+    ours, theirs = words_in(question), words_in(neighbour)
     missing, added = theirs.bag - ours.bag, ours.bag - theirs.bag
     shared = len(ours.bag & theirs.bag)
     inflected = 0
@@ -112,10 +114,6 @@ def pair_features(question: str, neighbour: str, similarity: float) -> list[floa
         inflected = min(_alike(missing, added), len(added))
     union = shared + len(missing) + len(added)
     distance = max(0.0, 1.0 - similarity)
-    opposites = 0
-    if missing and added:
-        theirs_opposed = {_OPPOSITES[word] for word in theirs.raw - ours.raw if word in _OPPOSITES}
-        opposites = any(_OPPOSITES.get(word) in theirs_opposed for word in ours.raw - theirs.raw)
     same = not missing and not added
     return [
         1.0,
@@ -130,7 +128,7 @@ def pair_features(question: str, neighbour: str, similarity: float) -> list[floa
         math.log1p(len(ours.names ^ theirs.names)),
         float(bool(ours.names & theirs.names)),
         float(ours.negations % 2 != theirs.negations % 2),
-        float(opposites),
+        float(bool(missing and added) and opposed(ours, theirs)),
         float(ours.asked != theirs.asked),
         float(ours.first != theirs.first) + float(ours.second != theirs.second),
         float(same and ours.content != theirs.content),
@@ -141,8 +139,14 @@ def pair_features(question: str, neighbour: str, similarity: float) -> list[floa
     ]
 
 
+def opposed(one: Words, other: Words) -> bool:
+    """Whether one text has a word where the other has its opposite."""
+    others = {_OPPOSITES[word] for word in other.raw - one.raw if word in _OPPOSITES}
+    return any(_OPPOSITES.get(word) in others for word in one.raw - other.raw)
+
+
 @lru_cache(maxsize=4096)
-def _words(text: str) -> _Words:
+def words_in(text: str) -> Words:
     tokens = _WORD.findall(text[:2000])
     lower = [token.lower().replace("'", "") for token in tokens]
     content = tuple(_stem(word) for word in lower if word not in _FUNCTION)
@@ -151,7 +155,7 @@ def _words(text: str) -> _Words:
     names = frozenset(
         lower[place] for place, token in enumerate(tokens) if place and token[0].isupper() and token != "I"
     )
-    return _Words(
+    return Words(
         content=content,
         bag=frozenset(content),
         raw=frozenset(lower),

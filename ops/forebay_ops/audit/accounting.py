@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from forebay_jobs.caches.questions import Neighbour
 from forebay_jobs.reuse.eligibility import Reuse, reuse_of
-from forebay_jobs.reuse.policy import near_enough
 from forebay_jobs.router.rules import route
 from forebay_schemas.canonical import all_messages, category_of, digests, question_of, static_turns
 from forebay_schemas.config import Config
@@ -231,7 +229,7 @@ class Audit:
     def _near_enough(self, item: _Judged, asked: Asked, before: float, start: int) -> bool:
         """``before`` is the similarity found before the batch, when ``start`` questions of the context were known."""
         similarity = max(before, self._nearness.look_since(asked, start))
-        return near_enough(Neighbour(digest="", similarity=similarity), category_of(item.call.request), self.config)
+        return similarity >= self.config.category(category_of(item.call.request)).similarity
 
     def _answer(self, side: Side, item: _Judged, near: bool) -> str:
         """How a side answers a call: ``EXACT``, ``NEAR`` or the name of a tier."""

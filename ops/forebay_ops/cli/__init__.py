@@ -39,6 +39,7 @@ _COMMANDS = {
     "replay": _Entry("replay:replay", "Play recorded or public traffic through the pipeline.", "reports"),
     "acceptance": _Entry("replay:acceptance", "Play a support desk's traffic, and judge it by goals.", "reports"),
     "bench": _Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
+    "reuse": _Entry("reuse:reuse", "Look at what was answered from the cache by meaning, and why.", "jobs"),
     "eval": _Entry("eval:eval_", "Measure how well reuse keeps its promise.", "local"),
     "validate-model": _Entry(
         "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"

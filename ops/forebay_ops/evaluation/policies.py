@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from forebay_jobs.reuse.bounded import BoundedReuse, Decision
+from forebay_jobs.reuse.bounded import BoundedReuse
+from forebay_jobs.reuse.decision import Decision
 from forebay_jobs.reuse.estimator import Prior
 from forebay_jobs.reuse.neighbourhood import Candidate
 

@@ -74,7 +74,8 @@ class Recorder:
         self._feedback = LedgerWriter(feedback, FeedbackTable(config, self._metrics), config.ledger)
         topics = config.kafka.topics
         self._writer_of = {
-            **dict.fromkeys((topics.replies, *config.kafka.reply_topics), self._replies),
+            # What the job itself asks is paid for too.
+            **dict.fromkeys((topics.replies, *config.kafka.reply_topics, topics.audit), self._replies),
             **dict.fromkeys((topics.feedback, *config.feedback_topics), self._feedback),
         }
         self._reading: set[tuple[str, int]] = set()

@@ -5,11 +5,11 @@ from enum import StrEnum
 from typing import Literal
 
 import msgspec
+from forebay_jobs.judging.equality import equal_json, equal_texts, token_agreement
 from forebay_schemas.errors import ForebayError
 from forebay_workers.json_answers import is_valid
 
 from ..statistics import Interval, interval, prompts_needed
-from .agreement import agree, token_agreement
 from .jobs import Answer, Perplexity
 from .prompts import Prompt
 
@@ -183,7 +183,10 @@ def _compare_task(task: str, pairs: Sequence[tuple[Prompt, str, str | None]], to
 
 
 def _agree(prompt: Prompt, one: str, other: str | None) -> bool:
-    return other is not None and agree(one, other, as_json=prompt.wants_json)
+    if other is None:
+        return False
+    by_values = equal_json(one, other) if prompt.wants_json else None
+    return equal_texts(one, other) if by_values is None else by_values
 
 
 def _right(prompt: Prompt, text: str | None) -> bool:

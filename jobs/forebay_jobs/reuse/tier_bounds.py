@@ -1,15 +1,9 @@
-"""Whether a neighbour's answer is given: a fixed cosine threshold by category."""
+"""Which tiers' answers a request takes."""
 
 from forebay_schemas.config import Config
 
 from forebay_jobs.caches.answers import Answer
-from forebay_jobs.caches.questions import Neighbour
 from forebay_jobs.messages import Asker
-
-
-def near_enough(neighbour: Neighbour, category: str, config: Config) -> bool:
-    """Whether a question is similar enough for its answer to be fetched."""
-    return neighbour.similarity >= config.category(category).similarity
 
 
 def tier_allowed(answer: Answer, asker: Asker, config: Config) -> bool:

@@ -1,0 +1,1 @@
+"""Whether two answers agree: one judge for reuse, shadow comparisons and the comparison of models."""

@@ -1,0 +1,41 @@
+"""Reuse from a fixed similarity on."""
+
+from collections.abc import Sequence
+
+from .decision import Decision, Merge, Verdict
+from .neighbourhood import Candidate
+
+FIXED = "fixed"
+
+
+class FixedReuse:
+    """Reuses whatever is at least so similar; it learns nothing.
+
+    Args:
+        threshold: least cosine, in [-1, 1].
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+
+    def decide(self, request_id: str, question: str, candidates: Sequence[Candidate]) -> Decision:
+        """See ``Policy.decide``."""
+        return decided_by(FIXED, self._threshold, candidates)
+
+    def joined(self, decision: Decision, count: int) -> None:
+        """Nothing is charged."""
+
+    def learn(self, decision: Decision, right: bool) -> None:
+        """Nothing is learned."""
+
+    def sync(self, merge: Merge) -> None:
+        """There is nothing to share."""
+
+
+def decided_by(policy: str, threshold: float, candidates: Sequence[Candidate]) -> Decision:
+    """The decision of a policy that goes by similarity alone."""
+    if not candidates:
+        return Decision(verdict=Verdict.NOTHING_NEAR, policy=policy, threshold=threshold)
+    similarity = candidates[0].similarity
+    verdict = Verdict.REUSED if similarity >= threshold else Verdict.TOO_FAR
+    return Decision(verdict=verdict, policy=policy, similarity=similarity, threshold=threshold)
