@@ -25,6 +25,7 @@ from .judging.model import verdict_of
 from .messages import Arrival, Asker, Cancel, Flight, Outgoing, counts_for
 from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
+from .reuse.lifetime import kept_s
 from .verdicts import verdict_arrival
 
 LONGEST_NAP_MS = 60_000
@@ -315,9 +316,8 @@ class Desk:
             return "incomplete"
         if reply.review:
             return "doubtful"
-        category = self._config.category(leader.asker.category)
-        ttl_s = max(category.exact_ttl_s, category.semantic_ttl_s)
-        if not self._answers.keep(leader.digest, answer, min(ttl_s, leader.ttl_s or ttl_s)):
+        ttl_s = kept_s(self._config.category(leader.asker.category), leader.ttl_s)
+        if not self._answers.keep(leader.digest, answer, ttl_s):
             return "store_away"
         if leader.question is not None and flight.vector is not None:
             self._semantic.learn(leader, np.frombuffer(flight.vector, dtype=np.float32), now_ms)

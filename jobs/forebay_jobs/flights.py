@@ -10,11 +10,13 @@ from .messages import Arrival, Asker, Flight, Place
 
 
 def flights_to_join(arrival: Arrival) -> Sequence[str]:
-    """Where an equal request may be in flight: an interactive one never waits on a batch leader."""
-    if not arrival.joinable:
-        return ()
-    lanes = (Lane.INTERACTIVE,) if arrival.asker.lane is Lane.INTERACTIVE else (Lane.INTERACTIVE, Lane.BATCH)
-    return [_shared_key(arrival, lane) for lane in lanes]
+    """Where an equal request may be in flight."""
+    return [_shared_key(arrival, lane) for lane in lanes_to_join(arrival.asker.lane)] if arrival.joinable else ()
+
+
+def lanes_to_join(lane: Lane) -> Sequence[Lane]:
+    """The lanes on whose flights a request may wait: an interactive one never waits on a batch leader."""
+    return (Lane.INTERACTIVE,) if lane is Lane.INTERACTIVE else (Lane.INTERACTIVE, Lane.BATCH)
 
 
 def flight_to_lead(arrival: Arrival) -> str:

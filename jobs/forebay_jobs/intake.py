@@ -21,6 +21,7 @@ from .dead_letters import DeadLetterWriter
 from .messages import Arrival, Asker, Incoming, Outgoing
 from .replies import ReplyWriter
 from .reuse.eligibility import Reuse, reuse_of
+from .reuse.lifetime import shorter_s
 from .reuse.tier_bounds import tier_allowed
 
 logger = logging.getLogger(__name__)
@@ -111,9 +112,7 @@ class Intake:
         if lookup.cancelled:
             return [self._replies.refuse(asker, ErrorCode.CANCELLED, "taken back before the job read it", now_ms)]
         answer = lookup.answer
-        ttl_s = self._config.category(asker.category).exact_ttl_s
-        if request.cache.ttl_s is not None:
-            ttl_s = min(ttl_s, request.cache.ttl_s)
+        ttl_s = shorter_s(self._config.category(asker.category).exact_ttl_s, request.cache.ttl_s)
         if answer and answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, self._config):
             found_ms = now_ms + round(lookup_ms)
             return [*self._replies.again(asker, answer, CacheStatus.EXACT, found_ms, lookup_ms=lookup_ms)]

@@ -6,6 +6,7 @@
 
 import os
 import tomllib
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +60,8 @@ _DEFAULT_TIERS: dict[str, Any] = {
 
 _file: ContextVar[str | None] = ContextVar("file", default=None)
 """The file that is being read: pydantic's hook for sources takes no argument."""
+_complete: ContextVar[bool] = ContextVar("complete", default=False)
+"""Whether the values that are given are all there are."""
 
 
 class Config(BaseSettings):
@@ -105,6 +108,8 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if _complete.get():
+            return (init_settings,)
         file = _file.get()
         values = tomllib.loads(Path(file).read_text()) if file else {}
         base = {"models": _DEFAULT_MODELS, "tiers": _DEFAULT_TIERS} | values
@@ -218,12 +223,50 @@ def load_config(path: Path | str | None = None) -> Config:
     try:
         return Config()  # pyright: ignore[reportCallIssue]: the sources above give the required fields
     except ValidationError as error:
-        problems = "\n  ".join(_problem(item["type"], item["loc"], item["msg"]) for item in error.errors())
-        raise ConfigError(f"the configuration cannot work:\n  {problems}") from None
+        raise _cannot_work(error) from None
     except (ValueError, OSError) as error:  # invalid TOML, or JSON in the environment
         raise ConfigError(f"the configuration cannot be read ({error})") from None
     finally:
         _file.reset(reading)
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A configuration with other values for some settings: what would hold if they were set.
+
+    Args:
+        changes: as a TOML file gives them. A category that has no settings of its own begins with those that hold for
+            it; one with a preset, and a price that is stated another way, take the place of what was there.
+
+    Raises:
+        ConfigError: naming each setting that cannot work.
+    """
+    values = config.model_dump()
+    categories = changes.get("categories")
+    for name in categories if isinstance(categories, Mapping) else ():
+        values["categories"].setdefault(name, config.category(name).model_dump())
+    complete = _complete.set(True)
+    try:
+        return Config(**_merged(values, changes))
+    except ValidationError as error:
+        raise _cannot_work(error) from None
+    finally:
+        _complete.reset(complete)
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, change in changes.items():
+        before = merged.get(name)
+        merged[name] = change
+        if isinstance(before, Mapping) and isinstance(change, Mapping):
+            restated = "preset" in change or (name == "price" and change.keys() - before.keys())
+            merged[name] = dict(change) if restated else _merged(before, change)
+    return merged
+
+
+def _cannot_work(error: ValidationError) -> ConfigError:
+    problems = "\n  ".join(_problem(item["type"], item["loc"], item["msg"]) for item in error.errors())
+    return ConfigError(f"the configuration cannot work:\n  {problems}")
 
 
 def _problem(kind: str, where: tuple[int | str, ...], message: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from forebay_ops.bench.harness import measure
-from forebay_ops.bench.ledger import bench, make_up
+from forebay_ops.bench.ledger import bench
+from forebay_ops.bench.made_up import make_up
 from forebay_ops.ledger.folder import current_files
 from forebay_ops.reporting import query as asked
 from forebay_ops.reporting.query import query

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import pytest
-from forebay_schemas.config import Config, load_config
+from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import MIN_SIMILARITY, PRESETS, Section
 from forebay_schemas.tiers import ModelConfig
@@ -99,6 +99,51 @@ def test_tiers_are_ordered_by_complexity_whatever_their_order_in_the_file(load: 
 
     assert list(config.tiers) == ["low", "mid", "top"]
     assert config.largest_tier == "top"
+
+
+# Changed settings
+
+
+def test_a_changed_configuration_has_the_new_values_and_all_others_as_before(load: Load) -> None:
+    config = load("[categories.default]\nsimilarity = 0.9\nexact_ttl_s = 60\n", FOREBAY_KAFKA__PARTITIONS="7")
+    other = changed(
+        config, {"tiers": {"small": {"complexity_up_to": 0.4}}, "categories": {"new": {"similarity": 0.99}}}
+    )
+
+    assert [tier.complexity_up_to for tier in other.tiers.values()] == [0.4, 0.7, 1.0]
+    assert other.category("new") == config.category("new").model_copy(update={"similarity": 0.99})
+    assert (other.category("old"), other.models, other.kafka) == (config.category("old"), config.models, config.kafka)
+    assert changed(config, {}) == config
+
+
+def test_a_ladder_of_its_own_stays_without_the_one_that_is_shipped(load: Load) -> None:
+    config = load(_only("input_per_1k = 1, output_per_1k = 2"))
+    assert list(changed(config, {"tiers": {"only": {"max_tokens": 5}}}).tiers) == ["only"]
+
+
+def test_a_preset_and_a_price_stated_another_way_take_the_place_of_what_was_there(load: Load) -> None:
+    config = load("[categories.support]\nsimilarity = 0.99\nexact_ttl_s = 5")
+    other = changed(
+        config,
+        {
+            "categories": {"support": {"preset": "support"}},
+            "models": {
+                "llama-3.1-8b": {"price": {"output_per_1k": 3.0}},
+                "llama-3.1-70b": {"price": {"gpu_hour_usd": 1.0, "input_tokens_per_s": 1.0, "output_tokens_per_s": 1.0,
+                                            "utilisation": 1.0}},
+            },
+        },
+    )  # fmt: skip
+
+    assert other.category("support") == PRESETS["support"]
+    before, after = config.model_price("llama-3.1-8b"), other.model_price("llama-3.1-8b")
+    assert (after.input_per_1k, after.output_per_1k) == (before.input_per_1k, 3.0)
+    assert other.model_price("llama-3.1-70b").input_per_1k == pytest.approx(1000 / 3600)
+
+
+def test_a_change_that_cannot_work_is_refused_by_name(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"categories\.support\.similarity: .*0\.85"):
+        changed(load(), {"categories": {"support": {"similarity": 0.5}}})
 
 
 # Prices

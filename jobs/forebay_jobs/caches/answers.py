@@ -22,6 +22,7 @@ from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
 from redis.client import Pipeline
 
 from forebay_jobs.messages import Asker, Cancel, asker_name, counts_for
+from forebay_jobs.reuse.lifetime import is_fresh, shorter_s
 
 from .redis_store import RedisStore
 
@@ -86,8 +87,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     def fresh(self, now_ms: int, ttl_s: int) -> bool:
         """Whether the answer is younger than the limit, or than its own where that is shorter."""
-        limit_s = ttl_s if self.ttl_s is None else min(ttl_s, self.ttl_s)
-        return now_ms - self.created_ms < limit_s * 1000
+        return is_fresh(self.created_ms, now_ms, shorter_s(ttl_s, self.ttl_s))
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,8 +13,9 @@ from forebay_jobs.embedding import Embedder
 from forebay_jobs.messages import Arrival
 from forebay_jobs.reuse.decision import Decision
 from forebay_jobs.reuse.lesson import Lesson
+from forebay_jobs.reuse.lifetime import shorter_s
 from forebay_jobs.reuse.namespaces import Namespaces
-from forebay_jobs.reuse.neighbourhood import LEAST_SIMILARITY, NEAREST, Candidate
+from forebay_jobs.reuse.neighbourhood import NEAREST, Candidate
 from forebay_jobs.reuse.teacher import Teacher
 from forebay_jobs.reuse.tier_bounds import tier_allowed
 
@@ -32,7 +33,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     vector: bytes | None = None
     """The question's embedding, float32; None where it was not embedded."""
     similarity: float | None = None
-    """To the nearest known question of an equal context, near enough or not."""
+    """To the question whose answer is given; else to the nearest other one of an equal context, near enough or not."""
     answer: Answer | None = None
     """Present when it is given."""
     decision: Decision | None = None
@@ -113,12 +114,12 @@ class SemanticCache:
         decisions = [self._decide(arrival, near) for arrival, near in zip(askers, known, strict=True)]
         self._note_hits(askers, vectors, known, decisions, now_ms)
         embedding_ms, lookup_ms = (embedded - started) * 1000, (time.perf_counter() - embedded) * 1000
-        for position, vector, near, all_near, decision in zip(
-            asked, vectors, known, neighbours, decisions, strict=True
+        for position, arrival, vector, near, all_near, decision in zip(
+            asked, askers, vectors, known, neighbours, decisions, strict=True
         ):
             found[position] = Found(
                 vector=vector.tobytes(),
-                similarity=all_near[0].similarity if all_near else None,
+                similarity=_similarity(decision, all_near, arrival),
                 answer=near[0].answer if decision and decision.reused else None,
                 decision=decision,
                 entry=near[0].neighbour.digest if near else None,
@@ -209,9 +210,8 @@ class SemanticCache:
     ) -> list[list[_Known]]:
         near = [
             (row, neighbour)
-            for row, all_near in enumerate(neighbours)
-            for neighbour in all_near
-            if neighbour.similarity >= LEAST_SIMILARITY
+            for row, (all_near, arrival) in enumerate(zip(neighbours, arrivals, strict=True))
+            for neighbour in self._near_enough(all_near, arrival)
         ]
         known: list[list[_Known]] = [[] for _ in arrivals]
         fetched = self._answers.fetch([(neighbour.digest, arrivals[row].epochs or {}) for row, neighbour in near])
@@ -229,10 +229,16 @@ class SemanticCache:
                 known[row].append(_Known(neighbour, entry, entry.answer))
         return known
 
+    def _near_enough(self, neighbours: Sequence[Neighbour], arrival: Arrival) -> Sequence[Neighbour]:
+        """Those that its policy wants to know of."""
+        if not neighbours:
+            return ()
+        with self._namespaces.lock:
+            least = self._namespaces.policy(arrival.owner, arrival.asker.category).least
+        return [neighbour for neighbour in neighbours if neighbour.similarity >= least]
+
     def _may_give(self, answer: Answer, arrival: Arrival, now_ms: int) -> bool:
-        ttl_s = self._config.category(arrival.asker.category).semantic_ttl_s
-        if arrival.ttl_s is not None:
-            ttl_s = min(ttl_s, arrival.ttl_s)
+        ttl_s = shorter_s(self._config.category(arrival.asker.category).semantic_ttl_s, arrival.ttl_s)
         return (
             answer.question is not None
             and answer.fresh(now_ms, ttl_s)
@@ -283,3 +289,9 @@ class SemanticCache:
             )
         self._answers.note(judged)
         self._hits.note(hits)
+
+
+def _similarity(decision: Decision | None, neighbours: Sequence[Neighbour], arrival: Arrival) -> float | None:
+    if decision and decision.reused:
+        return decision.similarity
+    return next((one.similarity for one in neighbours if one.digest != arrival.digest), None)

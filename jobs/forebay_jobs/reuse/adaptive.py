@@ -31,6 +31,11 @@ class AdaptiveReuse:
         self._settings = settings
         self._moved = Learned(size=1)
 
+    @property
+    def least(self) -> float:
+        """See ``Policy.least``: those just below the threshold teach."""
+        return self.threshold - _BESIDE
+
     def decide(self, request_id: str, question: str, candidates: Sequence[Candidate]) -> Decision:
         """See ``Policy.decide``."""
         return decided_by(ADAPTIVE, self.threshold, candidates)
@@ -41,7 +46,7 @@ class AdaptiveReuse:
     def learn(self, decision: Decision, right: bool) -> None:
         """Move the threshold, where the label is about an answer beside it or above."""
         threshold = self.threshold
-        if decision.similarity is None or decision.similarity < threshold - _BESIDE:
+        if decision.similarity is None or decision.similarity < self.least:
             return
         step = -_STEP * (1.0 - self._settings.precision) if right else _STEP * self._settings.precision
         within = min(max(threshold + step, self._settings.least), self._settings.most)

@@ -14,7 +14,7 @@ from .change import ChangeDetector
 from .decision import Decision, Merge, Verdict
 from .estimator import Estimator, Prior
 from .learned import AUDITED_EXPECTED, AUDITED_WRONG, AUDITS, Learned
-from .neighbourhood import FEATURES, Candidate, features
+from .neighbourhood import FEATURES, LEAST_SIMILARITY, Candidate, features
 
 BOUNDED = "bounded"
 AUDITED_SHARE = 0.04
@@ -56,6 +56,11 @@ class BoundedReuse:
         self._budget = Budget(delta, self._learned)
         self._change = ChangeDetector(self._learned)
         self._unfaded = 0
+
+    @property
+    def least(self) -> float:
+        """See ``Policy.least``."""
+        return LEAST_SIMILARITY
 
     def decide(self, request_id: str, question: str, candidates: Sequence[Candidate]) -> Decision:
         """See ``Policy.decide``."""

@@ -51,6 +51,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 class Policy(Protocol):
     """Decides for one namespace in one process. Not to be shared between threads."""
 
+    @property
+    def least(self) -> float:
+        """Least cosine of a candidate that it wants to know of."""
+        ...
+
     def decide(self, request_id: str, question: str, candidates: Sequence[Candidate]) -> Decision:
         """Decide on one request; every request of the namespace has to pass here once.
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from forebay_schemas.canonical import category_of, question_of
 from forebay_schemas.config import Config
 from forebay_schemas.records import CachePolicy, Request
+from forebay_schemas.sections import CategoryConfig
 
 from forebay_jobs.ends import ends
 
@@ -126,10 +127,21 @@ _IDENTIFIER = re.compile(
 def reuse_of(request: Request, config: Config) -> Reuse:
     """What may be done with a request."""
     category = config.category(category_of(request))
-    if request.cache.policy is CachePolicy.BYPASS or category.reuse == "bypass":
+    withheld = withheld_by_policy(request.cache.policy, request.temperature, category)
+    return withheld or within_category(nature_of(request), category)
+
+
+def withheld_by_policy(policy: CachePolicy, temperature: float | None, category: CategoryConfig) -> Reuse | None:
+    """Why the request's wishes or its category's settings forbid reuse; None where they do not."""
+    if policy is CachePolicy.BYPASS or category.reuse == "bypass":
         return Reuse.POLICY
-    if request.temperature is not None and request.temperature > category.max_temperature:
+    if temperature is not None and temperature > category.max_temperature:
         return Reuse.TEMPERATURE
+    return None
+
+
+def nature_of(request: Request) -> Reuse:
+    """What a request's text and tools allow, whatever is configured."""
     question = question_of(request)
     if question is not None:
         if is_time_sensitive(question):
@@ -137,9 +149,12 @@ def reuse_of(request: Request, config: Config) -> Reuse:
         if is_user_specific(question):
             return Reuse.USER_SPECIFIC
     # What a tool call means depends on more than the words of the question.
-    if category.reuse == "exact" or question is None or request.tools is not None:
-        return Reuse.EXACT
-    return Reuse.SEMANTIC
+    return Reuse.EXACT if question is None or request.tools is not None else Reuse.SEMANTIC
+
+
+def within_category(nature: Reuse, category: CategoryConfig) -> Reuse:
+    """What is left of a request's nature where its category reuses only equal requests."""
+    return Reuse.EXACT if nature is Reuse.SEMANTIC and category.reuse == "exact" else nature
 
 
 def is_time_sensitive(text: str) -> bool:

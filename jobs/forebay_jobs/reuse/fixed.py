@@ -18,6 +18,11 @@ class FixedReuse:
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
 
+    @property
+    def least(self) -> float:
+        """See ``Policy.least``."""
+        return self._threshold
+
     def decide(self, request_id: str, question: str, candidates: Sequence[Candidate]) -> Decision:
         """See ``Policy.decide``."""
         return decided_by(FIXED, self._threshold, candidates)

@@ -1,6 +1,5 @@
 """`forebay audit`: what would be saved on the calls of a log, before anything is adopted."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,11 +7,7 @@ from typing import Any, BinaryIO, cast
 
 import click
 import msgspec
-from forebay_jobs.embedding import Embedder
-from forebay_schemas.config import Config
-from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.tiers import Price
-from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from ..audit.accounting import Audit
@@ -23,6 +18,7 @@ from ..audit.report import report_of
 from ..audit.run import run
 from ..local.effective import PROFILE
 from .audit_tables import show
+from .embedder import loaded_embedder
 from .interrupts import stoppable
 from .options import cli_config
 from .progress import ConsoleProgress
@@ -88,7 +84,7 @@ def audit(
     priced = prices_of_log(config, dict(prices))
     reader, files = LogReader(config, tenant=tenant, category=category), _Files(logs)
     with stoppable() as stopped, ConsoleProgress(Console(stderr=True)) as progress:
-        embedder = _embedder(config, progress) if embed_at_most else None
+        embedder = loaded_embedder(config, progress, "use --embed-at-most 0") if embed_at_most else None
         questions = Questions(embedder, embed_at_most, keep_texts=not no_texts)
         found = Audit(config, priced, questions)
 
@@ -138,21 +134,6 @@ class _Files:
             return ""
         read = self._read + (self._open.tell() if self._open else 0)
         return f", {read / self._bytes:.0%} of the log"
-
-
-def _embedder(config: Config, progress: ConsoleProgress) -> Embedder:
-    progress.doing("loading the embedding model")
-    cores = len(os.sched_getaffinity(0))  # nothing else wants them meanwhile, unlike in the job
-    try:
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # there is one here already
-        settings = config.embedding.model_copy(update={"threads": cores})
-        return Embedder(settings, JobMetrics(CollectorRegistry()))
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"the embedding model needs the package {error.name}; install forebay[local], or use --embed-at-most 0"
-        ) from None
 
 
 def _nothing_read(reader: LogReader) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from ..bench import lanes as lanes_bench
 from ..bench import ledger as ledger_bench
 from ..bench import output as output_bench
+from ..bench import plan as plan_bench
 from ..bench import prefix as prefix_bench
 from ..bench import pruning as pruning_bench
 from ..bench import transactions as transactions_bench
@@ -135,6 +136,14 @@ def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None
 def report_(rows: int, rounds: int, out: Path | None) -> None:
     """How long `forebay report` takes on a ledger of many replies, against reading two of its columns."""
     _run("report", lambda say: ledger_bench.bench(rows, say), rounds, out, rows=rows)
+
+
+@bench.command()
+@click.option("--rows", default=1_000_000, show_default=True, type=click.IntRange(min=1000), help="Replies.")
+@_options
+def plan(rows: int, rounds: int, out: Path | None) -> None:
+    """How long `forebay plan simulate` takes on a ledger of many replies, against reading two of its columns."""
+    _run("plan", lambda say: plan_bench.bench(rows, say), rounds, out, rows=rows)
 
 
 def _run(

@@ -1,7 +1,6 @@
 """`forebay report`: where the money went, and what saved it."""
 
 import datetime as dt
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,9 @@ from rich.console import Console
 from ..reporting.page import page
 from ..reporting.query import DIMENSIONS, query
 from ..reporting.tables import tables
+from .moments import Moment, now
 from .options import cli_config, stopped_stack
 from .report_tables import LEAST_WIDTH, show_table
-
-_SPAN = re.compile(r"(\d+)([hdw])")
-_UNITS = {"h": dt.timedelta(hours=1), "d": dt.timedelta(days=1), "w": dt.timedelta(weeks=1)}
-_DAY = dt.timedelta(days=1)
-
-
-class _Moment(click.ParamType):
-    """A time span before now, or a date in UTC: its beginning, or its end."""
-
-    name = "7d|DATE"
-
-    def __init__(self, whole_day: bool) -> None:
-        self._after = _DAY if whole_day else dt.timedelta()
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:
-        try:
-            if span := _SPAN.fullmatch(str(value)):
-                return _now() - int(span[1]) * _UNITS[span[2]]
-            return dt.datetime.combine(dt.date.fromisoformat(str(value)), dt.time()) + self._after
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time; give one such as 24h, 7d, 4w or 2026-11-21", param, ctx)
 
 
 class _Dimensions(click.ParamType):
@@ -49,8 +28,8 @@ class _Dimensions(click.ParamType):
 
 
 @click.command()
-@click.option("--since", type=_Moment(whole_day=False), help="From here; else from the beginning.")
-@click.option("--until", type=_Moment(whole_day=True), help="Up to here, a date with the whole day; else up to now.")
+@click.option("--since", type=Moment(whole_day=False), help="From here; else from the beginning.")
+@click.option("--until", type=Moment(whole_day=True), help="Up to here, a date with the whole day; else up to now.")
 @click.option("--by", type=_Dimensions(), multiple=True, help="Totals of each combination; once for each table.")
 @click.option("--top", default=20, show_default=True, type=click.IntRange(min=1), help="Most rows of a table.")
 @click.option(
@@ -78,7 +57,7 @@ def report(
     config = cli_config(otherwise=stopped_stack())
     fixed_monthly = config.costs.fixed_monthly_usd
     found = query(
-        config.ledger.folder, since=since, until=until, by=by, top=top, now=_now(), fixed_monthly=fixed_monthly
+        config.ledger.folder, since=since, until=until, by=by, top=top, now=now(), fixed_monthly=fixed_monthly
     )
     for table in tables(found):
         show_table(console, table)
@@ -90,8 +69,3 @@ def report(
     began = time.perf_counter()
     out.write_text(page(found, "Forebay: where the money went"), "utf-8")
     console.print(f"wrote {out} in {time.perf_counter() - began:.1f} s", highlight=False, markup=False)
-
-
-def _now() -> dt.datetime:
-    """UTC, without a zone as the ledger's times."""
-    return dt.datetime.now(dt.UTC).replace(tzinfo=None)

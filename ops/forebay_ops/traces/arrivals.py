@@ -14,12 +14,14 @@ class Arrival:
         at_ms: milliseconds since the first arrival of the trace; never less than those of the one before.
         fields: of the request, as a line of ``forebay send`` has them; empty where the trace tells no text.
         label: what the question means: two of one label may share an answer, two of different labels may not.
+        right: by tier, whether its answer is right, where somebody judged that.
         prompt_tokens, completion_tokens: as they were counted where the trace was recorded.
     """
 
     at_ms: float
     fields: dict[str, Any] = field(default_factory=dict)
     label: str | None = None
+    right: dict[str, bool] | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -36,6 +38,7 @@ class Arrival:
         """Our own form: ``forebay replay`` and ``forebay plan simulate`` read it, and ``reading`` gives it back."""
         told = {
             "label": self.label,
+            "right": self.right,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
         }

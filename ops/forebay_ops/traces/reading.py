@@ -4,7 +4,7 @@
 Azure    CSV with the columns ``TIMESTAMP``, ``ContextTokens``, ``GeneratedTokens`` (Azure/AzurePublicDataset)
 Mooncake JSON lines with ``timestamp`` in ms, ``input_length``, ``output_length`` (kvcache-ai/Mooncake)
 our own  JSON lines with ``at_ms``, the fields of a request as ``forebay send`` takes them, and where known
-         ``label``, ``prompt_tokens`` and ``completion_tokens``
+         ``label``, ``right`` (by tier), ``prompt_tokens`` and ``completion_tokens``
 ======== ===============================================================================================
 """
 
@@ -36,6 +36,7 @@ class _Moment(msgspec.Struct):
 
     at_ms: float
     label: str | int | None = None
+    right: dict[str, bool] | None = None
     prompt_tokens: _Tokens | None = None
     completion_tokens: _Tokens | None = None
 
@@ -134,6 +135,7 @@ def _arrival(moment: _Moment, fields: dict[str, Any]) -> Arrival:
         at_ms=moment.at_ms,
         fields=fields,
         label=None if moment.label is None else str(moment.label),
+        right=moment.right,
         prompt_tokens=moment.prompt_tokens,
         completion_tokens=moment.completion_tokens,
     )

@@ -1,0 +1,30 @@
+"""Loads the configured embedding model for a command."""
+
+import os
+
+import click
+from forebay_jobs.embedding import Embedder
+from forebay_schemas.config import Config
+from forebay_schemas.metrics import JobMetrics
+from prometheus_client import CollectorRegistry
+
+from .progress import ConsoleProgress
+
+
+def loaded_embedder(config: Config, progress: ConsoleProgress, otherwise: str = "") -> Embedder:
+    """The job's embedder, on all cores of this process: nothing else wants them meanwhile, unlike in the job.
+
+    Args:
+        otherwise: what can be done without it.
+    """
+    progress.doing("loading the embedding model")
+    cores = len(os.sched_getaffinity(0))
+    try:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # there is one here already
+        settings = config.embedding.model_copy(update={"threads": cores})
+        return Embedder(settings, JobMetrics(CollectorRegistry()))
+    except ModuleNotFoundError as error:
+        mend = ", or ".join(filter(None, ("install forebay[local]", otherwise)))
+        raise click.ClickException(f"the embedding model needs the package {error.name}; {mend}") from None

@@ -1,0 +1,63 @@
+"""Other settings, as a file of the configuration's own shape or one by one, over those that hold."""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from forebay_schemas.config import Config, changed
+from forebay_schemas.errors import ConfigError
+
+_SIMULATED = {
+    "categories": {"preset", "reuse", "similarity", "exact_ttl_s", "semantic_ttl_s", "max_temperature", "tier"},
+    "tiers": {"complexity_up_to", "model", "priced_as", "max_tokens"},
+    "models": {"price"},
+    "router": {"min_confidence"},
+}
+"""What of each section changes what is simulated."""
+_OF_EACH = ("categories", "tiers", "models")
+"""Sections that hold a table for each name."""
+
+
+def what_if(config: Config, file: Path | None, single: Sequence[str]) -> tuple[Config, list[str]]:
+    """The configuration with the settings of a file over it, and single ones over those.
+
+    Args:
+        single: each a path and a value: ``categories.support.similarity=0.92``. Text needs no quotes.
+
+    Returns:
+        The configuration, and which of the settings change nothing that is simulated.
+
+    Raises:
+        ConfigError: a setting cannot be read or cannot work.
+    """
+    ignored: list[str] = []
+    for changes in [*([_of_file(file)] if file else []), *map(_of_text, single)]:
+        config = changed(config, changes)
+        ignored += _ignored(changes)
+    return config, ignored
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); give TOML of the configuration's shape") from None
+
+
+def _of_text(text: str) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    for line in (f"{path} = {value}", f"{path} = '{value}'") if equals else ():
+        try:
+            return tomllib.loads(line)
+        except ValueError:
+            continue
+    raise ConfigError(f"{text!r} is no setting and value; give one such as categories.support.similarity=0.92")
+
+
+def _ignored(changes: Mapping[str, Any]) -> Iterator[str]:
+    for section, values in changes.items():
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            tables = {f"{section}.{name}": value} if section in _OF_EACH else {section: {name: value}}
+            for path, table in tables.items():
+                yield from (f"{path}.{each}" for each in table if each not in _SIMULATED.get(section, ()))

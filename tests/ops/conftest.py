@@ -1,0 +1,71 @@
+"""A trace that the job has answered, for the tests of what simulates it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from forebay_ops.cli import plan_sources, plan_validate
+from forebay_ops.replay.run import Run
+from forebay_ops.simulation.whatif import what_if
+from forebay_ops.traces.arrivals import Arrival
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.records import Reply
+
+from tests.jobs.doubles import LetterEmbedder
+
+from .job_in_memory import JobInMemory, made_up_arrivals
+from .made_up import fill
+
+SETTINGS = """
+[ledger]
+folder = "{folder}"
+[categories.support]
+policy = "fixed"
+similarity = 0.97
+exact_ttl_s = 100
+semantic_ttl_s = 200
+[categories.forms]
+reuse = "exact"
+exact_ttl_s = 400
+[categories.chat]
+policy = "fixed"
+similarity = 0.99
+exact_ttl_s = 300
+semantic_ttl_s = 100
+"""
+RUN = "r1"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A trace, and the replies to it; its ledger is that of the configuration."""
+
+    config: Config
+    arrivals: list[Arrival]
+    file: Path
+
+    def replies(self, most_kept: int | None = None) -> dict[int, Reply]:
+        """What the job answers, by the number of the request, from 1."""
+        replies = JobInMemory(self.config, Run(RUN, warm=True), most_kept).play(self.arrivals)
+        return {Run(RUN).number(reply.request_id) or 0: reply for reply in replies}
+
+    def under(self, settings: Sequence[str], most_kept: int | None) -> Collection[Reply]:
+        """What it answers under other settings."""
+        config, _ = what_if(self.config, None, settings)
+        return replace(self, config=config).replies(most_kept).values()
+
+
+@pytest.fixture
+def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answered:
+    """1,500 requests; the commands embed by letters."""
+    settings = tmp_path / "forebay.toml"
+    settings.write_text(SETTINGS.format(folder=tmp_path / "ledger"))
+    monkeypatch.setenv("FOREBAY_CONFIG", str(settings))
+    monkeypatch.chdir(tmp_path)
+    for command in (plan_sources, plan_validate):
+        monkeypatch.setattr(command, "loaded_embedder", lambda *_: LetterEmbedder())
+    found = Answered(load_config(), list(made_up_arrivals(1500)), tmp_path / "trace.jsonl")
+    found.file.write_bytes(b"".join(arrival.line() for arrival in found.arrivals))
+    fill(found.config, found.replies().values())
+    return found
