@@ -16,7 +16,7 @@ from forebay_schemas.topics import Headers
 from forebay_schemas.validation import check_tenant, validate
 
 from .buckets import bucket_of
-from .caches.answers import AnswerStore, owner_of
+from .caches.answers import Answer, AnswerStore, owner_of
 from .dead_letters import DeadLetterWriter
 from .messages import Arrival, Asker, Incoming, Outgoing
 from .replies import ReplyWriter
@@ -113,7 +113,10 @@ class Intake:
             return [self._replies.refuse(asker, ErrorCode.CANCELLED, "taken back before the job read it", now_ms)]
         answer = lookup.answer
         ttl_s = shorter_s(self._config.category(asker.category).exact_ttl_s, request.cache.ttl_s)
-        if answer and answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, self._config):
+        if answer is not None and not (answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, self._config)):
+            answer = None
+        refresh = answer is not None and self._refreshes(answer, asker, keys.exact, now_ms)
+        if answer is not None and not refresh:
             found_ms = now_ms + round(lookup_ms)
             return [*self._replies.again(asker, answer, CacheStatus.EXACT, found_ms, lookup_ms=lookup_ms)]
         by_meaning = reuse is Reuse.SEMANTIC and lookup.epochs is not None
@@ -125,7 +128,7 @@ class Intake:
                 bucket=bucket_of(keys.exact, self._config.desk.buckets),
                 joinable=read,
                 bypass=not read,
-                look_by_meaning=read and by_meaning,
+                look_by_meaning=read and by_meaning and not refresh,  # it would find the very answer that is too old
                 question=question_of(request) if by_meaning else None,
                 context=keys.context,
                 owner=owner_of(request),
@@ -136,3 +139,8 @@ class Intake:
                 lookup_ms=lookup_ms,
             )
         ]
+
+    def _refreshes(self, answer: Answer, asker: Asker, digest: str, now_ms: int) -> bool:
+        """Whether this request has the answer generated anew: the first to find it past its category's objective."""
+        fresh_s = self._config.category(asker.category).fresh_s
+        return fresh_s is not None and not answer.fresh(now_ms, fresh_s) and self._answers.claim_refresh(digest)

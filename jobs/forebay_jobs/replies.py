@@ -65,6 +65,8 @@ class ReplyWriter:
             confidence=answer.confidence,
             review=answer.review,
         )
+        if status is not CacheStatus.JOINED:
+            self._count_age(asker.category, status, (now_ms - answer.created_ms) / 1000)
         if self._tracing is not None:
             asker = traces.replied(self._tracing, asker, reply, semantic_ms)
         sent = self._send(asker, reply)
@@ -91,6 +93,14 @@ class ReplyWriter:
         topics = self._config.kafka.topics
         allowed = asker.reply_topic in self.topics or asker.reply_topic == topics.audit  # what the job itself asks
         return asker.reply_topic if allowed else topics.replies
+
+    def _count_age(self, category: str, status: CacheStatus, age_s: float) -> None:
+        self._metrics.hit_age.labels(status).observe(age_s)
+        fresh_s = self._config.category(category).fresh_s
+        if fresh_s is not None:
+            # A sender may name any category; those without settings of their own share one series.
+            name = category if category in self._config.categories else "default"
+            self._metrics.freshness.labels(name, "within" if age_s < fresh_s else "past").inc()
 
     def _whole(self, asker: Asker, text: str) -> Outgoing:
         chunk = Chunk(request_id=asker.request_id, tenant=asker.tenant, attempt=0, index=0, text=text, last=True)

@@ -18,6 +18,9 @@ LATENCY_BUCKETS_S = (
 SIMILARITY_BUCKETS = (0.86, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
 """Cosines at which an answer may be reused; none below ``sections.MIN_SIMILARITY`` may."""
 
+AGE_BUCKETS_S = (60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 259_200, 604_800, 2_592_000)
+"""From a minute to 30 days."""
+
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 OTHER = "other"
@@ -239,6 +242,19 @@ class JobMetrics:
             "What was found out about known answers, by whom and what: right, wrong, unsure, forgotten. The judge,"
             " or the judging model, compares generated answers with known ones; others complain about reused ones.",
             ["source", "outcome"],
+            registry=registry,
+        )
+        self.hit_age = Histogram(
+            "forebay_hit_age_seconds",
+            "Age of the answers that were given again, for exact hits and hits by meaning.",
+            ["cache_status"],
+            buckets=AGE_BUCKETS_S,
+            registry=registry,
+        )
+        self.freshness = Counter(
+            "forebay_freshness_total",
+            "The same hits of categories with an objective (fresh_s), by whether the answer was within or past it.",
+            ["category", "age"],
             registry=registry,
         )
         self.embedding_batch = Histogram(

@@ -120,6 +120,13 @@ class RedisConfig(Section):
     seen_ttl_s: int = Field(
         default=600, ge=1, description="Window in which a request id published again is answered once."
     )
+    expiry_jitter: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Up to this share is taken off an answer's time to live, another one off each, so that answers that"
+        " came together do not expire together.",
+    )
 
 
 class SemanticConfig(Section):
@@ -317,6 +324,12 @@ class CategoryConfig(Section):
     adaptive: AdaptiveConfig = AdaptiveConfig()
     exact_ttl_s: int = Field(default=86_400, ge=1, description="How long an equal request is answered from the cache.")
     semantic_ttl_s: int = Field(default=86_400, ge=1, description="How long a similar request is.")
+    fresh_s: int | None = Field(
+        default=None,
+        ge=1,
+        description="Objective: the first equal request after this time has the answer generated anew while the others"
+        " still get the old one; absent: an answer serves until its time to live ends.",
+    )
     max_temperature: float = Field(
         default=0.5, ge=0, le=2, description="A request that asks for more variety than this is not reused."
     )
@@ -324,6 +337,15 @@ class CategoryConfig(Section):
     escalation: EscalationConfig = EscalationConfig()
     judge: JudgeConfig = JudgeConfig()
     pruning: PruningConfig | None = Field(default=None, description="Absent: passages are passed on as they come.")
+
+    @model_validator(mode="after")
+    def _refreshed_in_time(self) -> "CategoryConfig":
+        if self.fresh_s is not None and self.fresh_s >= self.exact_ttl_s:
+            raise ValueError(
+                f"fresh_s {self.fresh_s} is not below exact_ttl_s {self.exact_ttl_s}: an answer would be gone before"
+                " it could be generated anew"
+            )
+        return self
 
 
 PRESETS: dict[str, CategoryConfig] = {

@@ -147,6 +147,7 @@ class MemoryAnswers(AnswerStore):
         self.cancelled: dict[str, Cancel] = {}
         self._models = tuple(config.models)
         self._numbers = itertools.count()
+        self.refreshing: set[str] = set()
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
         if self.away:
@@ -189,6 +190,11 @@ class MemoryAnswers(AnswerStore):
         for one in judged:
             if not self.away and one.digest in self.answers:
                 self.judged.setdefault(one.digest, []).append(one)
+
+    def claim_refresh(self, digest: str) -> bool:
+        claimed = not self.away and digest not in self.refreshing
+        self.refreshing.add(digest)
+        return claimed
 
     def note_cancelled(self, cancel: Cancel) -> None:
         if not self.away and cancel.name not in self.seen:

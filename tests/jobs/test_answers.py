@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from forebay_jobs.caches.answers import Answer, AnswerStore, Lookup, new_epoch
 from forebay_jobs.caches.redis_store import RedisStore
@@ -107,7 +108,8 @@ def test_an_answer_is_found_as_it_was_kept(store: Store) -> None:
         synthetic=True,
     )
     found = store.found(REQUEST)
-    assert found == kept
+    assert found is not None
+    assert msgspec.structs.replace(found, lives=1.0) == kept
     assert found is not None
     assert (found.created_ms, found.request_id, found.finish_reason) == (NOW_MS + 250, "request-1", "stop")
 
@@ -122,6 +124,30 @@ def test_nothing_is_found_of_what_was_never_kept_or_is_not_to_be_read(store: Sto
 def test_an_answer_leaves_redis_after_its_time_to_live(store: Store) -> None:
     store.fill(REQUEST)
     assert 50 < store.redis.ttl(store.answer_key(REQUEST)) <= 60
+
+
+def test_answers_that_came_together_do_not_expire_together(redis_server: RedisServer) -> None:
+    store = Store(redis_server, expiry_jitter=0.5)
+    asked = [make_request(f"Question {number}?") for number in range(40)]
+    for request in asked:
+        store.fill(request)
+    left_s = [store.redis.pttl(store.answer_key(request)) / 1000 for request in asked]
+    assert 29 < min(left_s) < 35 < 55 < max(left_s) <= 60
+    for request, left in zip(asked, left_s, strict=True):
+        found = store.found(request)
+        assert found is not None
+        assert found.lives == pytest.approx(left / 60, abs=0.02)  # a shorter limit than Redis holds is shortened too
+        limit_ms = round(found.created_ms + 10_000 * found.lives)
+        assert found.fresh(limit_ms - 1, 10)
+        assert not found.fresh(limit_ms + 1, 10)
+
+
+def test_one_of_those_that_find_an_answer_too_old_has_it_generated_anew(store: Store) -> None:
+    digest = digests(REQUEST).exact
+    assert [store.store.claim_refresh(digest) for _ in range(3)] == [True, False, False]
+    assert store.store.claim_refresh(digests(make_request()).exact)
+    (key,) = store.redis.keys(f"{PREFIX}:refresh:{digest}")
+    assert 50 < store.redis.ttl(key) <= 60  # then another one may
 
 
 def test_epochs_are_created_once_for_each_scope_and_stay(store: Store) -> None:
@@ -333,6 +359,7 @@ def test_without_a_server_everything_fails_open_and_comes_back_by_itself(redis_s
     try:
         assert store.look(REQUEST) == Lookup()
         assert not store.store.keep("0" * 32, kept, 60)
+        assert not store.store.claim_refresh("0" * 32)  # the old answer is better than a generation for everyone
         assert [fetched.gone for fetched in store.store.fetch([("0" * 32, {})])] == [False]
         store.store.note_cancelled(taken_back())
         store.store.forget([an_asker(REQUEST)])

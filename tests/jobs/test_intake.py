@@ -322,6 +322,26 @@ def test_an_answer_counts_as_long_as_the_request_its_author_and_its_category_all
     assert not hit(3, author_ttl_s=3)
 
 
+def test_past_its_objective_an_answer_is_generated_anew_by_one_request_while_the_others_get_the_old_one() -> None:
+    news = load_config().category("default").model_copy(update={"fresh_s": 60})
+    rig = IntakeRig(load_config().model_copy(update={"categories": {"news": news}}))
+
+    def ask(age_s: float, category: str = "news") -> Outgoing | Arrival:
+        request = make_request(request_id=f"after {rig.offset}", category=category)
+        rig.cache(request, completed_ms=NOW_MS)
+        (item,) = rig.take(request, now_ms=NOW_MS + round(age_s * 1_000))
+        return item
+
+    assert isinstance(ask(59), Outgoing)
+    leads = ask(60)
+    assert isinstance(leads, Arrival)
+    assert (leads.joinable, leads.keep, leads.bypass) == (True, True, False)
+    assert (leads.look_by_meaning, leads.question is not None) == (False, True)  # else it would find the old answer
+    assert isinstance(ask(61), Outgoing)
+    assert isinstance(ask(1_000, category="without an objective"), Outgoing)
+    assert [rig.metrics.freshness.labels("news", age)._value.get() for age in ("within", "past")] == [1, 1]
+
+
 def test_an_invalidated_answer_does_not_count(rig: IntakeRig) -> None:
     request = make_request(cache=CacheOptions(sources=["prices"]))
     rig.cache(request)

@@ -259,6 +259,7 @@ REFUSED = [
     ("[categories.x]\nsimilarity = nan", "categories.x.similarity: Input should be"),
     ("[categories.x]\npreset = 'poetry'", "categories.x.preset: 'poetry' is unknown; use one of support, extraction"),
     ("[categories.x]\npreset = ['code']", "categories.x.preset: ['code'] is unknown; use one of"),
+    ("[categories.x]\nfresh_s = 60\nexact_ttl_s = 60", "categories.x: fresh_s 60 is not below exact_ttl_s 60"),
     ("[categories.x]\ntier = 'huge'", "categories.x.tier: 'huge' is no tier; use one of small, medium, large"),
     (
         "[categories.x.pruning]\ncross_encoder = 'models/ranker'",

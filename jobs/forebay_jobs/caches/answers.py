@@ -47,6 +47,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The epoch of each scope it depends on."""
     ttl_s: int | None = None
     """The limit that its own request set; absent: the category's."""
+    lives: float = 1.0
+    """Share of every limit on its age that it lives, in (0, 1]; ``AnswerStore.keep`` sets it."""
     synthetic: bool = False
     confidence: float | None = None
     review: bool = False
@@ -87,7 +89,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     def fresh(self, now_ms: int, ttl_s: int) -> bool:
         """Whether the answer is younger than the limit, or than its own where that is shorter."""
-        return is_fresh(self.created_ms, now_ms, shorter_s(ttl_s, self.ttl_s))
+        return is_fresh(self.created_ms, now_ms, shorter_s(ttl_s, self.ttl_s) * self.lives)
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +144,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 """
 """Only where the entry is still there: a count alone would make one that never expires."""
+_REFRESH_S = 60
+"""How long one request is waited for that has an answer generated anew; then another one may. A generation that takes
+longer is not lost, and one that fails is tried again once a minute at most."""
 _CANCELLED = b"cancelled:"
 """In the place of an origin, which begins with the name of a topic and so has no colon."""
 
@@ -154,6 +159,7 @@ class AnswerStore:
         self._seen_ttl_s = config.redis.seen_ttl_s
         self._cancelled_ttl_s = round(config.desk.batch_flight_ttl_s)
         self._models = tuple(config.models)
+        self._jitter = config.redis.expiry_jitter
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
         """Note the request id, read the epochs and, if ``read``, the answer: one round trip.
@@ -170,13 +176,19 @@ class AnswerStore:
         return self._store.call(lambda client: self._fetch(client, wanted), [Fetched()] * len(wanted))
 
     def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
-        """Store an answer for ``ttl_s`` seconds; False while Redis is away."""
+        """Store an answer for ``ttl_s`` seconds or a little less; False while Redis is away."""
+        answer = msgspec.structs.replace(answer, lives=1 - self._jitter * _lot(digest))
         return self._store.call(lambda client: self._keep(client, digest, answer, ttl_s), False)
 
     def note(self, judged: Sequence[Judged]) -> None:
         """Let entries remember what became of them; one that is gone does not."""
         if judged:
             self._store.call(lambda client: self._note(client, judged), None)
+
+    def claim_refresh(self, digest: str) -> bool:
+        """Whether the caller is the one to have the answer generated anew; for the others it is good a while longer."""
+        key = f"{self._store.prefix}:refresh:{digest}"
+        return self._store.call(lambda client: bool(client.set(key, b"", nx=True, ex=_REFRESH_S)), False)
 
     def note_cancelled(self, cancel: Cancel) -> None:
         """Let a request that was not read yet be refused when it is, within the time that a batch request may wait."""
@@ -247,7 +259,7 @@ class AnswerStore:
         with client.pipeline() as pipe:
             pipe.delete(key)  # what was counted was about the answer that was there before
             pipe.hset(key, mapping={"answer": msgspec.msgpack.encode(answer)})
-            pipe.expire(key, ttl_s)
+            pipe.pexpire(key, max(1, round(ttl_s * 1000 * answer.lives)))
             pipe.execute()
         return True
 
@@ -300,6 +312,11 @@ def owner_of(request: Request) -> str:
 def new_epoch() -> str:
     """A value that no epoch had before, on any machine."""
     return f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
+
+
+def _lot(digest: str) -> float:
+    """A share in [0, 1) that is always the same for a digest: what was filled together does not expire together."""
+    return int(digest[:8], 16) / 2**32
 
 
 def _model_scope(model: str) -> str:

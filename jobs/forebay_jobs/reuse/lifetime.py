@@ -13,6 +13,6 @@ def kept_s(category: CategoryConfig, own_s: int | None) -> int:
     return shorter_s(max(category.exact_ttl_s, category.semantic_ttl_s), own_s)
 
 
-def is_fresh(created_ms: int, now_ms: int, ttl_s: int) -> bool:
+def is_fresh(created_ms: int, now_ms: int, ttl_s: float) -> bool:
     """Whether an answer is younger than its time to live."""
     return now_ms - created_ms < ttl_s * 1000
