@@ -136,6 +136,20 @@ class SemanticConfig(Section):
     api_key: SecretStr | None = Field(default=None, description="Key of the Qdrant server.")
     path: Path = Field(default=Path(".forebay/qdrant"), description="Folder of the embedded index.")
     collection: str = Field(default="forebay", description="Collection of the Qdrant server.")
+    int8: bool = Field(
+        default=True,
+        description="Search in vectors of one byte a dimension, and weigh the best of them again by the whole ones."
+        " A collection of a server keeps what it was made with.",
+    )
+    oversampling: float = Field(
+        default=2.0, ge=1, le=100, description="Questions weighed again for each that is wanted, with int8."
+    )
+    max_entries: int = Field(
+        default=1_000_000, ge=1, description="Questions kept; beyond, those that save least for their age are dropped."
+    )
+    sweep_interval_s: float = Field(
+        default=60.0, gt=0, description="Time between two passes that look for questions to drop."
+    )
     timeout_ms: int = Field(default=1_000, ge=5, le=60_000, description="A call that takes longer counts as away.")
     retry_after_ms: int = Field(default=1_000, ge=10, description="How long the store is left alone after a failure.")
     hits_kept_s: int = Field(

@@ -1,16 +1,19 @@
 """One contract for every engine of the question index, and what is particular to the embedded one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forebay_jobs.caches import edge_shard
 from forebay_jobs.caches.questions import EdgeIndex, Question, QuestionIndex, ServerIndex, Vector, open_index
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import SemanticConfig
@@ -20,6 +23,7 @@ from tests.builders import NOW_MS
 pytest.importorskip("qdrant_edge", reason="qdrant-edge-py is not installed")
 
 SERVER = os.environ.get("FOREBAY_TEST_QDRANT_URL")
+SETTINGS = SemanticConfig()
 OpenIndex = Callable[[str], QuestionIndex]
 
 
@@ -31,7 +35,7 @@ def _local(folder: Path) -> OpenIndex:
     from qdrant_client import QdrantClient
 
     client = QdrantClient(":memory:")
-    return lambda version: ServerIndex(client, f"test-{version}", 3)
+    return lambda version: ServerIndex(client, f"test-{version}", 3, SETTINGS)
 
 
 def _server(folder: Path) -> OpenIndex:
@@ -61,6 +65,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenIndex
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant")
+        warnings.filterwarnings("ignore", "Local mode performs exact")
         yield open_version
     for index in indexes.values():
         index.close()
@@ -144,6 +149,32 @@ def test_a_question_that_is_removed_is_not_found_and_may_be_removed_again(index:
     assert nearest(index, vector(1, 0, 0)) == question(2).digest
 
 
+def test_several_are_removed_at_once_and_none_at_all(index: QuestionIndex) -> None:
+    for number in range(4):
+        index.add(question(number), vector(1, number, 0))
+    index.remove(*(question(number).digest for number in (0, 2, 9)))
+    index.remove()
+    assert [one.digest for one in index.page(None, 10).questions] == [question(1).digest, question(3).digest]
+
+
+def test_all_questions_are_paged_through_in_the_order_of_their_digests(index: QuestionIndex) -> None:
+    assert index.page(None, 2).questions == []
+    assert index.count() == 0
+    for number in (3, 0, 4, 1, 2):
+        index.add(question(number), vector(1, number, 0))
+    assert index.count() == 5
+    begin, seen = None, []
+    for size in (2, 2, 1):
+        page = index.page(begin, 2)
+        assert len(page.questions) == size
+        seen += page.questions
+        begin = page.next
+    assert begin is None
+    assert [(one.digest, one.created_ms) for one in seen] == [
+        (question(number).digest, NOW_MS + number) for number in range(5)
+    ]
+
+
 def test_vectors_of_different_embedding_models_never_meet(opened: OpenIndex) -> None:
     opened("v1").add(question(1), vector(1, 0, 0))
     assert nearest(opened("v2"), vector(1, 0, 0)) is None
@@ -156,7 +187,7 @@ def test_a_collection_that_is_lost_at_run_time_is_made_again() -> None:
     from qdrant_client import QdrantClient
 
     client = QdrantClient(":memory:")
-    index = ServerIndex(client, "test", 3)
+    index = ServerIndex(client, "test", 3, SETTINGS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         index.add(question(1), vector(1, 0, 0))
@@ -172,14 +203,14 @@ def test_a_collection_that_is_lost_at_run_time_is_made_again() -> None:
 
 
 def test_the_embedded_index_is_there_again_after_a_restart(tmp_path: Path) -> None:
-    index = EdgeIndex(tmp_path, 3)
+    index = EdgeIndex(tmp_path, 3, SETTINGS)
     index.add(question(1), vector(1, 0, 0))
     index.close()
-    index = EdgeIndex(tmp_path, 3)
+    index = EdgeIndex(tmp_path, 3, SETTINGS)
     assert nearest(index, vector(1, 0, 0)) == question(1).digest
     index.add(question(2), vector(0, 1, 0))
     index.close()
-    index = EdgeIndex(tmp_path, 3)
+    index = EdgeIndex(tmp_path, 3, SETTINGS)
     assert nearest(index, vector(0, 1, 0)) == question(2).digest
     index.close()
 
@@ -198,7 +229,8 @@ HOLDER = """
     from pathlib import Path
     import numpy as np
     from forebay_jobs.caches.questions import EdgeIndex, Question
-    index = EdgeIndex(Path(sys.argv[1]), 3)
+    from forebay_schemas.sections import SemanticConfig
+    index = EdgeIndex(Path(sys.argv[1]), 3, SemanticConfig())
     question = Question(digest="1".zfill(32), context="here", category="c", tenant="t", created_ms=1)
     index.add(question, np.array([1, 0, 0], dtype=np.float32))
     print("open", flush=True)
@@ -211,20 +243,20 @@ def test_a_second_process_is_refused_and_what_a_killed_one_wrote_is_there(tmp_pa
     assert holder.stdout is not None
     assert holder.stdout.readline() == "open\n"
     with pytest.raises(ConfigError, match=r"semantic\.path: another process uses .* set semantic\.url"):
-        EdgeIndex(tmp_path, 3)
+        EdgeIndex(tmp_path, 3, SETTINGS)
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    index = EdgeIndex(tmp_path, 3)  # the lock went with the process
+    index = EdgeIndex(tmp_path, 3, SETTINGS)  # the lock went with the process
     assert nearest(index, vector(1, 0, 0)) == question(1).digest
     index.close()
 
 
 @pytest.mark.parametrize("damage", ["garbage", "nothing", "emptied"])
 def test_a_damaged_folder_is_put_aside_and_an_empty_index_starts(tmp_path: Path, damage: str) -> None:
-    index = EdgeIndex(tmp_path, 3)
+    index = EdgeIndex(tmp_path, 3, SETTINGS)
     index.add(question(1), vector(1, 0, 0))
     index.close()
-    files = [path for path in (tmp_path / "shard").rglob("*") if path.is_file()]
+    files = [path for path in (tmp_path / "shard-1").rglob("*") if path.is_file()]
     for path in files:
         if damage == "garbage":
             path.write_bytes(b"\xff" * 64)
@@ -233,9 +265,81 @@ def test_a_damaged_folder_is_put_aside_and_an_empty_index_starts(tmp_path: Path,
         else:
             path.write_bytes(b"")
     for _ in range(2):  # the second time, the remains of the first are in the way
-        index = EdgeIndex(tmp_path, 3)
+        index = EdgeIndex(tmp_path, 3, SETTINGS)
         assert nearest(index, vector(1, 0, 0)) is None
         index.add(question(2), vector(1, 0, 0))
         index.close()
-        for path in [path for path in (tmp_path / "shard").rglob("*.json") if path.is_file()]:
+        for path in [path for path in (tmp_path / "shard-1").rglob("*.json") if path.is_file()]:
             path.write_bytes(b"{")
+
+
+GROWN = np.random.default_rng(1).normal(size=(12_000, 256)).astype(np.float32)
+"""Enough for the engine to build a graph (10 MB), and to be optimised at all."""
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Iterator[EdgeIndex]:
+    """An index that holds ``GROWN``."""
+    index = EdgeIndex(tmp_path, 256, SETTINGS)
+    for number, row in enumerate(GROWN):
+        index.add(question(number), vector(*row))
+    yield index
+    index.close()
+
+
+def finds_itself(index: EdgeIndex, number: int, row: Vector | None = None) -> bool:
+    return nearest(index, vector(*(GROWN[number] if row is None else row))) == question(number).digest
+
+
+def folders(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*") if path.is_dir()]
+
+
+def test_the_embedded_index_is_optimised_while_it_serves_and_loses_nothing(
+    grown: EdgeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimised = edge_shard._optimised
+    late, gone = 20_000, 5_000
+
+    def and_meanwhile(folder: Path, stop: threading.Event) -> bool:
+        grown.add(question(late), vector(*-GROWN[0]))
+        grown.remove(question(gone).digest)
+        assert finds_itself(grown, late, -GROWN[0])
+        assert not finds_itself(grown, gone)
+        return optimised(folder, stop)
+
+    monkeypatch.setattr(edge_shard, "_optimised", and_meanwhile)
+    grown.optimise(threading.Event())
+    assert folders(tmp_path) == ["shard-2"]
+    assert grown.count() == len(GROWN)
+    assert finds_itself(grown, late, -GROWN[0])
+    assert not finds_itself(grown, gone)
+    assert all(finds_itself(grown, number) for number in range(7, len(GROWN), 499))
+    monkeypatch.setattr(edge_shard, "_optimised", lambda folder, stop: pytest.fail("nothing has changed since"))
+    grown.optimise(threading.Event())
+
+
+def test_an_optimising_that_is_stopped_or_fails_leaves_the_index_as_it_was(
+    grown: EdgeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    grown.optimise(stop)
+    monkeypatch.setattr(edge_shard.sys, "executable", "/bin/false")
+    grown.optimise(threading.Event())
+    assert folders(tmp_path) == ["shard-1"]
+    grown.add(question(20_000), vector(*-GROWN[0]))
+    assert finds_itself(grown, 20_000, -GROWN[0])
+    assert finds_itself(grown, 77)
+
+
+def test_what_a_killed_process_left_half_built_is_cleared_away(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, 3, SETTINGS)
+    index.add(question(1), vector(1, 0, 0))
+    index.close()
+    (tmp_path / "building-abc").mkdir()
+    shutil.copytree(tmp_path / "shard-1", tmp_path / "shard-2")  # killed between taking over and clearing away
+    index = EdgeIndex(tmp_path, 3, SETTINGS)
+    assert folders(tmp_path) == ["shard-2"]
+    assert nearest(index, vector(1, 0, 0)) == question(1).digest
+    index.close()

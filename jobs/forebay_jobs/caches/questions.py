@@ -5,8 +5,6 @@ hold, so there is one place where an answer can be stale, and it is checked.
 """
 
 import fcntl
-import logging
-import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,14 +18,20 @@ import numpy.typing as npt
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import SemanticConfig
 
-from .guard import is_failure
+from .edge_shard import EdgeShard
 
 Vector = npt.NDArray[np.float32]
 
-logger = logging.getLogger(__name__)
-
+# A context is within one tenant and one category (or what tenants share of one), and every search is within one
+# context. So the context is what the index is partitioned by, the engines' word for which is tenant: each has a graph
+# of its own (`payload_m`) where it is large, and there is none over all of them (`m`), which no search would use.
 HNSW_M = 16
-HNSW_EF_CONSTRUCT = 128
+HNSW_EF = 128
+"""Candidates that building and searching keep."""
+_FULL_SCAN_KB = 10_000
+"""Of vectors, below which a context is searched without a graph: 6,500 of 384 dimensions, in some 0.5 ms."""
+_QUANTILE = 0.99
+"""Of the vectors' components that int8 tells apart; those beyond are cut off, and told apart by rescoring."""
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +54,21 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
 
 
+class Indexed(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells a question in the index from others."""
+
+    digest: str
+    created_ms: int
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the index, which is ordered by digest: a fair sample of it."""
+
+    questions: list[Indexed]
+    next: str | None
+    """The digest with which the next page begins; None at the end."""
+
+
 class QuestionIndex(Protocol):
     """What an engine has to do. Implementations are safe to share between threads; failures raise."""
 
@@ -65,8 +84,26 @@ class QuestionIndex(Protocol):
         """Insert or replace a question; it can be found as soon as this returns."""
         ...
 
-    def remove(self, digest: str) -> None:
-        """Forget a question; one that is not there is no error."""
+    def remove(self, *digests: str) -> None:
+        """Forget questions; one that is not there is no error."""
+        ...
+
+    def count(self) -> int:
+        """How many questions there are, about."""
+        ...
+
+    def page(self, begin: str | None, limit: int) -> Page:
+        """At most ``limit`` questions from a digest on, or from the first."""
+        ...
+
+    def optimise(self, stop: threading.Event) -> None:
+        """Build what makes searching fast, where enough has changed and the engine does not do so by itself.
+
+        May take minutes, while all else goes on; to be called away from requests.
+
+        Args:
+            stop: when set, this returns soon.
+        """
         ...
 
     def close(self) -> None:
@@ -83,13 +120,13 @@ def open_index(settings: SemanticConfig, dimensions: int, version: str) -> Quest
         version: of the embedding model; each version has an index of its own, so vectors never mix.
     """
     if settings.url is None:
-        return EdgeIndex(settings.path / version, dimensions)
+        return EdgeIndex(settings.path / version, dimensions, settings)
     from qdrant_client import QdrantClient  # the embedded engine needs no client
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
     # Whole seconds: the client hands the number to the server, which takes nothing finer.
     client = QdrantClient(url=settings.url, api_key=key, timeout=max(1, round(settings.timeout_ms / 1000)))
-    return ServerIndex(client, f"{settings.collection}-{version}", dimensions)
+    return ServerIndex(client, f"{settings.collection}-{version}", dimensions, settings)
 
 
 class EdgeIndex:
@@ -99,7 +136,9 @@ class EdgeIndex:
         ConfigError: on opening, where another process holds the folder.
     """
 
-    def __init__(self, folder: Path, dimensions: int) -> None:
+    def __init__(self, folder: Path, dimensions: int, settings: SemanticConfig) -> None:
+        import qdrant_edge as edge
+
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_file = (folder / "lock").open("w")
         try:
@@ -110,8 +149,22 @@ class EdgeIndex:
                 f"semantic.path: another process uses the index in {folder}; the embedded index serves one process,"
                 " so set semantic.url to a Qdrant server to run several"
             ) from None
-        self._shard = _open_shard(folder / "shard", dimensions)
-        self._write = threading.Lock()
+        int8 = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=_QUANTILE, always_ram=True)
+        config = edge.EdgeConfig(
+            vectors=edge.EdgeVectorParams(
+                size=dimensions,
+                distance=edge.Distance.Cosine,
+                quantization_config=int8 if settings.int8 else None,
+            ),
+            hnsw_config=edge.HnswIndexConfig(
+                m=0, payload_m=HNSW_M, ef_construct=HNSW_EF, full_scan_threshold=_FULL_SCAN_KB
+            ),
+        )
+        self._shard = EdgeShard(folder, config, {"context": edge.KeywordIndexParams(is_tenant=True)})
+        self._params = edge.SearchParams(
+            hnsw_ef=HNSW_EF,
+            quantization=edge.QuantizationSearchParams(rescore=True, oversampling=settings.oversampling),
+        )
 
     def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
         import qdrant_edge as edge
@@ -121,6 +174,7 @@ class EdgeIndex:
                 limit=limit,
                 query=edge.Query.Nearest(vector.tolist()),
                 filter=edge.Filter(must=[edge.FieldCondition("context", match=edge.MatchValue(context))]),
+                params=self._params,
                 with_payload=False,
             )
             for vector, context in zip(vectors, contexts, strict=True)
@@ -132,14 +186,25 @@ class EdgeIndex:
         import qdrant_edge as edge
 
         point = edge.Point(_point_id(question.digest), vector.tolist(), _payload(question))
-        with self._write:
-            self._shard.update(edge.UpdateOperation.upsert_points([point]))
+        self._shard.update(edge.UpdateOperation.upsert_points([point]))
 
-    def remove(self, digest: str) -> None:
+    def remove(self, *digests: str) -> None:
         import qdrant_edge as edge
 
-        with self._write:
-            self._shard.update(edge.UpdateOperation.delete_points([_point_id(digest)]))
+        points = [_point_id(digest) for digest in digests]
+        self._shard.update(edge.UpdateOperation.delete_points(points), points=len(points))
+
+    def count(self) -> int:
+        return self._shard.count()
+
+    def page(self, begin: str | None, limit: int) -> Page:
+        import qdrant_edge as edge
+
+        offset = _point_id(begin) if begin else None
+        return _page(*self._shard.scroll(edge.ScrollRequest(offset=offset, limit=limit, with_payload=["created_ms"])))
+
+    def optimise(self, stop: threading.Event) -> None:
+        self._shard.optimise(stop)
 
     def close(self) -> None:
         self._shard.close()
@@ -149,13 +214,18 @@ class EdgeIndex:
 class ServerIndex:
     """A Qdrant server through qdrant-client (or the client's local mode)."""
 
-    def __init__(self, client: Any, collection: str, dimensions: int) -> None:
+    def __init__(self, client: Any, collection: str, dimensions: int, settings: SemanticConfig) -> None:
         from qdrant_client import models
 
         self._client = client
         self._models = models
         self._collection = collection
         self._dimensions = dimensions
+        self._int8 = settings.int8
+        self._params = models.SearchParams(
+            hnsw_ef=HNSW_EF,
+            quantization=models.QuantizationSearchParams(rescore=True, oversampling=settings.oversampling),
+        )
         self._ready = False
 
     def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
@@ -169,6 +239,7 @@ class ServerIndex:
                 filter=models.Filter(
                     must=[models.FieldCondition(key="context", match=models.MatchValue(value=context))]
                 ),
+                params=self._params,
             )
             for vector, context in zip(vectors, contexts, strict=True)
         ]
@@ -183,9 +254,25 @@ class ServerIndex:
         with self._collection_there():
             self._client.upsert(self._collection, [point], wait=True)
 
-    def remove(self, digest: str) -> None:
+    def remove(self, *digests: str) -> None:
+        if not digests:  # which the server refuses
+            return
         with self._collection_there():
-            self._client.delete(self._collection, [str(_point_id(digest))], wait=True)
+            self._client.delete(self._collection, [str(_point_id(digest)) for digest in digests], wait=True)
+
+    def count(self) -> int:
+        with self._collection_there():
+            return self._client.count(self._collection, exact=False).count
+
+    def page(self, begin: str | None, limit: int) -> Page:
+        offset = str(_point_id(begin)) if begin else None
+        with self._collection_there():
+            return _page(
+                *self._client.scroll(self._collection, limit=limit, offset=offset, with_payload=["created_ms"])
+            )
+
+    def optimise(self, stop: threading.Event) -> None:
+        """Nothing: a server optimises by itself, in threads of its own."""
 
     def close(self) -> None:
         self._client.close()
@@ -205,41 +292,32 @@ class ServerIndex:
     def _create(self) -> None:
         models = self._models
         if not self._client.collection_exists(self._collection):
+            int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=_QUANTILE, always_ram=True)
             self._client.create_collection(
                 self._collection,
-                vectors_config=models.VectorParams(size=self._dimensions, distance=models.Distance.COSINE),
-                hnsw_config=models.HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
+                vectors_config=models.VectorParams(
+                    size=self._dimensions,
+                    distance=models.Distance.COSINE,
+                    on_disk=self._int8,
+                    quantization_config=models.ScalarQuantization(scalar=int8) if self._int8 else None,
+                ),
+                hnsw_config=models.HnswConfigDiff(
+                    m=0, payload_m=HNSW_M, ef_construct=HNSW_EF, full_scan_threshold=_FULL_SCAN_KB
+                ),
             )
-            for field in ("context", "tenant", "category"):
-                self._client.create_payload_index(self._collection, field, models.PayloadSchemaType.KEYWORD)
-
-
-def _open_shard(folder: Path, dimensions: int) -> Any:
-    import qdrant_edge as edge
-
-    if folder.exists():
-        try:
-            return edge.EdgeShard.load(str(folder))
-        except BaseException as error:
-            if not is_failure(error):
-                raise
-            # A cache may be lost, but the job must start: keep the remains for whoever wants to look.
-            broken = folder.with_name("shard.broken")
-            logger.warning("the index in %s cannot be opened, starting an empty one (%s)", folder, error)
-            shutil.rmtree(broken, ignore_errors=True)
-            folder.rename(broken)
-    config = edge.EdgeConfig(
-        vectors=edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine),
-        hnsw_config=edge.HnswIndexConfig(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT, full_scan_threshold=10_000),
-    )
-    shard = edge.EdgeShard.create(str(folder), config)
-    for field in ("context", "tenant", "category"):
-        shard.update(edge.UpdateOperation.create_field_index(field, edge.PayloadSchemaType.Keyword))
-    return shard
+            schema = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+            self._client.create_payload_index(self._collection, "context", schema)
 
 
 def _neighbours(points: Sequence[Any]) -> list[Neighbour]:
     return [Neighbour(digest=uuid.UUID(str(point.id)).hex, similarity=float(point.score)) for point in points]
+
+
+def _page(records: Sequence[Any], offset: Any) -> Page:
+    questions = [
+        Indexed(digest=uuid.UUID(str(record.id)).hex, created_ms=record.payload["created_ms"]) for record in records
+    ]
+    return Page(questions=questions, next=None if offset is None else uuid.UUID(str(offset)).hex)
 
 
 def _point_id(digest: str) -> uuid.UUID:
