@@ -22,6 +22,7 @@ from .caches.prefixes import PrefixRates
 from .caches.questions import QuestionIndex, open_index
 from .caches.redis_store import RedisStore
 from .caches.semantic import SemanticCache
+from .caches.sweeping import Sweeper
 from .dispatch import Dispatcher
 from .embedding import Embedder
 from .judging.judge import Judge
@@ -47,6 +48,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._index: QuestionIndex | None = None
         self._teacher: Teacher | None = None
+        self._sweeper: Sweeper | None = None
         self.metrics = _metrics_of_this_process(config.metrics)
         self.pressure = Pressure()
         _serve_metrics(config.metrics.job_port)
@@ -91,6 +93,8 @@ class Runtime:
     @cached_property
     def semantic(self) -> SemanticCache:
         self._index = open_index(self.config.semantic, self.embedder.dimensions, self.embedder.version)
+        self._sweeper = Sweeper(self.config, self._index, self.answers, self.redis, self.metrics)
+        self._sweeper.start()
         return SemanticCache(
             self.config,
             self.embedder,
@@ -111,6 +115,8 @@ class Runtime:
         if self._teacher is not None:
             self._teacher.close()
             self.namespaces.sync(all_of_them=True)
+        if self._sweeper is not None:
+            self._sweeper.close()
         if self._index is not None:
             self._index.close()
 

@@ -219,6 +219,13 @@ class JobMetrics:
             "Memory that it may use before it drops what was used least; 0: no limit.",
             registry=registry,
         )
+        self.entries = Gauge("forebay_semantic_entries", "Questions in the index by meaning.", registry=registry)
+        self.swept = Counter(
+            "forebay_semantic_swept_total",
+            "Questions dropped from the index: expired with their answers, evicted for their little worth.",
+            ["reason"],
+            registry=registry,
+        )
         self.similarity = Histogram(
             "forebay_hit_similarity_ratio",
             "Cosine between a question and the one whose answer it was given, for hits by meaning.",

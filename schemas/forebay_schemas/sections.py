@@ -148,7 +148,7 @@ class SemanticConfig(Section):
         default=1_000_000, ge=1, description="Questions kept; beyond, those that save least for their age are dropped."
     )
     sweep_interval_s: float = Field(
-        default=60.0, gt=0, description="Time between two passes that look for questions to drop."
+        default=60.0, ge=1, description="Time between two passes that look for questions to drop."
     )
     timeout_ms: int = Field(default=1_000, ge=5, le=60_000, description="A call that takes longer counts as away.")
     retry_after_ms: int = Field(default=1_000, ge=10, description="How long the store is left alone after a failure.")

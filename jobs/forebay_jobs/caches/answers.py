@@ -134,6 +134,13 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
 
 
+class Worth(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer has been good for since it was kept."""
+
+    hits: int = 0
+    saved_usd: float = 0.0
+
+
 _AWAY = Lookup()
 _FIELDS = ["answer", "group", "right", "wrong", "reworded", "quarantined"]
 _REWORDED_TOO_OFTEN = 2
@@ -189,6 +196,10 @@ class AnswerStore:
         """Whether the caller is the one to have the answer generated anew; for the others it is good a while longer."""
         key = f"{self._store.prefix}:refresh:{digest}"
         return self._store.call(lambda client: bool(client.set(key, b"", nx=True, ex=_REFRESH_S)), False)
+
+    def worth(self, digests: Sequence[str]) -> list[Worth | None] | None:
+        """What each answer has been good for, None where it is gone; None for all while Redis is away."""
+        return self._store.call(lambda client: self._worth(client, digests), None)
 
     def note_cancelled(self, cancel: Cancel) -> None:
         """Let a request that was not read yet be refused when it is, within the time that a batch request may wait."""
@@ -268,6 +279,17 @@ class AnswerStore:
             for one in judged:
                 pipe.eval(_NOTE, 1, self._answer_key(one.digest), *_commands_of(one))
             pipe.execute()
+
+    def _worth(self, client: redis.Redis, digests: Sequence[str]) -> list[Worth | None]:
+        with client.pipeline(transaction=False) as pipe:
+            for digest in digests:
+                pipe.exists(self._answer_key(digest))
+                pipe.hmget(self._answer_key(digest), "hits", "saved")
+            told = _executed(pipe)
+        return [
+            _worth_in(*counted) if there and counted else None
+            for there, counted in zip(told[::2], told[1::2], strict=True)
+        ]
 
     def _complete(self, client: redis.Redis, scopes: Sequence[str], values: Sequence[bytes | None]) -> dict[str, str]:
         """The epochs as read, absent ones created."""
@@ -360,6 +382,14 @@ def _commands_of(judged: Judged) -> list[str]:
     if judged.group is not None:
         commands += ["HSET", "group", judged.group]
     return commands
+
+
+def _worth_in(hits: bytes | None, saved: bytes | None) -> Worth:
+    """Counters that cannot be read count as nothing."""
+    try:
+        return Worth(hits=int(hits or 0), saved_usd=float(saved or 0))
+    except ValueError:
+        return Worth()
 
 
 def _epoch_in(value: bytes) -> str:

@@ -33,6 +33,8 @@ _FULL_SCAN_KB = 10_000
 _QUANTILE = 0.99
 """Of the vectors' components that int8 tells apart; those beyond are cut off, and told apart by rescoring."""
 
+_LISTED = ["category", "created_ms"]
+
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """A known question near another one, with an equal context."""
@@ -55,9 +57,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Indexed(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells a question in the index from others."""
+    """What the index tells of a question without its vector."""
 
     digest: str
+    category: str
     created_ms: int
 
 
@@ -201,7 +204,7 @@ class EdgeIndex:
         import qdrant_edge as edge
 
         offset = _point_id(begin) if begin else None
-        return _page(*self._shard.scroll(edge.ScrollRequest(offset=offset, limit=limit, with_payload=["created_ms"])))
+        return _page(*self._shard.scroll(edge.ScrollRequest(offset=offset, limit=limit, with_payload=_LISTED)))
 
     def optimise(self, stop: threading.Event) -> None:
         self._shard.optimise(stop)
@@ -267,9 +270,7 @@ class ServerIndex:
     def page(self, begin: str | None, limit: int) -> Page:
         offset = str(_point_id(begin)) if begin else None
         with self._collection_there():
-            return _page(
-                *self._client.scroll(self._collection, limit=limit, offset=offset, with_payload=["created_ms"])
-            )
+            return _page(*self._client.scroll(self._collection, limit=limit, offset=offset, with_payload=_LISTED))
 
     def optimise(self, stop: threading.Event) -> None:
         """Nothing: a server optimises by itself, in threads of its own."""
@@ -315,7 +316,8 @@ def _neighbours(points: Sequence[Any]) -> list[Neighbour]:
 
 def _page(records: Sequence[Any], offset: Any) -> Page:
     questions = [
-        Indexed(digest=uuid.UUID(str(record.id)).hex, created_ms=record.payload["created_ms"]) for record in records
+        Indexed(digest=uuid.UUID(str(record.id)).hex, **{field: record.payload[field] for field in _LISTED})
+        for record in records
     ]
     return Page(questions=questions, next=None if offset is None else uuid.UUID(str(offset)).hex)
 
