@@ -25,6 +25,10 @@ class ReplyWriter:
         self._tracing = tracing_for(config, "job")
         self.topics = frozenset((config.kafka.topics.replies, *config.kafka.reply_topics))
         """Where a request may let its reply go."""
+        for name, category in config.categories.items():
+            if category.fresh_s is not None:  # both from the beginning: a share of what is not there is nothing
+                for age in ("within", "past"):
+                    metrics.freshness.labels(name, age)
 
     def again(
         self,
