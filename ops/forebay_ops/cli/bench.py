@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from ..bench import index as index_bench
 from ..bench import lanes as lanes_bench
 from ..bench import ledger as ledger_bench
 from ..bench import output as output_bench
@@ -128,6 +129,27 @@ def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None
     """
     options = {"model": model} | ({"cross_encoder": cross_encoder} if cross_encoder else {})
     _run("pruning", lambda say: pruning_bench.bench(model, cross_encoder, say), rounds, out, **options)
+
+
+@bench.command()
+@click.option("--entries", default=100_000, show_default=True, type=click.IntRange(min=1_000), help="Most questions.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Labelled questions to index, as `forebay eval reuse` takes them; else vectors are made up.",
+)
+@click.option("--url", help="A Qdrant server to measure besides; its collection is removed in the end.")
+@click.option("--api-key", envvar="QDRANT_API_KEY", show_envvar=True, help="Key of that server.")
+@_options
+def index(entries: int, data: Path | None, url: str | None, api_key: str | None, rounds: int, out: Path | None) -> None:
+    """How many of the nearest questions the semantic index finds, and how fast, by how it is built.
+
+    \b
+      forebay bench index --entries 10000
+      forebay bench index --data questions.jsonl.gz --url http://localhost:6333
+    """
+    options = {"entries": entries} | ({"data": data.name} if data else {})
+    _run("index", lambda say: index_bench.bench(entries, data, url, api_key, say), rounds, out, **options)
 
 
 @bench.command("report")

