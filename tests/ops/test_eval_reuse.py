@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from forebay_jobs.reuse.estimator import Prior, read_prior, shipped_prior
 from forebay_ops.cli.eval import eval_
 from forebay_ops.evaluation import streams
+from forebay_ops.evaluation.admission import RULES, SIZES
 from forebay_ops.evaluation.compare import BOUNDED, HINDSIGHT, compare, most_errors, settled
-from forebay_ops.evaluation.playing import Conditions, Equality, Near, Played, order_of, play
+from forebay_ops.evaluation.playing import Conditions, Equality, Keeper, Near, Played, order_of, play
 from forebay_ops.evaluation.policies import FixedThresholds, best_within
 from forebay_ops.evaluation.streams import Half, Preparer, Stream, StreamError, read_questions
 from forebay_ops.evaluation.vcache import VcachePlayer, exploration, fit
@@ -341,3 +342,49 @@ def test_the_goals_are_met_on_a_public_stream() -> None:
     assert result.exit_code == 0, result.output
     assert "missed" not in result.output
     assert result.output.count("met") == 3
+
+
+# Admission
+
+
+def test_what_a_keeper_leaves_out_or_drops_is_not_found(stream: Stream) -> None:
+    class Few(Keeper):
+        def __init__(self) -> None:
+            self.reuses: list[int] = []
+
+        def admits(self, step: int, place: int) -> bool:
+            return place % 2 == 0
+
+        def reused(self, place: int) -> None:
+            self.reuses.append(place)
+
+        def drops(self, step: int) -> list[int]:
+            return [0]
+
+    keeper, player = Few(), Recorder(reuses=True)
+    order, equality = order_of(stream, None), Equality(stream, CALM, 0)
+    found = play(stream, order, player, equality, CALM, 0, lambda asked: None, keeper)
+    near = {place for places in player.near.values() for place in places}
+    assert all(place % 2 == 0 and place for place in near)
+    assert set(keeper.reuses) <= near
+    assert len(keeper.reuses) == found.reused.sum() > 0
+    assert found.cached == sum(place % 2 == 0 for place in np.flatnonzero(~found.reused).tolist() if place)
+
+
+@pytest.mark.usefixtures("made_up_model")
+def test_admission_prints_entries_and_hits_of_every_rule_beside_eviction(tmp_path: Path) -> None:
+    file, out = write(tmp_path / "a.jsonl", rows(1_500)), tmp_path / "out.json"
+    result = run("admission", "--data", file, "--cache", tmp_path, "--out", out)
+    assert result.exit_code == 0, result.output
+    (measured,) = json.loads(out.read_text())
+    found = {one["rule"]: one for one in measured["outcomes"]}
+    assert list(found)[: len(RULES)] == list(RULES)
+    everything = found["everything"]
+    assert everything["hits"] > 0.05
+    assert all(rule in result.output for rule in found)
+    assert found["no number"]["entries"] == 0  # every question here has one
+    for share in SIZES:
+        assert found[f"everything, evicted to {share:.0%}"]["entries"] == pytest.approx(
+            share * everything["entries"], rel=0.02
+        )
+    assert found["every other, at random"]["hits"] < everything["hits"]

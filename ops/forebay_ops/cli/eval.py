@@ -11,6 +11,8 @@ import msgspec
 from forebay_jobs.reuse.estimator import Prior, read_prior, shipped_prior
 from rich.console import Console
 
+from ..evaluation.admission import Admission, admission
+from ..evaluation.admission import table as admission_table
 from ..evaluation.compare import Comparison, compare
 from ..evaluation.playing import Conditions
 from ..evaluation.prior import fit_prior
@@ -131,6 +133,37 @@ def reuse(
 def _decisions(comparison: Comparison) -> str:
     times = [row.decision_us for row in comparison.rows if row.decision_us]
     return f"{comparison.stream}: a decision took {sum(times) / len(times):.0f} µs"
+
+
+@eval_.command("admission")
+@click.option("--data", type=_FILE, multiple=True, required=True, help="Labelled questions; once for each stream.")
+@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.01, show_default=True,
+              help="Share of all requests that reuse may answer wrongly.")  # fmt: skip
+@click.option("--shuffles", default=0, show_default=True, type=click.IntRange(min=0),
+              help="Orders to average over; 0 is the file's own.")  # fmt: skip
+@click.option("--out", type=_OUT, help="Write all figures here, as JSON.")
+@_cache_option
+def admission_(data: Sequence[Path], delta: float, shuffles: int, out: Path | None, cache: Path) -> None:
+    """Measure what leaving questions out of the index saves in entries, and costs in hits.
+
+    Labelled questions, as `forebay eval reuse` takes them, are played to bounded reuse under rules that keep some out
+    at the door, and with everything let in and evicted by worth. A rule pays where it keeps more hits than eviction
+    to the same size.
+
+    \b
+      forebay eval admission --data questions.jsonl.gz
+    """
+    seeds = list(range(shuffles)) if shuffles else [None]
+    console = Console(width=max(LEAST_WIDTH, Console().width))
+    measured: list[Admission] = []
+    with ConsoleProgress(Console(stderr=True)) as progress:
+        preparer = _preparer(cache, progress.counting)
+        for file in data:
+            stream = preparer.stream(file)
+            measured.append(admission(stream, delta, seeds, shipped_prior(), progress.counting))
+            show_table(console, admission_table(measured[-1]))
+            if out is not None:
+                out.write_bytes(msgspec.json.format(msgspec.json.encode(measured)) + b"\n")
 
 
 @eval_.command()

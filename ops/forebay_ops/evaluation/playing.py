@@ -80,6 +80,27 @@ class Player(Protocol):
         ...
 
 
+class Keeper:
+    """What the cache holds of the answers that a player would have it hold: this one, all of them."""
+
+    def asked(self, place: int) -> None:
+        """A question is asked; called for every one."""
+
+    def admits(self, step: int, place: int) -> bool:
+        """Whether the answer to the question just asked is cached; called where it was generated."""
+        return True
+
+    def reused(self, place: int) -> None:
+        """A cached answer was given again."""
+
+    def drops(self, step: int) -> Sequence[int]:
+        """The cached questions that go now; called after every step."""
+        return ()
+
+
+KEEPS_ALL = Keeper()
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """What came of one pass.
@@ -87,11 +108,13 @@ class Played:
     Attributes:
         reused, wrong: by step; wrong ones are among the reused.
         labels: that were used.
+        cached: questions in the cache at the end.
     """
 
     reused: Flags
     wrong: Flags
     labels: int
+    cached: int = 0
 
     @property
     def hits(self) -> float:
@@ -117,18 +140,21 @@ def play(
     conditions: Conditions,
     seed: int,
     say: Callable[[int], None],
+    keeper: Keeper = KEEPS_ALL,
 ) -> Played:
     """Play a stream to a policy.
 
     Args:
         seed: of the judge's errors.
         say: told now and then how many questions were asked.
+        keeper: has the last word on what is cached.
     """
     count = len(order)
     reused, wrong = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
     cached = np.zeros(count, dtype=np.bool_)
     mistaken = np.random.default_rng([seed, 2]).random(count) < conditions.judge_noise
     due: deque[tuple[int, int, bool]] = deque()
+    admitted = np.zeros(count, dtype=np.bool_)
     labels = 0
 
     def tell(step: int) -> int:
@@ -136,25 +162,30 @@ def play(
         while due and due[0][0] <= step:
             _, place, right = due.popleft()
             used += player.label(place, right)
-            cached[place] |= player.keeps_all or not right
+            cached[place] |= bool(admitted[place]) and (player.keeps_all or not right)
         return used
 
     for step, place in enumerate(order.tolist()):
         if not step % _SAID_EVERY:
             say(step)
         near = _nearest(stream, place, cached)
-        hit = player.ask(place, near)
+        hit = player.ask(place, near) and bool(near)
+        keeper.asked(place)
+        admitted[place] = not hit and keeper.admits(step, place)
         if not near:
-            cached[place] = True
+            cached[place] = admitted[place]
         elif hit:
+            keeper.reused(near[0].place)
             reused[step] = True
             wrong[step] = not equality.right(step, place, near[0].place)
         else:
             right = equality.right(step, place, near[0].place) ^ bool(mistaken[step])
-            cached[place] = player.keeps_all
+            cached[place] = player.keeps_all and admitted[place]
             due.append((step + conditions.label_delay, place, right))
         labels += tell(step)
-    return Played(reused, wrong, labels)
+        for dropped in keeper.drops(step):
+            cached[dropped] = False
+    return Played(reused, wrong, labels, int(cached.sum()))
 
 
 def _nearest(stream: Stream, place: int, cached: Flags) -> list[Near]:
