@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY, start_http_server
 from .caches.answers import AnswerStore
 from .caches.hits import HitStore
 from .caches.prefixes import PrefixRates
-from .caches.questions import QuestionIndex, open_index
+from .caches.questions import SweepableIndex, open_index
 from .caches.redis_store import RedisStore
 from .caches.semantic import SemanticCache
 from .caches.sweeping import Sweeper
@@ -46,7 +46,7 @@ class Runtime:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._lock = threading.RLock()
-        self._index: QuestionIndex | None = None
+        self._index: SweepableIndex | None = None
         self._teacher: Teacher | None = None
         self._sweeper: Sweeper | None = None
         self.metrics = _metrics_of_this_process(config.metrics)

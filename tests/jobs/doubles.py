@@ -303,9 +303,10 @@ class MemoryIndex:
         self._check()
         self.points[question.digest] = question.context, vector
 
-    def remove(self, digest: str) -> None:
+    def remove(self, *digests: str) -> None:
         self._check()
-        self.points.pop(digest, None)
+        for digest in digests:
+            self.points.pop(digest, None)
 
     def close(self) -> None:
         pass

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forebay_jobs.caches import edge_shard
-from forebay_jobs.caches.questions import EdgeIndex, Question, QuestionIndex, ServerIndex, Vector, open_index
+from forebay_jobs.caches.questions import EdgeIndex, Question, ServerIndex, SweepableIndex, Vector, open_index
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import SemanticConfig
 
@@ -24,7 +24,7 @@ pytest.importorskip("qdrant_edge", reason="qdrant-edge-py is not installed")
 
 SERVER = os.environ.get("FOREBAY_TEST_QDRANT_URL")
 SETTINGS = SemanticConfig()
-OpenIndex = Callable[[str], QuestionIndex]
+OpenIndex = Callable[[str], SweepableIndex]
 
 
 def _edge(folder: Path) -> OpenIndex:
@@ -56,10 +56,10 @@ def _server(folder: Path) -> OpenIndex:
 )
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenIndex]:
     """Opens the index of an embedding model's version; all are closed in the end."""
-    indexes: dict[str, QuestionIndex] = {}
+    indexes: dict[str, SweepableIndex] = {}
     make = request.param(tmp_path)
 
-    def open_version(version: str) -> QuestionIndex:
+    def open_version(version: str) -> SweepableIndex:
         indexes[version] = index = make(version)
         return index
 
@@ -72,7 +72,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenIndex
 
 
 @pytest.fixture
-def index(opened: OpenIndex) -> QuestionIndex:
+def index(opened: OpenIndex) -> SweepableIndex:
     return opened("v1")
 
 
@@ -87,17 +87,17 @@ def vector(*values: float) -> Vector:
     return given / np.linalg.norm(given)
 
 
-def nearest(index: QuestionIndex, asked: Vector, context: str = "here") -> str | None:
+def nearest(index: SweepableIndex, asked: Vector, context: str = "here") -> str | None:
     (found,) = index.nearest(asked[None, :], [context], 1)
     return found[0].digest if found else None
 
 
-def test_an_empty_index_knows_nothing(index: QuestionIndex) -> None:
+def test_an_empty_index_knows_nothing(index: SweepableIndex) -> None:
     assert nearest(index, vector(1, 0, 0)) is None
     assert index.nearest(np.empty((0, 3), dtype=np.float32), [], 1) == []
 
 
-def test_the_nearest_question_is_found_at_once_with_its_cosine(index: QuestionIndex) -> None:
+def test_the_nearest_question_is_found_at_once_with_its_cosine(index: SweepableIndex) -> None:
     index.add(question(1), vector(1, 0, 0))
     index.add(question(2), vector(0, 1, 0))
     ((found,),) = index.nearest(vector(3, 4, 0)[None, :], ["here"], 1)
@@ -107,7 +107,7 @@ def test_the_nearest_question_is_found_at_once_with_its_cosine(index: QuestionIn
     assert opposite.similarity < 0
 
 
-def test_several_come_by_falling_similarity(index: QuestionIndex) -> None:
+def test_several_come_by_falling_similarity(index: SweepableIndex) -> None:
     for number, known in enumerate((vector(1, 0, 0), vector(0, 1, 0), vector(1, 1, 0)), start=1):
         index.add(question(number), known)
     (found,) = index.nearest(vector(2, 1, 0)[None, :], ["here"], 2)
@@ -116,7 +116,7 @@ def test_several_come_by_falling_similarity(index: QuestionIndex) -> None:
     assert [one.digest for one in all_of_them] == [question(number).digest for number in (3, 1, 2)]
 
 
-def test_only_questions_of_the_context_are_found(index: QuestionIndex) -> None:
+def test_only_questions_of_the_context_are_found(index: SweepableIndex) -> None:
     index.add(question(1, "here"), vector(1, 0, 0))
     index.add(question(2, "there"), vector(0, 1, 0))
     assert nearest(index, vector(0, 1, 0), "here") == question(1).digest
@@ -124,7 +124,7 @@ def test_only_questions_of_the_context_are_found(index: QuestionIndex) -> None:
     assert nearest(index, vector(0, 1, 0), "nowhere") is None
 
 
-def test_a_batch_is_answered_in_its_order(index: QuestionIndex) -> None:
+def test_a_batch_is_answered_in_its_order(index: SweepableIndex) -> None:
     index.add(question(1, "here"), vector(1, 0, 0))
     index.add(question(2, "there"), vector(0, 1, 0))
     asked = np.stack([vector(0, 0, 1), vector(0, 1, 0), vector(1, 0, 0)])
@@ -132,7 +132,7 @@ def test_a_batch_is_answered_in_its_order(index: QuestionIndex) -> None:
     assert [[one.digest for one in near] for near in found] == [[question(2).digest], [], [question(1).digest]]
 
 
-def test_a_question_that_is_added_again_is_replaced(index: QuestionIndex) -> None:
+def test_a_question_that_is_added_again_is_replaced(index: SweepableIndex) -> None:
     index.add(question(1), vector(1, 0, 0))
     index.add(question(1), vector(0, 1, 0))
     ((found,),) = index.nearest(vector(0, 1, 0)[None, :], ["here"], 1)
@@ -141,7 +141,7 @@ def test_a_question_that_is_added_again_is_replaced(index: QuestionIndex) -> Non
     assert nearest(index, vector(1, 0, 0)) is None
 
 
-def test_a_question_that_is_removed_is_not_found_and_may_be_removed_again(index: QuestionIndex) -> None:
+def test_a_question_that_is_removed_is_not_found_and_may_be_removed_again(index: SweepableIndex) -> None:
     index.add(question(1), vector(1, 0, 0))
     index.add(question(2), vector(0.9, 0.1, 0))
     index.remove(question(1).digest)
@@ -149,7 +149,7 @@ def test_a_question_that_is_removed_is_not_found_and_may_be_removed_again(index:
     assert nearest(index, vector(1, 0, 0)) == question(2).digest
 
 
-def test_several_are_removed_at_once_and_none_at_all(index: QuestionIndex) -> None:
+def test_several_are_removed_at_once_and_none_at_all(index: SweepableIndex) -> None:
     for number in range(4):
         index.add(question(number), vector(1, number, 0))
     index.remove(*(question(number).digest for number in (0, 2, 9)))
@@ -157,7 +157,7 @@ def test_several_are_removed_at_once_and_none_at_all(index: QuestionIndex) -> No
     assert [one.digest for one in index.page(None, 10).questions] == [question(1).digest, question(3).digest]
 
 
-def test_all_questions_are_paged_through_in_the_order_of_their_digests(index: QuestionIndex) -> None:
+def test_all_questions_are_paged_through_in_the_order_of_their_digests(index: SweepableIndex) -> None:
     assert index.page(None, 2).questions == []
     assert index.count() == 0
     for number in (3, 0, 4, 1, 2):

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from forebay_jobs.caches import sweeping
-from forebay_jobs.caches.answers import AnswerStore, Worth
-from forebay_jobs.caches.questions import EdgeIndex, Indexed, Question, QuestionIndex, ServerIndex
+from forebay_jobs.caches.answers import Answer, AnswerStore, Judged, Worth
+from forebay_jobs.caches.questions import EdgeIndex, Indexed, Question, ServerIndex, SweepableIndex
 from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.caches.sweeping import Sweeper, Swept, least_worth
 from forebay_schemas.sections import SemanticConfig
 
-from tests.builders import NOW_MS
+from tests.builders import NOW_MS, make_reply
 from tests.jobs.doubles import metrics
-from tests.jobs.redis_server import RedisServer
+from tests.redis_server import RedisServer
 
 pytest.importorskip("qdrant_edge", reason="qdrant-edge-py is not installed")
 
@@ -29,7 +29,7 @@ HOUR_MS = 3_600_000
 class Rig:
     """A sweeper with an index and a Redis of its own."""
 
-    def __init__(self, server: RedisServer, index: QuestionIndex, **settings: Any) -> None:
+    def __init__(self, server: RedisServer, index: SweepableIndex, **settings: Any) -> None:
         self.metrics = metrics()
         config = server.config(retry_after_ms=10)
         config = config.model_copy(update={"semantic": SemanticConfig(**settings)})
@@ -65,18 +65,18 @@ class Rig:
         return self.metrics.swept.labels(reason)._value.get()
 
 
-def _edge(folder: Path) -> QuestionIndex:
+def _edge(folder: Path) -> SweepableIndex:
     return EdgeIndex(folder, 3, SemanticConfig())
 
 
-def _local(folder: Path) -> QuestionIndex:
+def _local(folder: Path) -> SweepableIndex:
     from qdrant_client import QdrantClient
 
     return ServerIndex(QdrantClient(":memory:"), "test", 3, SemanticConfig())
 
 
 @pytest.fixture(params=[pytest.param(_edge, id="edge"), pytest.param(_local, id="client's local mode")])
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuestionIndex]:
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SweepableIndex]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant")
         opened = request.param(tmp_path)
@@ -84,7 +84,7 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuestionIn
     opened.close()
 
 
-def test_questions_go_with_their_answers(redis_server: RedisServer, index: QuestionIndex) -> None:
+def test_questions_go_with_their_answers(redis_server: RedisServer, index: SweepableIndex) -> None:
     rig = Rig(redis_server, index)
     rig.add(1, 3)
     for number in (0, 2, 4):
@@ -96,7 +96,7 @@ def test_questions_go_with_their_answers(redis_server: RedisServer, index: Quest
 
 
 def test_a_question_goes_when_its_answer_is_too_old_for_similar_ones_though_not_for_equal_ones(
-    redis_server: RedisServer, index: QuestionIndex
+    redis_server: RedisServer, index: SweepableIndex
 ) -> None:
     rig = Rig(redis_server, index)
     rig.add(1, age_h=23.9)
@@ -106,7 +106,7 @@ def test_a_question_goes_when_its_answer_is_too_old_for_similar_ones_though_not_
 
 
 def test_beyond_the_bound_those_go_that_save_least_for_their_age(
-    redis_server: RedisServer, index: QuestionIndex
+    redis_server: RedisServer, index: SweepableIndex
 ) -> None:
     rig = Rig(redis_server, index, max_entries=4)
     rig.add(0, 1, age_h=20)
@@ -121,7 +121,7 @@ def test_beyond_the_bound_those_go_that_save_least_for_their_age(
 
 
 def test_each_page_gives_up_its_share_and_what_expired_counts(
-    redis_server: RedisServer, index: QuestionIndex, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, index: SweepableIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeping, "PAGE", 4)
     monkeypatch.setattr(sweeping, "_BUSY_SHARE", 1)
@@ -135,7 +135,7 @@ def test_each_page_gives_up_its_share_and_what_expired_counts(
     assert all(number % 2 or number == 12 for number in gone)
 
 
-def test_while_redis_is_away_nothing_is_gone(redis_server: RedisServer, index: QuestionIndex) -> None:
+def test_while_redis_is_away_nothing_is_gone(redis_server: RedisServer, index: SweepableIndex) -> None:
     rig = Rig(redis_server, index, max_entries=1)
     rig.add(1)
     rig.question(2)
@@ -148,7 +148,7 @@ def test_while_redis_is_away_nothing_is_gone(redis_server: RedisServer, index: Q
 
 
 def test_a_redis_that_goes_away_between_the_pages_ends_the_pass(
-    redis_server: RedisServer, index: QuestionIndex, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, index: SweepableIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(redis_server, index)
     rig.question(1)
@@ -158,7 +158,7 @@ def test_a_redis_that_goes_away_between_the_pages_ends_the_pass(
 
 
 def test_of_processes_that_share_an_index_one_sweeps_an_interval(
-    redis_server: RedisServer, index: QuestionIndex
+    redis_server: RedisServer, index: SweepableIndex
 ) -> None:
     one, other = Rig(redis_server, index), Rig(redis_server, index)
     one.add(1)
@@ -174,17 +174,18 @@ def test_of_processes_that_share_an_index_one_sweeps_an_interval(
     assert 50 < one.redis.ttl(key) <= 60
 
 
-def test_counters_that_are_absent_or_damaged_count_as_nothing(redis_server: RedisServer, tmp_path: Path) -> None:
-    rig = Rig(redis_server, _edge(tmp_path))
-    rig.add(1, hits=3, saved=0.5)
-    rig.redis.hset(f"{rig.prefix}:answer:{2:032x}", mapping={"answer": b"", "hits": "many", "saved": "x"})
-    rig.redis.set(f"{rig.prefix}:answer:{3:032x}", b"no hash")
-    rig.redis.hset(f"{rig.prefix}:answer:{4:032x}", "answer", b"")
-    store = AnswerStore(redis_server.config(), RedisStore(redis_server.config(), metrics()))
-    worths = store.worth([f"{number:032x}" for number in range(1, 6)])
-    assert worths == [Worth(hits=3, saved_usd=0.5), Worth(), Worth(), Worth(), None]
+def test_what_an_answer_was_good_for_is_told_and_damaged_counts_are_none(redis_server: RedisServer) -> None:
+    config, redis = redis_server.config(), redis_server.client()
+    store = AnswerStore(config, RedisStore(config, metrics()))
+    one, damaged, other_type, gone = (f"{number:032x}" for number in range(4))
+    store.keep(one, Answer.of(make_reply(), {}), 60)
+    assert store.worth([one]) == [Worth()]
+    store.note([Judged(digest=one, hits=1, saved_usd=0.25), Judged(digest=one, hits=2, saved_usd=0.5)])
+    (key,) = redis.keys(f"*:answer:{one}")
+    redis.hset(key.replace(one.encode(), damaged.encode()), mapping={"answer": b"", "hits": "many", "saved": "x"})
+    redis.set(key.replace(one.encode(), other_type.encode()), b"no hash")
+    assert store.worth([one, damaged, other_type, gone]) == [Worth(hits=3, saved_usd=0.75), Worth(), None, None]
     assert store.worth([]) == []
-    rig.index.close()
 
 
 def known(number: int, age_h: float, saved_usd: float = 0.0, hits: int = 0) -> tuple[Indexed, Worth]:
@@ -221,7 +222,7 @@ def test_as_many_go_as_were_asked_for() -> None:
 
 
 def test_the_thread_sweeps_optimises_survives_failures_and_ends(
-    redis_server: RedisServer, index: QuestionIndex, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, index: SweepableIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(redis_server, index, sweep_interval_s=1)
     rig.now_ms = int(time.time() * 1000)
@@ -251,6 +252,11 @@ def test_the_thread_sweeps_optimises_survives_failures_and_ends(
 def test_the_index_tells_its_size_when_it_is_asked(redis_server: RedisServer, tmp_path: Path) -> None:
     rig = Rig(redis_server, _edge(tmp_path))
     rig.add(1, 2)
-    assert rig.metrics.entries.collect()[0].samples[0].value == 2
+
+    def told() -> float:
+        (metric,) = rig.metrics.entries.collect()
+        return metric.samples[0].value
+
+    assert told() == 2
     rig.index.close()
-    assert math.isnan(rig.metrics.entries.collect()[0].samples[0].value)
+    assert math.isnan(told())

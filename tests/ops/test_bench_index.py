@@ -28,7 +28,7 @@ def test_a_plain_index_finds_all_that_comparing_with_all_finds(monkeypatch: pyte
 
 def test_what_is_missed_or_in_the_wrong_place_costs_recall() -> None:
     class Wrong:
-        def nearest(self, vectors: Any, contexts: list[str]) -> list[list[Neighbour]]:
+        def nearest(self, vectors: Any, contexts: list[str], limit: int) -> list[list[Neighbour]]:
             return [[Neighbour(digest=f"{number:032x}", similarity=1) for number in (1, 0, 7)]] * len(vectors)
 
     asked = np.eye(4, dtype=np.float32)

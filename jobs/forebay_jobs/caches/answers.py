@@ -284,7 +284,7 @@ class AnswerStore:
         with client.pipeline(transaction=False) as pipe:
             for digest in digests:
                 pipe.exists(self._answer_key(digest))
-                pipe.hmget(self._answer_key(digest), "hits", "saved")
+                pipe.hmget(self._answer_key(digest), ["hits", "saved"])
             told = _executed(pipe)
         return [
             _worth_in(*counted) if there and counted else None

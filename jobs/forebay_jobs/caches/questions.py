@@ -91,6 +91,14 @@ class QuestionIndex(Protocol):
         """Forget questions; one that is not there is no error."""
         ...
 
+    def close(self) -> None:
+        """Write what is pending and release the index."""
+        ...
+
+
+class SweepableIndex(QuestionIndex, Protocol):
+    """What it has to do besides, away from requests."""
+
     def count(self) -> int:
         """How many questions there are, about."""
         ...
@@ -102,19 +110,15 @@ class QuestionIndex(Protocol):
     def optimise(self, stop: threading.Event) -> None:
         """Build what makes searching fast, where enough has changed and the engine does not do so by itself.
 
-        May take minutes, while all else goes on; to be called away from requests.
+        May take minutes, while all else goes on.
 
         Args:
             stop: when set, this returns soon.
         """
         ...
 
-    def close(self) -> None:
-        """Write what is pending and release the index."""
-        ...
 
-
-def open_index(settings: SemanticConfig, dimensions: int, version: str) -> QuestionIndex:
+def open_index(settings: SemanticConfig, dimensions: int, version: str) -> SweepableIndex:
     """The configured engine.
 
     Args:
@@ -194,7 +198,7 @@ class EdgeIndex:
     def remove(self, *digests: str) -> None:
         import qdrant_edge as edge
 
-        points = [_point_id(digest) for digest in digests]
+        points: list[Any] = [_point_id(digest) for digest in digests]
         self._shard.update(edge.UpdateOperation.delete_points(points), points=len(points))
 
     def count(self) -> int:

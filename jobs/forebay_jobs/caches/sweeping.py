@@ -21,7 +21,7 @@ from forebay_schemas.metrics import JobMetrics
 
 from .answers import AnswerStore, Worth
 from .guard import is_failure
-from .questions import Indexed, QuestionIndex
+from .questions import Indexed, SweepableIndex
 from .redis_store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Sweeper:
     def __init__(
         self,
         config: Config,
-        index: QuestionIndex,
+        index: SweepableIndex,
         answers: AnswerStore,
         store: RedisStore,
         metrics: JobMetrics,

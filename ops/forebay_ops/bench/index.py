@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from forebay_jobs.caches.questions import Question, QuestionIndex, open_index
+from forebay_jobs.caches.questions import Question, QuestionIndex, SweepableIndex, open_index
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.reuse.neighbourhood import NEAREST
 from forebay_schemas.errors import ForebayError
@@ -113,13 +113,13 @@ def _look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64])
     found: list[list[int]] = []
     for row in asked:
         began = time.perf_counter()
-        (neighbours,) = index.nearest(row[None, :], [_CONTEXT])
+        (neighbours,) = index.nearest(row[None, :], [_CONTEXT], NEAREST)
         times_ms.append((time.perf_counter() - began) * 1000)
         found.append([int(one.digest, 16) for one in neighbours])
     began = time.perf_counter()
     for start in range(0, len(asked), _TOGETHER):
         rows = asked[start : start + _TOGETHER]
-        index.nearest(rows, [_CONTEXT] * len(rows))
+        index.nearest(rows, [_CONTEXT] * len(rows), NEAREST)
     together_s = time.perf_counter() - began
     first = [bool(one) and one[0] == true[0] for one, true in zip(found, truth, strict=True)]
     shared = [len(set(one) & set(true.tolist())) / NEAREST for one, true in zip(found, truth, strict=True)]
@@ -133,7 +133,7 @@ def _look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64])
 
 def _filled(
     stack: ExitStack, settings: SemanticConfig, known: Vectors, side: str, facts: dict[str, str | float], say: Say
-) -> QuestionIndex:
+) -> SweepableIndex:
     """An index with all questions, open as long as the stack."""
     index = open_index(settings, known.shape[1], _VERSION)
     stack.callback(index.close)
