@@ -28,6 +28,8 @@ _CHANGED_SHARE = 0.2
 """Of the points of a large index: so each is copied five times in all while the index grows."""
 _CAUGHT_UP_AT_ONCE = 256
 _LOOK_S = 0.2
+_NICE = 10
+"""A tenth of the share that requests have of a busy core; with the most, 19, it would hardly ever be done there."""
 
 
 class EdgeShard:
@@ -186,7 +188,7 @@ def _main(arguments: Sequence[str]) -> None:
     import qdrant_edge as edge
 
     with contextlib.suppress(OSError):  # refused in some sandboxes, and only a courtesy
-        os.nice(19)
+        os.nice(_NICE)
     (folder,) = arguments
     shard = edge.EdgeShard.load(folder)
     shard.optimize()
