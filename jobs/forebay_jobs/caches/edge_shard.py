@@ -26,7 +26,8 @@ LEAST_CHANGES = 10_000
 """Writes after which optimising is worth a copy; so many plain vectors are searched in some 0.5 ms."""
 _CHANGED_SHARE = 0.2
 """Of the points of a large index: so each is copied five times in all while the index grows."""
-_CAUGHT_UP_AT_ONCE = 256
+_LAST_UNDER_LOCK = 256
+"""Writes that others wait for while the built shard takes over; some 20 ms."""
 _LOOK_S = 0.2
 _NICE = 10
 """A tenth of the share that requests have of a busy core; with the most, 19, it would hardly ever be done there."""
@@ -123,7 +124,7 @@ class EdgeShard:
         try:
             built = edge.EdgeShard.load(str(path))
             caught_up = 0
-            while caught_up + _CAUGHT_UP_AT_ONCE < len(written):  # without the lock: others write on
+            while caught_up + _LAST_UNDER_LOCK < len(written):  # without the lock: others write on
                 built.update(written[caught_up])
                 caught_up += 1
         except BaseException:

@@ -101,8 +101,9 @@ class Sweeper:
             due -= one.expired + one.evicted
             swept += one
             begin = page.next
-            took_s = time.perf_counter() - started
-            if begin is None or self._stop.wait(took_s * (1 / _BUSY_SHARE - 1)):
+            rest_s = (time.perf_counter() - started) * (1 / _BUSY_SHARE - 1)
+            # Within the lease, however slow the stores are.
+            if begin is None or self._stop.wait(min(rest_s, self._settings.sweep_interval_s / 2)):
                 break
         return swept
 
