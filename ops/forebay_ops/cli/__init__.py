@@ -20,6 +20,7 @@ _COMMANDS = {
     "feedback": Entry("client:feedback", "Say whether an answer was good."),
     "send": Entry("client:send", "Publish requests from a file."),
     "tail": Entry("client:tail", "Follow the replies."),
+    "warm": Entry("warm:warm", "Fill the caches ahead, at the price of the batch lane."),
     "config": Entry("parts:config", "Print the configuration that holds."),
     "topics": Entry("parts:topics", "Create the topics."),
     "job": Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ..prefixes.check import Checked, Finding, check
-from ..prefixes.newest import newest_requests
 from ..request_lines import LineError, numbered, parse_object, request_of
+from ..request_log import newest_requests
 from .options import cli_config
 
 

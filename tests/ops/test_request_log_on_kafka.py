@@ -1,4 +1,4 @@
-"""The newest requests of the request topics, on a real broker."""
+"""What the request topics still hold, on a real broker: the newest requests, and those from a time on."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 from forebay_client.errors import BrokerUnavailable
-from forebay_ops.prefixes.newest import newest_requests
+from forebay_ops.request_log import newest_requests, requests_since
 from forebay_ops.topics import create_topics
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
@@ -31,7 +31,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     broker.kill()
 
 
-def test_the_newest_of_all_request_topics_are_read_in_order(broker: Config) -> None:
+def test_the_requests_of_all_topics_are_read(broker: Config) -> None:
     with pytest.raises(BrokerUnavailable, match="forebay topics"):
         newest_requests(broker, 10)
     create_topics(broker)
@@ -47,6 +47,8 @@ def test_the_newest_of_all_request_topics_are_read_in_order(broker: Config) -> N
     assert newest_requests(broker, 100) == sent
     assert newest_requests(broker, 100) == sent  # reading leaves no trace
     assert newest_requests(broker, 7) == sent[-7:]
+    for since_ms, expected in ((None, sent), (NOW_MS + 12, sent[12:]), (NOW_MS + 1000, [])):
+        assert sorted(requests_since(broker, since_ms), key=sent.index) == expected
 
 
 def _once_they_are_there(broker: Config) -> list[Request]:
