@@ -7,6 +7,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from prometheus_client.samples import Sample
 from .collector import Collector
 
 _ROOT = Path(__file__).parents[2]
+SETTINGS = Path(__file__).with_name("stack.toml")
 _LOGS = _ROOT / ".forebay" / "end-to-end-logs"
 
 
@@ -97,19 +99,15 @@ class _Progress:
         logging.info("%s", what)
 
 
-@pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The stack, up; on the way out it is taken down, and its logs are kept for whoever looks into a failure."""
+@contextmanager
+def stack_up(config: Config) -> Iterator[RunningStack]:
+    """A stack on free ports; at the end it is taken down, and its logs are kept for whoever looks into a failure."""
     root = Path(tempfile.mkdtemp(prefix="forebay-"))  # short: a socket's path has a limit
     home = Home.at(root, installed=_ROOT / ".forebay")
-    model = make_tiny_model(root / "tiny-model")
-    config = with_free_ports(load_config(Path(__file__).with_name("stack.toml")))
-    tiny = config.models["tiny"].model_copy(update={"weights": str(model)})
-    config = config.model_copy(update={"models": {**config.models, "tiny": tiny}})
     progress = _Progress()
     with Collector() as collector:
         tracing = TracingConfig(endpoint=collector.endpoint, sample_ratio=0)
-        stack = Stack(home, config.model_copy(update={"tracing": tracing}))
+        stack = Stack(home, with_free_ports(config).model_copy(update={"tracing": tracing}))
         stack.up(progress)
         try:
             yield RunningStack(stack, stack.config, collector)
@@ -119,3 +117,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
             shutil.copytree(home.logs, _LOGS)
             assert stack.orphans() == 0
             shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The stack that most tests share."""
+    config = load_config(SETTINGS)
+    weights = str(make_tiny_model(tmp_path_factory.mktemp("tiny-model")))
+    tiny = config.models["tiny"].model_copy(update={"weights": weights})
+    with stack_up(config.model_copy(update={"models": {**config.models, "tiny": tiny}})) as up:
+        yield up
