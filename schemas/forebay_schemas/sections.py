@@ -305,7 +305,7 @@ class JudgeConfig(Section):
         default=0.9, ge=-1, le=1, description="Cosine of the answers from which they count as equal."
     )
     different_below: float = Field(
-        default=0.7, ge=-1, le=1, description="Cosine below which they count as different; in between nothing is said."
+        default=0.5, ge=-1, le=1, description="Cosine below which they count as different; in between nothing is said."
     )
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from forebay_jobs.judging.details import SHORT_CHARS, contradict
+from forebay_jobs.judging.details import SHORT_CHARS, Details, compare_details
 from forebay_jobs.judging.equality import equal_json, equal_texts, normalise, token_agreement
 from forebay_jobs.judging.judge import Agreement, Judge, Pair
 from forebay_jobs.judging.model import MOST_CHARS, verdict_of, verdict_request
@@ -78,13 +78,23 @@ def test_token_agreement_is_the_share_in_common_and_in_order() -> None:
         ("It costs $1,200.", "It costs $12,000."),
         ("It is -5 degrees.", "It is 5 degrees."),
         ("Yes, you can.", "No, that is not possible."),
-        ("You can return sale items.", "You cannot return sale items."),
-        ("Enable the firewall first.", "Disable the firewall first."),
     ],
 )
 def test_details_contradict(one: str, other: str) -> None:
-    assert contradict(one, other)
-    assert contradict(other, one)
+    assert compare_details(one, other) is compare_details(other, one) is Details.CONTRADICTORY
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("You can return sale items.", "You cannot return sale items."),
+        ("Enable the firewall first.", "Disable the firewall first."),
+        ("Water turns to ice.", "Ice turns to water."),
+    ],
+)
+def test_a_negation_an_opposite_or_another_order_is_a_doubt(one: str, other: str) -> None:
+    assert compare_details(one, other) is compare_details(other, one) is Details.DOUBTFUL
+    assert a_judge(equal_from=0.5).agree("default", one, other).equal is None
 
 
 @pytest.mark.parametrize(
@@ -105,14 +115,15 @@ def test_details_contradict(one: str, other: str) -> None:
     ],
 )
 def test_other_ways_to_say_the_same_do_not(one: str, other: str) -> None:
-    assert not contradict(one, other)
-    assert not contradict(other, one)
+    assert compare_details(one, other) is compare_details(other, one) is Details.COMPATIBLE
 
 
-def test_a_not_somewhere_in_a_long_answer_says_little() -> None:
-    long = "The parcel is collected at your door. " * (SHORT_CHARS // 30)
-    assert not contradict(long, f"{long} Do not forget the label.")
-    assert contradict(f"{long} It costs 3 EUR.", f"{long} It costs 4 EUR.")
+def test_a_long_answer_is_held_to_its_conclusion() -> None:
+    one = "The parcel is collected at your door. " * (SHORT_CHARS // 30)
+    other = f"{one} Do not forget the label."
+    assert compare_details(one, other) is Details.COMPATIBLE
+    assert compare_details(f"{one} It costs 3 EUR.", f"{one} It costs 4 EUR.") is Details.CONTRADICTORY
+    assert compare_details(f"3 + 4 is 7. {one} So 7.", f"4 + 5 is 9, less 2. {one} So 7.") is Details.DOUBTFUL
 
 
 def test_reading_quantities_takes_time_linear_in_the_text() -> None:

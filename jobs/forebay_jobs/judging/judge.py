@@ -7,7 +7,7 @@ import msgspec
 from forebay_schemas.config import Config
 from forebay_schemas.sections import JudgeConfig
 
-from .details import contradict
+from .details import Details, compare_details
 from .equality import equal_json, equal_texts
 from .similarity import Embeds, similarities
 
@@ -63,11 +63,11 @@ class Judge:
             Exception: what the embedder raises.
         """
         settings = [self._config.category(pair.category).judge for pair in pairs]
-        found = [plainly(pair, setting) for pair, setting in zip(pairs, settings, strict=True)]
+        found = [by_words(pair, setting) for pair, setting in zip(pairs, settings, strict=True)]
         open_ = [place for place, agreement in enumerate(found) if agreement is None]
         scores = similarities(self._embedder, [(pairs[place].one, pairs[place].other) for place in open_])
         for place, score in zip(open_, scores, strict=True):
-            found[place] = by_score(score, settings[place])
+            found[place] = by_meaning(pairs[place], score, settings[place])
         return [agreement for agreement in found if agreement is not None]
 
     def asks_model(self, category: str, agreement: Agreement) -> bool:
@@ -75,8 +75,8 @@ class Judge:
         return agreement.equal is None and self._config.category(category).judge.by == "model"
 
 
-def plainly(pair: Pair, judge: JudgeConfig) -> Agreement | None:
-    """What the words alone decide; None where the embeddings have to."""
+def by_words(pair: Pair, judge: JudgeConfig) -> Agreement | None:
+    """What words and values alone decide; None where the embeddings have to."""
     if pair.as_json or judge.by in ("auto", "json", "model"):
         equal = equal_json(pair.one, pair.other)
         if equal is not None:
@@ -85,14 +85,20 @@ def plainly(pair: Pair, judge: JudgeConfig) -> Agreement | None:
         return Agreement(equal=True, by="text")
     if judge.by in ("text", "json"):
         return Agreement(equal=False, by="text")
-    if contradict(pair.one, pair.other):
+    if compare_details(pair.one, pair.other) is Details.CONTRADICTORY:
         return Agreement(equal=False, by="details")
     return None
 
 
-def by_score(score: float | None, judge: JudgeConfig) -> Agreement:
-    """What the cosine decides: equal from ``equal_from`` up, different below ``different_below``, open in between."""
-    equal = None
-    if score is not None:
-        equal = True if score >= judge.equal_from else False if score < judge.different_below else None
-    return Agreement(equal=equal, by="embedding", score=score)
+def by_meaning(pair: Pair, score: float | None, judge: JudgeConfig) -> Agreement:
+    """What the cosine decides: equal from ``equal_from`` up, unless a detail is in doubt; different below
+    ``different_below``; open in between."""
+    if score is None:
+        return Agreement(equal=None, by="embedding")
+    if score < judge.different_below:
+        return Agreement(equal=False, by="embedding", score=score)
+    if score < judge.equal_from:
+        return Agreement(equal=None, by="embedding", score=score)
+    if compare_details(pair.one, pair.other) is Details.DOUBTFUL:
+        return Agreement(equal=None, by="details", score=score)
+    return Agreement(equal=True, by="embedding", score=score)

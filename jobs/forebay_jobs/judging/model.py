@@ -55,10 +55,10 @@ def verdict_request(
 
 
 def verdict_of(reply: Reply) -> bool | None:
-    """Whether the judging model found the answers the same.
+    """Whether the judging model found the answers the same; None: there is no answer, or a doubtful or unclear one."""
+    return None if reply.error is not None or reply.review else verdict_in(reply.text)
 
-    None: it is not sure, there is no answer, or another one than was asked for.
-    """
-    if reply.error is not None or reply.review:
-        return None
-    return _VERDICTS.get(reply.text.strip(" \n\"'`.*").lower())
+
+def verdict_in(text: str) -> bool | None:
+    """What a judging model wrote; None: it is not sure, or wrote something else than was asked for."""
+    return _VERDICTS.get(text.strip(" \n\"'`.*").lower())

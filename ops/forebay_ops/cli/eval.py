@@ -18,8 +18,9 @@ from ..evaluation.playing import Conditions
 from ..evaluation.prior import fit_prior
 from ..evaluation.streams import Half, Preparer, Say, Stream
 from ..evaluation.tables import table
-from ..local.effective import PROFILE
-from .options import cli_config
+from .embedder import embedding_settings, evaluation_embedder
+from .eval_eligibility import eligibility
+from .eval_judge import judge
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
 
@@ -32,6 +33,10 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "for
 @click.group("eval")
 def eval_() -> None:
     """Measure decisions on data whose right answers are known. Nothing has to run, and nothing is sent anywhere."""
+
+
+eval_.add_command(eligibility)
+eval_.add_command(judge)
 
 
 def _cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,16 +199,4 @@ def _source(data: Sequence[Path], dev_half: Sequence[Path]) -> str:
 
 
 def _preparer(cache: Path, say: Say) -> Preparer:
-    settings = cli_config(PROFILE).embedding
-
-    def load() -> Any:
-        from forebay_jobs.embedding import Embedder
-        from forebay_schemas.metrics import JobMetrics
-        from prometheus_client import CollectorRegistry
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # there is one here already
-        cores = len(os.sched_getaffinity(0))  # nothing else wants them meanwhile, unlike in the job
-        return Embedder(settings.model_copy(update={"threads": cores}), JobMetrics(CollectorRegistry()))
-
-    return Preparer(load, settings.model, cache, say)
+    return Preparer(evaluation_embedder, embedding_settings().model, cache, say)
