@@ -5,7 +5,7 @@ import time
 import pytest
 from forebay_jobs.reuse.eligibility import Reuse, is_time_sensitive, is_user_specific, reuse_of
 from forebay_schemas.config import load_config
-from forebay_schemas.records import CacheOptions, CachePolicy, Message
+from forebay_schemas.records import CacheOptions, CachePolicy, CacheScope, Message
 from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import make_request
@@ -43,6 +43,10 @@ How is the traffic on the A7?
 Which pump is sold out?
 What's the score?
 Is GitHub down?
+Are there delays on the Central line?
+Is the 8:15 to Brighton delayed?
+When will the service be back?
+Any update on the outage?
 """
 
 USER_SPECIFIC = """
@@ -90,6 +94,8 @@ How far is my nearest store?
 My tracking number is 1Z999AA10123456784.
 Order 88213 lacks a part.
 What is my IP address?
+Show me my last five transactions.
+Is my warranty still valid?
 """
 
 NEITHER = """
@@ -195,6 +201,7 @@ def test_a_question_that_anybody_may_ask_at_any_time_is_neither(question: str) -
 HOSTILE = [
     "a", "1", "1 ", "+1", "a.", "a@", "a@a.", "-1", "my ", "my a ", "is ", "is the ", "what ", "order ", "what is my ",
     "\n", " ", "#1", "0 ", "+(", "how many ", "i sent ", "current ", "my order is ", "in the last 1 ", "_", "\u00e9",
+    '"', '"a', "\u201c", "when is a ", "flight a ",
 ]  # fmt: skip
 
 
@@ -241,6 +248,46 @@ def test_a_request_that_asks_for_variety_is_not_reused() -> None:
 def test_a_request_with_tools_or_without_a_last_question_is_only_reused_for_equal_ones() -> None:
     assert _reuse(tools="[]") is Reuse.EXACT
     assert _reuse(messages=[Message(role="assistant", content="Hello")]) is Reuse.EXACT
+
+
+@pytest.mark.parametrize(
+    ("question", "cache", "expected"),
+    [
+        ("Is it raining in Oslo?", CacheOptions(ttl_s=300), Reuse.EXACT),
+        ("Is it raining in Oslo?", CacheOptions(scope=CacheScope.USER), Reuse.TIME_SENSITIVE),
+        ("Is it raining in Oslo?", CacheOptions(ttl_s=300, policy=CachePolicy.BYPASS), Reuse.POLICY),
+        ("Where is my parcel?", CacheOptions(ttl_s=300, scope=CacheScope.USER), Reuse.EXACT),
+        ("Where is my parcel?", CacheOptions(ttl_s=300), Reuse.USER_SPECIFIC),
+        ("Where is my parcel?", CacheOptions(scope=CacheScope.USER), Reuse.USER_SPECIFIC),
+        ("Does my parcel come today?", CacheOptions(ttl_s=300), Reuse.USER_SPECIFIC),
+        ("Does my parcel come today?", CacheOptions(ttl_s=300, scope=CacheScope.USER), Reuse.EXACT),
+        ("How do I return a parcel?", CacheOptions(ttl_s=300, scope=CacheScope.USER), Reuse.SEMANTIC),
+    ],
+    ids=str,
+)
+def test_a_requests_own_time_to_live_and_scope_outweigh_the_rules(
+    question: str, cache: CacheOptions, expected: Reuse
+) -> None:
+    assert reuse_of(make_request(question, user="ada", cache=cache), load_config()) is expected
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        'What does the phrase "here today, gone tomorrow" mean?',
+        "Correct this sentence: He go to school tomorrow.",
+        "Classify the ticket: My order has not arrived.",
+        "How do you say \u201cI will call you tonight\u201d in Spanish?",
+    ],
+)
+def test_what_is_quoted_or_given_to_be_worked_on_is_not_what_is_asked(question: str) -> None:
+    assert not is_time_sensitive(question)
+    assert not is_user_specific(question)
+
+
+def test_a_question_in_quotation_marks_is_still_asked() -> None:
+    assert is_time_sensitive('"Is it raining in Oslo?"')
+    assert is_time_sensitive("Correct me if I am wrong, but is it raining?")
 
 
 def test_only_the_last_turn_is_judged() -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from forebay_schemas.canonical import category_of, question_of
 from forebay_schemas.config import Config
-from forebay_schemas.records import CachePolicy, Request
+from forebay_schemas.records import CachePolicy, CacheScope, Request
 from forebay_schemas.sections import CategoryConfig
 
 from forebay_jobs.ends import ends
@@ -67,7 +67,13 @@ _TIME = _phrases(
     r"(?:how|what)(?:'?s| is) (?:the )?traffic",
     r"what (?:time|day|date) is it",
     r"what(?:'?s| is) the (?:time|date)(?! (?:format|complexity|limit|zone|difference|value|of|for|to|between))",
-    r"still (?:open|available|in stock|valid|down|on sale)|in stock|sold out",
+    r"still (?:open|closed|available|in stock|valid|down|running|on(?= sale|\W*$))|in stock|sold out",
+    r"(?:any|an|the latest) updates? (?:on|about)|out yet|how long ago|how long (?:is it )?until",
+    r"(?:is|are) there (?:(?:an?|any) )?(?:outage|strike|delay|disruption)s?|are there (?:any )?seats",
+    r"(?:train|flight|ferry|bus|metro|\d{1,2}:\d\d)(?: [\w'-]{1,20}){0,3} (?:delayed|on time|running late)",
+    r"when (?:do|does|will|is|are) (?:the )?(?:[\w'-]{1,20} ){1,4}(?:next|again|back(?= (?:up|online)|\W*$))",
+    r"what will the (?:temperature|weather|price)|(?:shares?|stock|bitcoin|ethereum|markets?) (?:trading|doing)",
+    r"what (?:week|month|quarter) (?:of the year )?(?:is it|are we in)|this (?:christmas|easter|new year)",
 )
 # At the beginning of a sentence: "how can I tell that the pump is down" asks for something else.
 _STATE_NOW = re.compile(
@@ -79,7 +85,8 @@ _STATE_NOW = re.compile(
 _OBJECT = (
     r"(?:order|parcel|package|delivery|shipment|account|invoice|bill|balance|payment|refund|subscription|plan|booking"
     r"|reservation|ticket|case|claim|contract|appointment|application|request|return|locker|salary|loan|membership"
-    r"|points|credit|calendar|schedule|meeting|flight|prescription|exam|grade)"
+    r"|points|credit|calendar|schedule|meeting|flight|prescription|exam|grade|transaction|direct debit|shift|share"
+    r"|portfolio|voucher|warranty|basket|wish list|inbox|unread message|report|test result)"
 )
 _MINE = rf"(?:my|our) (?:[\w-]{{1,30}} ){{0,2}}{_OBJECT}s?"
 _BE = r"(?:is|are|was|were|will|does|did|do|has|have|had)(?:n'?t)?"
@@ -116,6 +123,13 @@ _PERSONAL = _phrases(
     r"my name is|my \w{1,20} (?:number|id|no) is|near me|near here|my (?:nearest|closest)",
     r"in my (?:area|city|town|region|neighbou?rhood)",
 )
+_QUOTED = re.compile(r'"[^"]{1,200}"|\u201c[^\u201c\u201d]{1,200}\u201d')
+_MATERIAL = re.compile(
+    r"\W{0,3}(?:translate|classify|correct|rewrite|rephrase|extract|shorten)\b[^:]{0,80}:", re.IGNORECASE
+)
+"""What a task is done to, after the colon, is not what is asked."""
+_LEAST_ASKED = 12
+"""Characters besides quotations: with fewer, the quotation is the question."""
 _IDENTIFIER = re.compile(
     r"[\w+-]@[\w-]{1,63}\.\w\w"  # e-mail
     r"|(?<![\w.])(?:\+|\(?0)(?:[ /()-]{0,2}\d){8,14}(?!\w)"  # telephone: a date has fewer digits
@@ -141,13 +155,19 @@ def withheld_by_policy(policy: CachePolicy, temperature: float | None, category:
 
 
 def nature_of(request: Request) -> Reuse:
-    """What a request's text and tools allow, whatever is configured."""
+    """What a request itself allows, whatever is configured: its text, its tools and its cache options."""
     question = question_of(request)
     if question is not None:
-        if is_time_sensitive(question):
-            return Reuse.TIME_SENSITIVE
-        if is_user_specific(question):
+        timely, personal = is_time_sensitive(question), is_user_specific(question)
+        # A time to live says how long this very answer holds, the scope `user` that it is shared with nobody else.
+        # Said by the service itself, that outweighs what rules make of the words; but not for other words.
+        holds = request.cache.ttl_s is not None
+        if personal and not (holds and request.cache.scope is CacheScope.USER):
             return Reuse.USER_SPECIFIC
+        if timely and not holds:
+            return Reuse.TIME_SENSITIVE
+        if timely or personal:
+            return Reuse.EXACT
     # What a tool call means depends on more than the words of the question.
     return Reuse.EXACT if question is None or request.tools is not None else Reuse.SEMANTIC
 
@@ -170,5 +190,10 @@ def is_user_specific(text: str) -> bool:
 
 
 def _judged(text: str) -> str:
-    """What the rules read, on one line."""
-    return " ".join(ends(text).replace("\u2019", "'").split())  # phones write the other apostrophe
+    """What the rules read, on one line: without what is quoted, or given to be worked on, which is talked about."""
+    text = " ".join(ends(text).replace("\u2019", "'").split())  # phones write the other apostrophe
+    task = _MATERIAL.match(text)
+    if task is not None:
+        return task.group()
+    asked = _QUOTED.sub(" ", text)
+    return asked if len(asked.strip()) >= _LEAST_ASKED else text

@@ -1,0 +1,189 @@
+"""What keeps answers apart, through intake, desk and both caches: equal words in another context share nothing."""
+
+from typing import Any
+
+import pytest
+from forebay_jobs.caches.semantic import SemanticCache
+from forebay_jobs.desk import Desk
+from forebay_jobs.intake import Intake
+from forebay_jobs.messages import Arrival, Incoming, Outgoing
+from forebay_schemas.config import load_config
+from forebay_schemas.records import CacheOptions, CacheScope, CacheStatus, Message, Request, Result
+
+from tests.builders import NOW_MS, make_request, system, user
+from tests.jobs.doubles import (
+    CODEC,
+    LetterEmbedder,
+    MemoryAnswers,
+    MemoryIndex,
+    MemoryState,
+    a_dispatcher,
+    is_reply,
+    is_task,
+    metrics,
+    reply_of,
+    reply_to,
+    task_of,
+)
+
+ASKED, NEAR = "How do I return a parcel?", "How do I return a parcel, dear?"
+TOOLS = '[{"type": "function", "function": {"name": "stock"}}]'
+
+BASE: dict[str, Any] = {
+    "static_messages": [system("You are a clerk.")],
+    "user": "ada",
+    "max_tokens": 64,
+    "temperature": 0.2,
+    "cache": CacheOptions(sources=["terms"]),
+    "prompt_version": "v1",
+}
+OTHER_CONTEXTS: dict[str, dict[str, Any]] = {
+    "system prompt": {"static_messages": [system("You are a lawyer.")]},
+    "no system prompt": {"static_messages": []},
+    "earlier turns": {"messages": [user("Hello."), Message(role="assistant", content="Hello!"), user(NEAR)]},
+    "name of the asker": {"messages": [user(NEAR, name="bob")]},
+    "max_tokens": {"max_tokens": 65},
+    "temperature": {"temperature": 0.3},
+    "top_p": {"top_p": 0.9},
+    "stop": {"stop": ["END"]},
+    "seed": {"seed": 7},
+    "response format": {"response_format": '{"type": "json_object"}'},
+    "tools": {"tools": TOOLS},
+    "passages": {"passages": ["Returns take 14 days."]},
+    "category": {"category": "sales"},
+    "endpoint": {"endpoint": "sales"},
+    "prompt version": {"prompt_version": "v2"},
+    "sources": {"cache": CacheOptions(sources=["terms", "prices"])},
+    "no sources": {"cache": CacheOptions()},
+    "tenant": {"tenant": "rival"},
+    "scope user": {"cache": CacheOptions(sources=["terms"], scope=CacheScope.USER)},
+    "scope shared": {"cache": CacheOptions(sources=["terms"], scope=CacheScope.SHARED)},
+}
+SAME_CONTEXT: dict[str, dict[str, Any]] = {
+    "user": {"user": "bob"},
+    "metadata": {"metadata": {"page": "3"}},
+    "priority": {"priority": 5},
+    "where static turns end": {"static_messages": [], "messages": [system("You are a clerk."), user(NEAR)]},
+}
+
+
+class Pipeline:
+    """Intake, desk and both caches in one process; a worker answers when a test lets it."""
+
+    def __init__(self) -> None:
+        config, counted = load_config(), metrics()
+        self.answers = MemoryAnswers(config)
+        self.intake = Intake(config, CODEC, self.answers, counted)
+        semantic = SemanticCache(config, LetterEmbedder(), MemoryIndex(), self.answers, counted)
+        self.desk = Desk(config, CODEC, self.answers, semantic, a_dispatcher(config, counted), counted)
+        self.state = MemoryState()
+        self.now_ms = NOW_MS
+        self.offset = 0
+
+    def ask(self, request: Request) -> list[Outgoing]:
+        """A request arrives, and the desk's batch window ends."""
+        self.offset += 1
+        record = Incoming(
+            topic="llm.requests", partition=0, offset=self.offset, value=CODEC.encode(request), headers={}
+        )
+        sent: list[Outgoing] = []
+        for item in self.intake.take(record, request.lane, self.now_ms):
+            sent += self.desk.arrive(self.state, item, self.now_ms) if isinstance(item, Arrival) else [item]
+        return sent + self.desk.tick(self.state, self.now_ms)
+
+    def answer(self, sent: list[Outgoing]) -> list[Outgoing]:
+        """The worker's answer to the one task among what was sent; long enough ago that no flight lingers."""
+        (task,) = (task_of(one) for one in sent if is_task(one))
+        result = Result(
+            task_id=task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=CODEC.encode(reply_to(task))
+        )
+        released = self.desk.settle(self.state, result, self.now_ms)
+        self.now_ms += 60_000
+        self.desk.tick(self.state, self.now_ms)
+        return released
+
+    def how(self, request: Request) -> CacheStatus | None:
+        """How a request is answered at once; None: it is generated."""
+        found = [reply_of(one) for one in self.ask(request) if is_reply(one)]
+        return found[0].cache_status if found else None
+
+
+def variant(question: str, request_id: str, fields: dict[str, Any]) -> Request:
+    """The request of ``BASE`` with some fields changed; its last turn asks the question."""
+    changed = BASE | {"request_id": request_id} | fields
+    if "messages" in fields:
+        *before, last = fields["messages"]
+        changed["messages"] = [*before, Message(role="user", content=question, name=last.name)]
+    return make_request(question, **changed)
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    return Pipeline()
+
+
+@pytest.mark.parametrize("fields", OTHER_CONTEXTS.values(), ids=OTHER_CONTEXTS)
+def test_another_context_gets_nothing_from_either_cache_nor_from_a_flight(
+    pipeline: Pipeline, fields: dict[str, Any]
+) -> None:
+    sent = pipeline.ask(variant(ASKED, "first", {}))
+    (task,) = pipeline.ask(variant(ASKED, "beside it", fields))
+    assert is_task(task)  # its own, it did not join
+    pipeline.answer(sent)
+    assert pipeline.how(variant(ASKED, "equal", fields)) is None
+    assert pipeline.how(variant(NEAR, "near", fields)) is None
+
+
+@pytest.mark.parametrize("fields", SAME_CONTEXT.values(), ids=SAME_CONTEXT)
+def test_what_is_no_context_keeps_nothing_apart(pipeline: Pipeline, fields: dict[str, Any]) -> None:
+    sent = pipeline.ask(variant(ASKED, "first", {}))
+    assert pipeline.ask(variant(ASKED, "joins", fields)) == []
+    assert len(pipeline.answer(sent)) == 1
+    assert pipeline.how(variant(ASKED, "equal", fields)) is CacheStatus.EXACT
+    assert pipeline.how(variant(NEAR, "near", fields)) is CacheStatus.SEMANTIC
+
+
+@pytest.mark.parametrize("question", [ASKED, NEAR])
+@pytest.mark.parametrize(
+    ("scope", "tenant", "name", "shared"),
+    [
+        (CacheScope.SHARED, "rival", "bob", True),
+        (CacheScope.TENANT, "rival", "ada", False),
+        (CacheScope.TENANT, "acme", "bob", True),
+        (CacheScope.USER, "acme", "ada", True),
+        (CacheScope.USER, "acme", "bob", False),
+        (CacheScope.USER, "rival", "ada", False),
+    ],
+)
+def test_an_answer_reaches_as_far_as_the_scope_that_both_name(
+    pipeline: Pipeline, scope: CacheScope, tenant: str, name: str, shared: bool, question: str
+) -> None:
+    pipeline.answer(pipeline.ask(variant(ASKED, "first", {"cache": CacheOptions(scope=scope)})))
+    asked = variant(question, "second", {"cache": CacheOptions(scope=scope), "tenant": tenant, "user": name})
+    assert (pipeline.how(asked) is not None) is shared
+
+
+@pytest.mark.parametrize("other", [CacheScope.TENANT, CacheScope.USER])
+def test_one_tenants_wish_to_share_is_not_the_others(pipeline: Pipeline, other: CacheScope) -> None:
+    pipeline.answer(pipeline.ask(variant(ASKED, "first", {"cache": CacheOptions(scope=CacheScope.SHARED)})))
+    assert pipeline.how(variant(ASKED, "mine", {"cache": CacheOptions(scope=other)})) is None
+    pipeline.answer(pipeline.ask(variant(ASKED, "kept", {"cache": CacheOptions(scope=other), "tenant": "rival"})))
+    asked = variant(NEAR, "theirs", {"cache": CacheOptions(scope=CacheScope.SHARED), "tenant": "third"})
+    assert pipeline.how(asked) is CacheStatus.SEMANTIC  # the shared one's, whoever asks near to both
+
+
+@pytest.mark.parametrize("question", ["Is it raining in Oslo?", "Where is my parcel?"])
+def test_what_depends_on_time_or_user_is_neither_served_nor_stored(pipeline: Pipeline, question: str) -> None:
+    pipeline.answer(pipeline.ask(variant(question, "first", {})))
+    assert pipeline.how(variant(question, "second", {})) is None
+    assert pipeline.answers.answers == {}
+
+
+def test_a_time_to_live_of_its_own_lets_equal_words_be_answered_so_long(pipeline: Pipeline) -> None:
+    own = {"cache": CacheOptions(ttl_s=300)}
+    pipeline.answer(pipeline.ask(variant("Is it raining in Oslo?", "first", own)))
+    assert pipeline.how(variant("Is it raining in Oslo?", "second", own)) is CacheStatus.EXACT
+    assert pipeline.how(variant("Is it raining in Oslo, Oslo?", "near", own)) is None
+    assert pipeline.how(variant("Is it raining in Oslo?", "without", {"cache": CacheOptions()})) is None
+    pipeline.now_ms += 300_000
+    assert pipeline.how(variant("Is it raining in Oslo?", "later", own)) is None
