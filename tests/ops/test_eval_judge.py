@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from forebay_jobs.judging.model import verdict_request
 from forebay_ops.cli.eval import eval_
 from forebay_ops.evaluation import judging_model
-from forebay_ops.evaluation.eligibility import SentencesError, read_sentences, recognised
+from forebay_ops.evaluation.eligibility import Evaluation as EligibilityEvaluation
+from forebay_ops.evaluation.eligibility import SentencesError, read_sentences
 from forebay_ops.evaluation.halves import is_test
 from forebay_ops.evaluation.judging import ANSWER_PAIRS, Evaluation, Known, PairsError, read_pairs, sample
 from forebay_ops.models.jobs import Answer, Answered, AnswerJob, Speed
@@ -164,7 +165,7 @@ def test_precision_and_recall_are_of_the_test_half(tmp_path: Path) -> None:
     lines += [{"text": f"Is it raining in town {number}?", "kinds": ["time"]} for number in range(40)]
     lines += [{"text": f"Is it open today, shop {number}?", "kinds": []} for number in range(10)]
     with write(tmp_path / "a.jsonl", lines).open("rb") as file:
-        rows = recognised(read_sentences(file), None)
+        rows = EligibilityEvaluation(read_sentences(file), None).recognised()
     by_kind = {row.kind: row for row in rows}
     assert by_kind["user"].recall.mean == 1
     assert by_kind["user"].precision is not None
@@ -192,3 +193,18 @@ def test_sentences_without_a_kind_show_nothing(tmp_path: Path) -> None:
     lines = [{"text": f"{number}", "kinds": ["user"] if number % 2 else []} for number in range(40)]
     with pytest.raises(SentencesError, match="kind time"), write(tmp_path / "a.jsonl", lines).open("rb") as file:
         read_sentences(file)
+
+
+def test_the_command_shows_the_classifier_and_what_traffic_would_lose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay_ops.cli.eval_eligibility.evaluation_embedder", LetterEmbedder)
+    traffic = [{"text": "Is it raining?"}, *({"text": f"How do I return part {number}?"} for number in range(3))]
+    found = run("eligibility", "--no-classifier", "--traffic", str(write(tmp_path / "t.jsonl", traffic)))
+    assert found.exit_code == 0, found.output
+    assert "classifier" not in found.output
+    assert found.output.splitlines()[-2].split() == ["rules", "25.0%", "0.0%", "25.0%"]
+    found = run("eligibility")
+    assert [line.split()[0] for line in found.output.splitlines()[-10:-1]] == ["rules"] * 3 + ["classifier"] * 3 + [
+        "either"
+    ] * 3

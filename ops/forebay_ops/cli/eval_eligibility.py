@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ..evaluation.eligibility import SENTENCES, read_sentences, recognised, table
+from ..evaluation.eligibility import SENTENCES, Evaluation, read_questions, read_sentences, table, traffic_table
+from ..models.answering import spread
 from .embedder import evaluation_embedder
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
@@ -16,7 +17,11 @@ from .report_tables import LEAST_WIDTH, show_table
               show_default="sentences that come with the package", help="Labelled sentences, JSON lines.")  # fmt: skip
 @click.option("--classifier/--no-classifier", default=True, show_default=True,
               help="Also train one on the embeddings, beside the rules; loads the embedding model.")  # fmt: skip
-def eligibility(data: Path, classifier: bool) -> None:
+@click.option("--traffic", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Other questions, `text` a line; shows what share of them would be held back.")  # fmt: skip
+@click.option("--at-most", default=1_000, show_default=True, type=click.IntRange(min=1),
+              help="Questions of --traffic to take, spread over the file.")  # fmt: skip
+def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int) -> None:
     """Tell how many time-sensitive and user-specific questions are held back, and how many others.
 
     Each line has `text` and `kinds`: what its answer depends on, `time`, `user`, both or none. The sentences are split
@@ -28,15 +33,26 @@ def eligibility(data: Path, classifier: bool) -> None:
 
     \b
       forebay eval eligibility
-      forebay eval eligibility --data questions.jsonl --no-classifier
+      forebay eval eligibility --traffic questions.jsonl.gz
+      forebay eval eligibility --data sentences.jsonl --no-classifier
     """
     with ConsoleProgress(Console(stderr=True)) as progress:
         with data.open("rb") as lines:
             sentences = read_sentences(lines)
+        questions: list[str] = []
+        if traffic is not None:
+            with traffic.open("rb") as lines:
+                questions = spread(read_questions(lines), at_most)
         embed = None
         if classifier:
             progress.doing("loading the embedding model")
             embed = evaluation_embedder().embed
             progress.doing("embedding, and training on the dev half")
-        rows = recognised(sentences, embed)
-    show_table(Console(width=max(LEAST_WIDTH, Console().width)), table(rows))
+        evaluation = Evaluation(sentences, embed)
+        tables = [table(evaluation.recognised())]
+        if traffic is not None:
+            progress.doing(f"embedding {len(questions):,} questions")
+            tables.append(traffic_table(traffic.name, len(questions), evaluation.held_back(questions)))
+    console = Console(width=max(LEAST_WIDTH, Console().width))
+    for each in tables:
+        show_table(console, each)

@@ -18,6 +18,7 @@ from .halves import is_test, text_field
 SENTENCES = Path(__file__).with_name("reusable.jsonl")
 """Written for this, before its author had read the rules; English."""
 KINDS = ("time", "user")
+ANY = "any"
 RULES: dict[str, Callable[[str], bool]] = {"time": is_time_sensitive, "user": is_user_specific}
 
 Vectors = npt.NDArray[np.float32]
@@ -88,34 +89,62 @@ def _sentence(number: int, line: bytes) -> Sentence:
     return Sentence(text, frozenset(kinds))
 
 
-def recognised(sentences: Sequence[Sentence], embed: Callable[[Sequence[str]], Vectors] | None) -> list[Recognised]:
-    """Judge the rules on the test half, and beside them a classifier that has learned from the dev half.
+class Evaluation:
+    """The ways of recognising, the classifier trained on the dev half."""
 
-    Args:
-        embed: unit vectors of texts; None: the rules alone.
-    """
-    test = [one for one in sentences if is_test(one.text)]
-    labels = {kind: np.array([kind in one.kinds for one in test]) for kind in KINDS}
-    by_rules = {kind: np.array([RULES[kind](one.text) for one in test]) for kind in KINDS}
-    ways = {"rules": by_rules}
-    if embed is not None:
-        dev = [one for one in sentences if not is_test(one.text)]
-        learned, asked = embed([one.text for one in dev]), embed([one.text for one in test])
-        by_classifier = {
-            kind: classified(learned, np.array([kind in one.kinds for one in dev]), asked) for kind in KINDS
+    def __init__(self, sentences: Sequence[Sentence], embed: Callable[[Sequence[str]], Vectors] | None) -> None:
+        """
+        Args:
+            embed: unit vectors of texts; None: the rules alone.
+        """
+        self._test = [one for one in sentences if is_test(one.text)]
+        self._embed = embed
+        self._classifiers: dict[str, Any] = {}
+        if embed is not None:
+            dev = [one for one in sentences if not is_test(one.text)]
+            vectors = embed([one.text for one in dev])
+            self._classifiers = {
+                kind: _classifier(vectors, np.array([kind in one.kinds for one in dev])) for kind in KINDS
+            }
+
+    def recognised(self) -> list[Recognised]:
+        """How each way did on the test half."""
+        labels = {kind: np.array([kind in one.kinds for one in self._test]) for kind in KINDS}
+        return [
+            _of(way, kind, _column(flags, kind), _column(labels, kind))
+            for way, flags in self._flags([one.text for one in self._test]).items()
+            for kind in (*KINDS, ANY)
+        ]
+
+    def held_back(self, questions: Sequence[str]) -> dict[str, dict[str, float]]:
+        """The share of questions that each way would hold back, by way and kind."""
+        return {
+            way: {kind: float(_column(flags, kind).mean()) for kind in (*KINDS, ANY)}
+            for way, flags in self._flags(questions).items()
         }
-        ways["classifier"] = by_classifier
-        ways["either of both"] = {kind: by_rules[kind] | by_classifier[kind] for kind in KINDS}
-    return [
-        _of(way, kind, _column(flags, kind), _column(labels, kind))
-        for way, flags in ways.items()
-        for kind in (*KINDS, "any")
-    ]
+
+    def _flags(self, texts: Sequence[str]) -> dict[str, dict[str, Flags]]:
+        by_rules = {kind: np.array([RULES[kind](text) for text in texts]) for kind in KINDS}
+        if self._embed is None:
+            return {"rules": by_rules}
+        vectors = self._embed(texts)
+        learned = {kind: model.predict(vectors).astype(np.bool_) for kind, model in self._classifiers.items()}
+        either = {kind: by_rules[kind] | learned[kind] for kind in KINDS}
+        return {"rules": by_rules, "classifier": learned, "either of both": either}
+
+
+def _classifier(vectors: Vectors, labels: Flags) -> Any:
+    """Logistic regression on the embeddings; its strength is chosen by cross-validation on what it learns from."""
+    from sklearn.linear_model import LogisticRegression  # a second to import
+    from sklearn.model_selection import GridSearchCV
+
+    model = LogisticRegression(class_weight="balanced", max_iter=2_000)
+    return GridSearchCV(model, {"C": [0.1, 0.3, 1, 3, 10, 30]}, scoring="f1", cv=5).fit(vectors, labels)
 
 
 def _column(flags: dict[str, Flags], kind: str) -> Flags:
     """Held back for any reason is what counts in the end."""
-    return flags[kind] if kind != "any" else np.logical_or.reduce([flags[one] for one in KINDS])
+    return flags[kind] if kind != ANY else np.logical_or.reduce([flags[one] for one in KINDS])
 
 
 def _of(way: str, kind: str, flags: Flags, labels: Flags) -> Recognised:
@@ -130,14 +159,6 @@ def _of(way: str, kind: str, flags: Flags, labels: Flags) -> Recognised:
     )
 
 
-def classified(learned: Vectors, labels: Flags, asked: Vectors) -> Flags:
-    """Logistic regression on the embeddings; its strength is chosen by cross-validation on what it learns from."""
-    from sklearn.linear_model import LogisticRegressionCV  # a second to import
-
-    model: Any = LogisticRegressionCV(Cs=8, cv=5, scoring="f1", class_weight="balanced", max_iter=2_000)
-    return model.fit(learned, labels).predict(asked).astype(np.bool_)
-
-
 def table(rows: Sequence[Recognised]) -> Table:
     """A row for each way and kind."""
     return Table(
@@ -146,6 +167,34 @@ def table(rows: Sequence[Recognised]) -> Table:
         columns=("by", "kind", "held back", "precision", "95 %", "recall", "95 %"),
         rows=[(row.way, row.kind, str(row.held_back), *_share(row.precision), *_share(row.recall)) for row in rows],
     )
+
+
+def traffic_table(name: str, count: int, shares: dict[str, dict[str, float]]) -> Table:
+    """What each way would hold back of other questions."""
+    return Table(
+        name="traffic",
+        title=f"What would be held back of {count:,} questions of {name}",
+        columns=("by", *KINDS, ANY),
+        rows=[(way, *(f"{by_kind[kind]:.1%}" for kind in (*KINDS, ANY))) for way, by_kind in shares.items()],
+    )
+
+
+def read_questions(file: BinaryIO) -> list[str]:
+    """The ``text`` of each line of a file of JSON lines, plain or gzip.
+
+    Raises:
+        LineError: a line has none.
+        SentencesError: there is no line.
+    """
+    questions = []
+    for number, line in numbered(plain(file)):
+        try:
+            questions.append(text_field(parse_object(line), "text", "give the question"))
+        except RecordError as error:
+            raise LineError(number, error) from None
+    if not questions:
+        raise SentencesError("the file holds no questions")
+    return questions
 
 
 def _share(of: Interval | None) -> tuple[str, str]:

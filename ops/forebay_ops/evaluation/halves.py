@@ -1,4 +1,4 @@
-"""Splits labelled lines into two halves by a hash: one to choose settings on, one to report on."""
+"""Reads labelled lines: split into two halves by a hash, one to choose settings on and one to report on."""
 
 import hashlib
 from typing import Any

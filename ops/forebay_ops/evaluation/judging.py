@@ -12,6 +12,7 @@ from forebay_jobs.judging.similarity import Embeds, similarities
 from forebay_schemas.errors import ErrorCode, ForebayError, RecordError
 from forebay_schemas.sections import JudgeConfig
 
+from ..models.answering import spread
 from ..reporting.tables import Table
 from ..request_lines import LineError, numbered, parse_object, plain
 from ..statistics import Interval, share_interval
@@ -79,13 +80,12 @@ def read_pairs(file: BinaryIO) -> list[Known]:
 
 
 def sample(pairs: Sequence[Known], at_most: int) -> list[Known]:
-    """At most so many pairs, evenly from beginning to end: files are often sorted.
+    """At most so many pairs.
 
     Raises:
         PairsError: a half has too few.
     """
-    step = max(1.0, len(pairs) / at_most)
-    taken = [pairs[int(place * step)] for place in range(min(at_most, len(pairs)))]
+    taken = spread(pairs, at_most)
     _check_halves(taken)
     return taken
 

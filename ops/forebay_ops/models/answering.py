@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import TypeVar
 
 from forebay_schemas.errors import ForebayError
 from forebay_workers.backends import Generation, GenerationError, GenerationRequest, ModelBackend, Unavailable
@@ -17,6 +18,7 @@ _FIRST_TOKEN_PROMPTS = 16
 _TELL_EVERY_S = 5.0
 
 Doing = Callable[[str], None]
+_T = TypeVar("_T")
 
 
 class NoAnswers(ForebayError):
@@ -58,10 +60,10 @@ async def answer_all(
     return Answered(answers, Speed(median(rates), rates, first_token_ms, load_s))
 
 
-def spread(requests: Sequence[GenerationRequest], count: int) -> list[GenerationRequest]:
-    """At most ``count`` of the requests, evenly from beginning to end: files are often sorted by task."""
-    step = max(1.0, len(requests) / count)
-    return [requests[int(place * step)] for place in range(min(count, len(requests)))]
+def spread(lines: Sequence[_T], count: int) -> list[_T]:
+    """At most ``count`` of what a file holds, evenly from beginning to end: files are often sorted."""
+    step = max(1.0, len(lines) / count)
+    return [lines[int(place * step)] for place in range(min(count, len(lines)))]
 
 
 async def _first_token_ms(backend: ModelBackend, sample: Sequence[GenerationRequest]) -> float:
