@@ -96,7 +96,8 @@ class CacheOptions(Record, frozen=True, kw_only=True):
     policy: CachePolicy = CachePolicy.USE
     scope: CacheScope = CacheScope.TENANT
     ttl_s: Int32 | None = None
-    """How long the answer may be reused; absent: the category's setting."""
+    """How long the answer may be reused; absent: the category's setting. Given, it holds for a time-sensitive
+    question too, and with the scope ``user`` for a user-specific one; else those are never reused."""
     sources: list[str] = []
     """Data sources the answer depends on; invalidating one invalidates the answer."""
 

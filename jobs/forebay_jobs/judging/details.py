@@ -6,12 +6,12 @@ from enum import Enum, auto
 from forebay_jobs.reuse.pair_features import opposed, words_in
 
 from .quantities import conflicting
+from .sentences import sentences
 
 SHORT_CHARS = 200
 """Up to this length an answer is one statement, so that a number, a `not` or an `enable` in it is about all of it."""
 _YES = re.compile(r"\W*(?:yes|yeah|yep|correct|certainly|absolutely|of course|true|right)\b", re.IGNORECASE)
 _NO = re.compile(r"\W*(?:no|nope|incorrect|false|wrong|not at all)\b", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 class Details(Enum):
@@ -32,7 +32,7 @@ def compare_details(one: str, other: str) -> Details:
     if (_YES.match(one) and _NO.match(other)) or (_NO.match(one) and _YES.match(other)):
         return Details.CONTRADICTORY
     if max(len(one), len(other)) > SHORT_CHARS:
-        if conflicting(_last_sentence(one), _last_sentence(other)):
+        if conflicting(sentences(one)[-1], sentences(other)[-1]):
             return Details.CONTRADICTORY
         return Details.DOUBTFUL if conflicting(one, other) else Details.COMPATIBLE
     if conflicting(one, other):
@@ -41,7 +41,3 @@ def compare_details(one: str, other: str) -> Details:
     negated = left.negations % 2 != right.negations % 2  # or "impossible" stands for "not possible"
     swapped = left.bag == right.bag and left.content != right.content  # or a list has another order
     return Details.DOUBTFUL if negated or swapped or opposed(left, right) else Details.COMPATIBLE
-
-
-def _last_sentence(text: str) -> str:
-    return _SENTENCE_END.split(text.strip())[-1]

@@ -1,11 +1,12 @@
 """How near the meanings of two answers are: the cosine of their embeddings, of long answers too."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from .sentences import sentences
 
 Vectors = npt.NDArray[np.float32]
 
@@ -13,7 +14,6 @@ _PIECE_CHARS = 600
 """Some 130 tokens of English: half of what the usual model reads, so that denser text fits too."""
 MOST_PIECES = 8
 """Of an answer; a longer one would hold up everybody else for more than a tenth of a second."""
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 class Embeds(Protocol):
@@ -56,7 +56,7 @@ def similarities(embedder: Embeds, pairs: Sequence[tuple[str, str]]) -> list[flo
 def _pieces(text: str) -> Iterator[str]:
     """Sentences and lines, as many together as fit; a longer one is cut."""
     piece = ""
-    for sentence in _SENTENCE_END.split(text.strip()):
+    for sentence in sentences(text):
         if piece and len(piece) + 1 + len(sentence) > _PIECE_CHARS:
             yield piece
             piece = ""
