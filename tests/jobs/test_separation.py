@@ -3,17 +3,17 @@
 from typing import Any
 
 import pytest
-from forebay_jobs.caches.semantic import SemanticCache
 from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Incoming, Outgoing
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CacheScope, CacheStatus, Message, Request, Result
+from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import NOW_MS, make_request, system, user
 from tests.jobs.doubles import (
     CODEC,
-    LetterEmbedder,
+    Meaning,
     MemoryAnswers,
     MemoryIndex,
     MemoryState,
@@ -71,10 +71,11 @@ class Pipeline:
     """Intake, desk and both caches in one process; a worker answers when a test lets it."""
 
     def __init__(self) -> None:
-        config, counted = load_config(), metrics()
+        fixed = CategoryConfig(policy="fixed", similarity=0.95)  # reuses whatever is near
+        config, counted = load_config().model_copy(update={"categories": {"default": fixed}}), metrics()
         self.answers = MemoryAnswers(config)
         self.intake = Intake(config, CODEC, self.answers, counted)
-        semantic = SemanticCache(config, LetterEmbedder(), MemoryIndex(), self.answers, counted)
+        semantic = Meaning(config, MemoryIndex(), self.answers, counted).cache
         self.desk = Desk(config, CODEC, self.answers, semantic, a_dispatcher(config, counted), counted)
         self.state = MemoryState()
         self.now_ms = NOW_MS
