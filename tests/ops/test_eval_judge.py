@@ -145,7 +145,7 @@ def test_pairs_that_all_agree_show_nothing(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_every_way_with_the_pairs_that_come_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forebay_ops.cli.eval_judge.evaluation_embedder", LetterEmbedder)
+    monkeypatch.setattr("forebay_ops.cli.eval_judge.loaded_embedder", lambda *_: LetterEmbedder())
     found = run("judge")
     assert found.exit_code == 0, found.output
     for way in ("text", "json", "embedding", "auto", "cosine alone", "auto, 0."):
@@ -198,7 +198,7 @@ def test_sentences_without_a_kind_show_nothing(tmp_path: Path) -> None:
 def test_the_command_shows_the_classifier_and_what_traffic_would_lose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forebay_ops.cli.eval_eligibility.evaluation_embedder", LetterEmbedder)
+    monkeypatch.setattr("forebay_ops.cli.eval_eligibility.loaded_embedder", lambda *_: LetterEmbedder())
     traffic = [{"text": "Is it raining?"}, *({"text": f"How do I return part {number}?"} for number in range(3))]
     found = run("eligibility", "--no-classifier", "--traffic", str(write(tmp_path / "t.jsonl", traffic)))
     assert found.exit_code == 0, found.output

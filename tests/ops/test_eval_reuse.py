@@ -279,7 +279,7 @@ def test_a_stream_that_ends_soon_after_the_change_is_refused(stream: Stream) -> 
 
 @pytest.fixture
 def made_up_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forebay_jobs.embedding.Embedder", lambda *_: Embedder())
+    monkeypatch.setattr("forebay_ops.cli.eval.loaded_embedder", lambda *_: Embedder())
 
 
 def run(*arguments: object) -> Result:

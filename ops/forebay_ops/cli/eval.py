@@ -16,11 +16,13 @@ from ..evaluation.admission import table as admission_table
 from ..evaluation.compare import Comparison, compare
 from ..evaluation.playing import Conditions
 from ..evaluation.prior import fit_prior
-from ..evaluation.streams import Half, Preparer, Say, Stream
+from ..evaluation.streams import Half, Preparer, Stream
 from ..evaluation.tables import table
-from .embedder import embedding_settings, evaluation_embedder
+from ..local.effective import PROFILE
+from .embedder import loaded_embedder
 from .eval_eligibility import eligibility
 from .eval_judge import judge
+from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
 
@@ -111,7 +113,7 @@ def reuse(
     console = Console(width=max(LEAST_WIDTH, Console().width))
     compared: list[Comparison] = []
     with ConsoleProgress(Console(stderr=True)) as progress:
-        preparer = _preparer(cache, progress.counting)
+        preparer = _preparer(cache, progress)
         for file in data:
             compared.append(
                 compare(
@@ -185,7 +187,7 @@ def prior(data: Sequence[Path], dev_half: Sequence[Path], out: Path, cache: Path
     if not data and not dev_half:
         raise click.UsageError("nothing to fit it to; give --data or --dev-half")
     with ConsoleProgress(Console(stderr=True)) as progress:
-        preparer = _preparer(cache, progress.counting)
+        preparer = _preparer(cache, progress)
         streams: list[Stream] = [preparer.stream(file) for file in data]
         streams += [preparer.stream(file, Half.DEV) for file in dev_half]
         fitted = fit_prior(streams, _source(data, dev_half), progress.counting)
@@ -198,5 +200,6 @@ def _source(data: Sequence[Path], dev_half: Sequence[Path]) -> str:
     return shlex.join(["forebay", "eval", "prior", *(word for option, file in files for word in (option, file.name))])
 
 
-def _preparer(cache: Path, say: Say) -> Preparer:
-    return Preparer(evaluation_embedder, embedding_settings().model, cache, say)
+def _preparer(cache: Path, progress: ConsoleProgress) -> Preparer:
+    config = cli_config(PROFILE)
+    return Preparer(lambda: loaded_embedder(config, progress), config.embedding.model, cache, progress.counting)

@@ -6,8 +6,10 @@ import click
 from rich.console import Console
 
 from ..evaluation.eligibility import SENTENCES, Evaluation, read_questions, read_sentences, table, traffic_table
+from ..local.effective import PROFILE
 from ..models.answering import spread
-from .embedder import evaluation_embedder
+from .embedder import loaded_embedder
+from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
 
@@ -45,8 +47,7 @@ def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int
                 questions = spread(read_questions(lines), at_most)
         embed = None
         if classifier:
-            progress.doing("loading the embedding model")
-            embed = evaluation_embedder().embed
+            embed = loaded_embedder(cli_config(PROFILE), progress, "use --no-classifier").embed
             progress.doing("embedding, and training on the dev half")
         evaluation = Evaluation(sentences, embed)
         tables = [table(evaluation.recognised())]

@@ -8,7 +8,8 @@ from forebay_schemas.config import Config
 from rich.console import Console
 
 from ..evaluation.judging import ANSWER_PAIRS, Evaluation, Known, read_pairs, sample, table
-from .embedder import evaluation_embedder
+from ..local.effective import PROFILE
+from .embedder import loaded_embedder
 from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
@@ -42,14 +43,13 @@ def judge(data: Path, at_most: int, category: str, error: float, model: str | No
       forebay eval judge --data pairs.jsonl --error 0.02
       forebay eval judge --data pairs.jsonl --model llama-3.1-405b --at-most 400
     """
-    config = cli_config()
+    config = cli_config(PROFILE)
     with ConsoleProgress(Console(stderr=True)) as progress:
         with data.open("rb") as lines:
             pairs = sample(read_pairs(lines), at_most)
         settings = config.category(category).judge
         verdicts = _verdicts(model, pairs, config, progress.doing) if model else []
-        progress.doing("loading the embedding model")
-        evaluation = Evaluation(pairs, evaluation_embedder(), progress.counting)
+        evaluation = Evaluation(pairs, loaded_embedder(config, progress), progress.counting)
     auto = settings.model_copy(update={"by": "auto"})
     ways = [by for by in ("text", "json", "embedding", "auto") if by != "json" or evaluation.has_json]
     rows = [evaluation.judged(settings.model_copy(update={"by": by}), by) for by in ways]
