@@ -113,6 +113,9 @@ class Desk:
         found = self._semantic.find([flight.leader for _, flight in leaders], now_ms)
         missed: list[tuple[str, Flight, Found]] = []
         for (key, flight), what in zip(leaders, found, strict=True):
+            if what.time_sensitive:
+                leader = msgspec.structs.replace(flight.leader, bypass=True, keep=False)
+                flight = msgspec.structs.replace(flight, leader=leader)
             if what.answer is None:
                 missed.append((key, flight, what))
             else:

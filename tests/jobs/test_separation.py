@@ -6,6 +6,7 @@ import pytest
 from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Incoming, Outgoing
+from forebay_jobs.reuse.recogniser import Recogniser
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CacheScope, CacheStatus, Message, Request, Result
 from forebay_schemas.sections import CategoryConfig
@@ -178,6 +179,22 @@ def test_what_depends_on_time_or_user_is_neither_served_nor_stored(pipeline: Pip
     pipeline.answer(pipeline.ask(variant(question, "first", {})))
     assert pipeline.how(variant(question, "second", {})) is None
     assert pipeline.answers.answers == {}
+
+
+def test_what_only_its_meaning_shows_to_be_time_sensitive_is_neither_served_nor_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of_z = [float(letter == "z") for letter in "abcdefghijklmnopqrstuvwxyz"]  # as LetterEmbedder sees them
+    buzzing = Recogniser(models=[], weights=of_z, bias=0, least=0.5, source="this test")
+    monkeypatch.setattr("forebay_jobs.caches.semantic.shipped_recogniser", lambda version: buzzing)
+    pipeline = Pipeline()
+    sent = pipeline.ask(variant("Zzz zz z?", "first", {}))
+    assert [task_of(one).cache_status for one in sent] == [CacheStatus.BYPASS]
+    pipeline.answer(sent)
+    assert pipeline.how(variant("Zzz zz z?", "second", {})) is None
+    assert pipeline.answers.answers == {}
+    pipeline.answer(pipeline.ask(variant(ASKED, "other", {})))
+    assert pipeline.how(variant(NEAR, "near", {})) is CacheStatus.SEMANTIC
 
 
 def test_a_time_to_live_of_its_own_lets_equal_words_be_answered_so_long(pipeline: Pipeline) -> None:

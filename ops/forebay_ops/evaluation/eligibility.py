@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from forebay_jobs.reuse.eligibility import is_time_sensitive, is_user_specific
+from forebay_jobs.reuse.recogniser import Recogniser
 from forebay_schemas.errors import ErrorCode, ForebayError, RecordError
 
 from ..reporting.tables import Table
@@ -19,6 +21,9 @@ SENTENCES = Path(__file__).with_name("reusable.jsonl")
 """Written for this, before its author had read the rules; English."""
 KINDS = ("time", "user")
 ANY = "any"
+_STRENGTHS = [0.1, 0.3, 1, 3, 10, 30]
+_LEAST_PRECISION = 0.8
+"""About that of the rules: a classifier that holds back more for nothing costs more reuse than it prevents errors."""
 RULES: dict[str, Callable[[str], bool]] = {"time": is_time_sensitive, "user": is_user_specific}
 
 Vectors = npt.NDArray[np.float32]
@@ -99,13 +104,17 @@ class Evaluation:
         """
         self._test = [one for one in sentences if is_test(one.text)]
         self._embed = embed
-        self._classifiers: dict[str, Any] = {}
+        self._classifiers: dict[str, Recogniser] = {}
         if embed is not None:
             dev = [one for one in sentences if not is_test(one.text)]
             vectors = embed([one.text for one in dev])
             self._classifiers = {
                 kind: _classifier(vectors, np.array([kind in one.kinds for one in dev])) for kind in KINDS
             }
+
+    def time_sensitive(self, models: list[str], source: str) -> Recogniser:
+        """The classifier of the kind that the job has one for, to be kept."""
+        return msgspec.structs.replace(self._classifiers["time"], models=models, source=source)
 
     def recognised(self) -> list[Recognised]:
         """How each way did on the test half."""
@@ -128,18 +137,27 @@ class Evaluation:
         if self._embed is None:
             return {"rules": by_rules}
         vectors = self._embed(texts)
-        learned = {kind: model.predict(vectors).astype(np.bool_) for kind, model in self._classifiers.items()}
+        learned = {kind: model.time_sensitive(vectors) for kind, model in self._classifiers.items()}
         either = {kind: by_rules[kind] | learned[kind] for kind in KINDS}
-        return {"rules": by_rules, "classifier": learned, "either of both": either}
+        return {
+            "rules": by_rules,
+            "classifier": learned,
+            "either of both": either,
+            "as the job does": {"time": either["time"], "user": by_rules["user"]},
+        }
 
 
-def _classifier(vectors: Vectors, labels: Flags) -> Any:
-    """Logistic regression on the embeddings; its strength is chosen by cross-validation on what it learns from."""
+def _classifier(vectors: Vectors, labels: Flags) -> Recogniser:
+    """Logistic regression on the embeddings; all settings are chosen by cross-validation on what it learns from."""
     from sklearn.linear_model import LogisticRegression  # a second to import
-    from sklearn.model_selection import GridSearchCV
+    from sklearn.model_selection import GridSearchCV, cross_val_predict
 
-    model = LogisticRegression(class_weight="balanced", max_iter=2_000)
-    return GridSearchCV(model, {"C": [0.1, 0.3, 1, 3, 10, 30]}, scoring="f1", cv=5).fit(vectors, labels)
+    search = GridSearchCV(LogisticRegression(max_iter=2_000), {"C": _STRENGTHS}, scoring="average_precision", cv=5)
+    model: Any = search.fit(vectors, labels).best_estimator_
+    sums = cross_val_predict(search.best_estimator_, vectors, labels, cv=5, method="decision_function")
+    least = next((one for one in np.sort(sums) if labels[sums >= one].mean() >= _LEAST_PRECISION), float(sums.max()))
+    weights = [round(float(weight), 4) for weight in model.coef_[0]]
+    return Recogniser(models=[], weights=weights, bias=float(model.intercept_[0]), least=float(least), source="")
 
 
 def _column(flags: dict[str, Flags], kind: str) -> Flags:
