@@ -51,5 +51,5 @@ class RedisServer:
         return redis.Redis.from_url(self.url)
 
     def config(self, **settings: Any) -> Config:
-        """The configuration that leads here."""
-        return configured(redis={"url": SecretStr(self.url), **settings})
+        """The configuration that leads here; on a busy machine the server may take its time."""
+        return configured(redis={"url": SecretStr(self.url), "timeout_ms": 10_000, **settings})
