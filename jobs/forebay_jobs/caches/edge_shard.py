@@ -70,7 +70,7 @@ class EdgeShard:
             return self._shard.info().points_count
 
     def update(self, operation: Any, points: int = 1) -> None:
-        """Write; what is written while the files are copied (0.2 s for 100,000 points) can be found after that."""
+        """Write; what is written while the files are copied (0.9 s for 100,000 points) can be found after that."""
         with self._lock:
             self._changes += points
             if self._since_copy is not None:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = 512
 _BUSY_SHARE = 0.05
-"""Of the thread's time while it walks: a million questions, at some 20 ms a page, take a quarter of an hour."""
+"""Of the thread's time while it walks: a million questions, at some 25 ms a page, take a quarter of an hour."""
 _PRIOR_H = 6.0
 """Hours of its own age that outweigh what a question is presumed to save: about a working day tells the two apart."""
 
