@@ -244,6 +244,17 @@ class JobMetrics:
             ["policy"],
             registry=registry,
         )
+        self.reuse_audits = Counter(
+            "forebay_reuse_audits_total",
+            "Answers that would have been reused, and were generated to see whether that was right: right, wrong.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.reuse_delta = Gauge(
+            "forebay_reuse_delta_ratio",
+            "Share of requests that reuse may answer wrongly: the largest of all categories that are bounded.",
+            registry=registry,
+        )
         self.reuse_labels = Counter(
             "forebay_reuse_labels_total",
             "What was found out about known answers, by whom and what: right, wrong, unsure, forgotten. The judge,"

@@ -94,6 +94,9 @@ class SemanticCache:
         self._namespaces = namespaces
         self._teacher = teacher
         self._metrics = metrics
+        categories = [*config.categories.values(), config.category("default")]
+        bounds = [category.delta for category in categories if category.policy == "bounded"]
+        metrics.reuse_delta.set(max(bounds, default=0.0))
         self._recogniser = shipped_recogniser(embedder.version)
         self._guard = StoreGuard("qdrant", config.semantic.retry_after_ms, metrics)
         self._embedder_guard = StoreGuard("embedder", config.semantic.retry_after_ms, metrics)

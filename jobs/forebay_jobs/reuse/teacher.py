@@ -20,6 +20,7 @@ from forebay_jobs.caches.hits import Hit, HitStore
 from forebay_jobs.caches.questions import Vector
 from forebay_jobs.judging.judge import Judge, Pair
 
+from .decision import Verdict
 from .lesson import Lesson
 from .namespaces import Namespaces
 from .rewording import is_rewording
@@ -149,6 +150,8 @@ class Teacher:
         self._metrics.reuse_labels.labels(source, {None: "unsure", True: "right", False: "wrong"}[right]).inc()
         if right is None:
             return []
+        if lesson.decision.verdict is Verdict.AUDITED:
+            self._metrics.reuse_audits.labels("right" if right else "wrong").inc()
         with self._namespaces.lock:
             self._namespaces.policy(lesson.owner, lesson.category).learn(lesson.decision, right)
         if not right:
