@@ -154,7 +154,7 @@ def _classifier(vectors: Vectors, labels: Flags) -> Recogniser:
 
     search = GridSearchCV(LogisticRegression(max_iter=2_000), {"C": _STRENGTHS}, scoring="average_precision", cv=5)
     model: Any = search.fit(vectors, labels).best_estimator_
-    sums = cross_val_predict(search.best_estimator_, vectors, labels, cv=5, method="decision_function")
+    sums = np.asarray(cross_val_predict(search.best_estimator_, vectors, labels, cv=5, method="decision_function"))
     least = next((one for one in np.sort(sums) if labels[sums >= one].mean() >= _LEAST_PRECISION), float(sums.max()))
     weights = [round(float(weight), 4) for weight in model.coef_[0]]
     return Recogniser(models=[], weights=weights, bias=float(model.intercept_[0]), least=float(least), source="")
