@@ -1,7 +1,7 @@
 """Which requests are never answered from a cache by their nature: time-sensitive and user-specific ones.
 
 Rules on the last user turn, in English. They lean to caution: a question wrongly held back costs one generation,
-one wrongly reused costs a wrong answer.
+one wrongly reused costs a wrong answer. What they miss of the time-sensitive ones is for ``recogniser``.
 """
 
 import re
