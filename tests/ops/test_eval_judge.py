@@ -195,7 +195,10 @@ def test_a_line_that_is_no_sentence_is_refused(tmp_path: Path, lines: list[Any],
 
 def test_sentences_without_a_kind_show_nothing(tmp_path: Path) -> None:
     lines = [{"text": f"{number}", "kinds": ["user"] if number % 2 else []} for number in range(40)]
-    with pytest.raises(SentencesError, match="kind time"), write(tmp_path / "a.jsonl", lines).open("rb") as file:
+    with (
+        pytest.raises(SentencesError, match="half are of the kind time; give at least 5"),
+        write(tmp_path / "a.jsonl", lines).open("rb") as file,
+    ):
         read_sentences(file)
 
 

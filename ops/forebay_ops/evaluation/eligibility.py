@@ -21,6 +21,7 @@ SENTENCES = Path(__file__).with_name("reusable.jsonl")
 """Written for this, before its author had read the rules; English."""
 KINDS = ("time", "user")
 ANY = "any"
+_FOLDS = 5
 _STRENGTHS = [0.1, 0.3, 1, 3, 10, 30]
 _LEAST_PRECISION = 0.8
 """About that of the rules: a classifier that holds back more for nothing costs more reuse than it prevents errors."""
@@ -64,16 +65,17 @@ def read_sentences(file: BinaryIO) -> list[Sentence]:
 
     Raises:
         LineError: a line cannot be used.
-        SentencesError: a kind, or the absence of one, does not occur in a half.
+        SentencesError: a half has too few sentences of a kind, or of others.
     """
     sentences = [_sentence(number, line) for number, line in numbered(plain(file))]
     for half in (False, True):
         kinds = [one.kinds for one in sentences if is_test(one.text) is half]
         for kind in KINDS:
-            if len({kind in one for one in kinds}) < 2:
+            count = sum(kind in one for one in kinds)
+            if min(count, len(kinds) - count) < _FOLDS:
                 raise SentencesError(
-                    f"of the {'test' if half else 'dev'} half all or none of the {len(kinds)} sentences are of the kind"
-                    f" {kind}; give more of both"
+                    f"{count} of the {len(kinds)} sentences of the {'test' if half else 'dev'} half are of the kind"
+                    f" {kind}; give at least {_FOLDS} that are and {_FOLDS} that are not"
                 )
     return sentences
 
@@ -152,9 +154,9 @@ def _classifier(vectors: Vectors, labels: Flags) -> Recogniser:
     from sklearn.linear_model import LogisticRegression  # a second to import
     from sklearn.model_selection import GridSearchCV, cross_val_predict
 
-    search = GridSearchCV(LogisticRegression(max_iter=2_000), {"C": _STRENGTHS}, scoring="average_precision", cv=5)
+    search = GridSearchCV(LogisticRegression(max_iter=2_000), {"C": _STRENGTHS}, scoring="average_precision", cv=_FOLDS)
     model: Any = search.fit(vectors, labels).best_estimator_
-    sums = np.asarray(cross_val_predict(search.best_estimator_, vectors, labels, cv=5, method="decision_function"))
+    sums = np.asarray(cross_val_predict(search.best_estimator_, vectors, labels, cv=_FOLDS, method="decision_function"))
     least = next((one for one in np.sort(sums) if labels[sums >= one].mean() >= _LEAST_PRECISION), float(sums.max()))
     weights = [round(float(weight), 4) for weight in model.coef_[0]]
     return Recogniser(models=[], weights=weights, bias=float(model.intercept_[0]), least=float(least), source="")
