@@ -23,14 +23,17 @@ folder = "{folder}"
 [categories.support]
 policy = "fixed"
 similarity = 0.97
+judge = {{ by = "text" }}
 exact_ttl_s = 100
 semantic_ttl_s = 200
 [categories.forms]
 reuse = "exact"
 exact_ttl_s = 400
+fresh_s = 90
 [categories.chat]
 policy = "fixed"
 similarity = 0.99
+judge = {{ by = "text" }}
 exact_ttl_s = 300
 semantic_ttl_s = 100
 """

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from forebay_jobs.caches.answers import Answer, Fetched, Lookup
+from forebay_jobs.caches.answers import REFRESH_S, Answer, Fetched, Lookup
 from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival as AtDesk
 from forebay_jobs.messages import Incoming, Outgoing
+from forebay_jobs.reuse.lifetime import lived, lot_of
 from forebay_ops.replay.run import Run
 from forebay_ops.traces.arrivals import Arrival
 from forebay_schemas import prices
@@ -92,7 +93,10 @@ class BoundedAnswers(MemoryAnswers):
     def __init__(self, config: Config, most: int | None) -> None:
         super().__init__(config)
         self._most = most
+        self._jitter = config.redis.expiry_jitter
+        self._now_ms = 0
         self._until_ms: dict[str, int] = {}
+        self._refreshed_ms: dict[str, int] = {}
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
         self._touch(digest if read else "")
@@ -106,13 +110,21 @@ class BoundedAnswers(MemoryAnswers):
     def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
         self.expire(answer.created_ms)
         self.answers.pop(digest, None)
-        self._until_ms[digest] = answer.created_ms + ttl_s * 1000
+        answer = msgspec.structs.replace(answer, lives=lived(lot_of(digest), self._jitter))
+        self._until_ms[digest] = answer.created_ms + max(1, round(ttl_s * 1000 * answer.lives))
         kept = super().keep(digest, answer, ttl_s)
         if self._most is not None and len(self.answers) > self._most:
             del self.answers[next(iter(self.answers))]
         return kept
 
+    def claim_refresh(self, digest: str) -> bool:
+        claimed = self._now_ms >= self._refreshed_ms.get(digest, 0)
+        if claimed:
+            self._refreshed_ms[digest] = self._now_ms + REFRESH_S * 1000
+        return claimed
+
     def expire(self, now_ms: int) -> None:
+        self._now_ms = now_ms
         for digest in [digest for digest in self.answers if self._until_ms[digest] <= now_ms]:
             del self.answers[digest]
 
@@ -127,9 +139,10 @@ class JobInMemory:
     def __init__(self, config: Config, run: Run, most_kept: int | None = None) -> None:
         self._config, self._run, counted = config, run, metrics()
         self._answers = answers = BoundedAnswers(config, most_kept)
-        meaning = Meaning(config, MemoryIndex(), answers, counted).cache
+        meaning = Meaning(config, MemoryIndex(), answers, counted)
+        self._teacher = meaning.teacher
         self._intake = Intake(config, CODEC, answers, counted)
-        self._desk = Desk(config, CODEC, answers, meaning, a_dispatcher(config, counted), counted)
+        self._desk = Desk(config, CODEC, answers, meaning.cache, a_dispatcher(config, counted), counted)
         self._state = MemoryState()
         self._tasks = itertools.count()
         self._working: list[tuple[int, str, Task]] = []
@@ -162,6 +175,7 @@ class JobInMemory:
                 task_id=task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=CODEC.encode(reply)
             )
             self._take(self._desk.settle(self._state, result, ends_ms), ends_ms)
+            self._teacher.work()
 
     def _take(self, sent: Iterable[Outgoing], now_ms: int) -> None:
         for out in sent:
@@ -185,7 +199,7 @@ class JobInMemory:
             lane=request.lane,
             completed_ms=ends_ms,
             cache_status=task.cache_status,
-            text="As the manual says.",
+            text=f"As the manual says of {' '.join(question.split()[3:6:2])}.",  # who asks the same is told the same
             finish_reason="length" if cut_off else "stop",
             usage=usage,
             similarity=task.similarity,

@@ -22,7 +22,7 @@ from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
 from redis.client import Pipeline
 
 from forebay_jobs.messages import Asker, Cancel, asker_name, counts_for
-from forebay_jobs.reuse.lifetime import is_fresh, shorter_s
+from forebay_jobs.reuse.lifetime import is_fresh, lived, lot_of, shorter_s
 
 from .redis_store import RedisStore
 
@@ -151,7 +151,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 """
 """Only where the entry is still there: a count alone would make one that never expires."""
-_REFRESH_S = 60
+REFRESH_S = 60
 """How long one request is waited for that has an answer generated anew; then another one may. A generation that takes
 longer is not lost, and one that fails is tried again once a minute at most."""
 _CANCELLED = b"cancelled:"
@@ -184,7 +184,7 @@ class AnswerStore:
 
     def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
         """Store an answer for ``ttl_s`` seconds or a little less; False while Redis is away."""
-        answer = msgspec.structs.replace(answer, lives=1 - self._jitter * _lot(digest))
+        answer = msgspec.structs.replace(answer, lives=lived(lot_of(digest), self._jitter))
         return self._store.call(lambda client: self._keep(client, digest, answer, ttl_s), False)
 
     def note(self, judged: Sequence[Judged]) -> None:
@@ -195,7 +195,7 @@ class AnswerStore:
     def claim_refresh(self, digest: str) -> bool:
         """Whether the caller is the one to have the answer generated anew; for the others it is good a while longer."""
         key = f"{self._store.prefix}:refresh:{digest}"
-        return self._store.call(lambda client: bool(client.set(key, b"", nx=True, ex=_REFRESH_S)), False)
+        return self._store.call(lambda client: bool(client.set(key, b"", nx=True, ex=REFRESH_S)), False)
 
     def worth(self, digests: Sequence[str]) -> list[Worth | None] | None:
         """What each answer has been good for, None where it is gone; None for all while Redis is away."""
@@ -334,11 +334,6 @@ def owner_of(request: Request) -> str:
 def new_epoch() -> str:
     """A value that no epoch had before, on any machine."""
     return f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
-
-
-def _lot(digest: str) -> float:
-    """A share in [0, 1) that is always the same for a digest: what was filled together does not expire together."""
-    return int(digest[:8], 16) / 2**32
 
 
 def _model_scope(model: str) -> str:

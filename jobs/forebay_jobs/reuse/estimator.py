@@ -6,6 +6,7 @@ filtering as in Spiegelhalter & Lauritzen, 1990). Sums can fade, and those of se
 """
 
 import math
+from functools import cache
 from importlib.resources import files
 
 import msgspec
@@ -38,6 +39,7 @@ class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The command that made it."""
 
 
+@cache
 def shipped_prior() -> Prior:
     """The one that comes with this package, fitted by `forebay eval prior`."""
     return read_prior(files("forebay_jobs.reuse").joinpath("prior.json").read_bytes())

@@ -16,3 +16,13 @@ def kept_s(category: CategoryConfig, own_s: int | None) -> int:
 def is_fresh(created_ms: int, now_ms: int, ttl_s: float) -> bool:
     """Whether an answer is younger than its time to live."""
     return now_ms - created_ms < ttl_s * 1000
+
+
+def lot_of(digest: str) -> float:
+    """A share in [0, 1) that is always the same for a digest."""
+    return int(digest[:8], 16) / 2**32
+
+
+def lived(lot: float, jitter: float) -> float:
+    """The share of its time that an answer lives, in (0, 1]: what was filled together does not expire together."""
+    return 1 - jitter * lot

@@ -22,7 +22,7 @@ from forebay_jobs.caches.redis_store import RedisStore
 from .adaptive import AdaptiveReuse
 from .bounded import BoundedReuse
 from .decision import Policy
-from .estimator import Prior, shipped_prior
+from .estimator import shipped_prior
 from .fixed import FixedReuse
 from .learned import UnreadableState, merged
 
@@ -51,7 +51,6 @@ class Namespaces:
         self._store = store
         self._version = version
         self._monotonic = monotonic
-        self._prior: Prior | None = None
         self._policies: OrderedDict[tuple[str, str], Policy] = OrderedDict()
         self._synced: dict[tuple[str, str], float] = {}
         self.lock = threading.RLock()
@@ -65,7 +64,7 @@ class Namespaces:
         name = owner, category
         policy = self._policies.get(name)
         if policy is None:
-            policy = self._policies[name] = self._made(self._config.category(category))
+            policy = self._policies[name] = policy_of(self._config.category(category))
             self._sync(name, policy)
         self._policies.move_to_end(name)
         if len(self._policies) > _HELD:
@@ -84,20 +83,12 @@ class Namespaces:
 
     def peek(self, owner: str, category: str) -> Policy:
         """The policy as the stores know it, to be looked at and not to decide: nothing of it is shared."""
-        policy = self._made(self._config.category(category))
+        policy = policy_of(self._config.category(category))
         key = self._key(owner, category)
         self._store.call(
             lambda client: policy.sync(lambda _, whole: cast(bytes | None, client.get(key)) or whole), None
         )
         return policy
-
-    def _made(self, category: CategoryConfig) -> Policy:
-        if category.policy == "fixed":
-            return FixedReuse(category.similarity)
-        if category.policy == "adaptive":
-            return AdaptiveReuse(category.adaptive)
-        self._prior = self._prior or shipped_prior()
-        return BoundedReuse(category.delta, self._prior)
 
     def _key(self, owner: str, category: str) -> str:
         kind = f"{self._version}:{self._config.category(category).policy}"
@@ -116,6 +107,15 @@ class Namespaces:
                 del self._synced[name]
 
         self._store.call(share, None)
+
+
+def policy_of(category: CategoryConfig) -> Policy:
+    """The policy that a category asks for, which has learned nothing yet."""
+    if category.policy == "fixed":
+        return FixedReuse(category.similarity)
+    if category.policy == "adaptive":
+        return AdaptiveReuse(category.adaptive)
+    return BoundedReuse(category.delta, shipped_prior())
 
 
 def _apply(client: redis.Redis, key: str, change: bytes, whole: bytes) -> bytes:

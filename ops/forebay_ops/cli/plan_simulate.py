@@ -79,9 +79,9 @@ def simulate(
     texts of a trace are embedded once: what was worked out is kept beside it.
 
     \b
-      forebay plan simulate --since 7d --set categories.support.similarity=0.93
+      forebay plan simulate --since 7d --set tiers.small.complexity_up_to=0.4
       forebay plan simulate trace.jsonl --what-if cheaper.toml --entries 100000 --json plan.json
-      forebay plan simulate trace.jsonl --max-loss 0.5
+      forebay plan simulate trace.jsonl --set categories.support.delta=0.005 --max-loss 0.5
 
     Where lines say what a question means (`label`) or which tiers answer it right (`right`: {"small": true}), all
     thresholds and tiers are tried, and the page shows what they cost against the quality that they lose. Recommended

@@ -11,7 +11,7 @@ from forebay_schemas.config import Config
 
 from ..simulation.behaviour import Behaviour
 from ..simulation.ledger import read_ledger
-from ..simulation.notes import of_ledger, of_policies, of_trace
+from ..simulation.notes import of_ledger, of_trace
 from ..simulation.trace import read_traffic
 from ..simulation.traffic import Recorded, Traffic
 from .embedder import loaded_embedder
@@ -46,8 +46,7 @@ def ledger_source(
     """The answers of a period of a ledger."""
     began = time.perf_counter()
     found = read_ledger(folder, config, since, until)
-    categories = _categories(found.traffic)
-    notes = [*of_ledger(config, other, categories), *of_policies(config, other, categories)]
+    notes = [*of_ledger(config, other, sorted({kind.category for kind in found.traffic.kinds}))]
     if found.errors:
         notes.append(f"{found.errors:,} replies without an answer are left out")
     return Source(
@@ -87,19 +86,12 @@ def trace_source(
     )
     if not len(traffic):
         raise click.BadParameter("holds no request; give one a line", param_hint="SOURCE")
-    notes = [
-        *of_trace(service_ms, behaviour.answer_tokens, untold, str(like) if like else None),
-        *of_policies(config, config, _categories(traffic)),
-    ]
+    notes = of_trace(service_ms, behaviour.answer_tokens, untold, str(like) if like else None)
     return Source(
         says=f"the trace {file.name}",
         traffic=traffic,
         behaviour=behaviour,
         recorded=None,
-        notes=notes,
+        notes=[*notes],
         read_s=time.perf_counter() - began,
     )
-
-
-def _categories(traffic: Traffic) -> list[str]:
-    return sorted({kind.category for kind in traffic.kinds})

@@ -69,7 +69,7 @@ def validate(
         )
         taught = round(first / 100 * len(traffic))
         progress.doing("simulating")
-        found = compare(traffic, read_ledger(folder, config, run=run, first=taught), replay, config, taught)
+        found = compare(traffic, read_ledger(folder, config, run=run, first=taught), replay, config, run, taught)
     _show(Console(), found)
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(_as_json(found))) + b"\n")

@@ -27,6 +27,7 @@ class Terms:
         keeps: whether the answer is kept for others.
         learns: whether the question is indexed with it.
         exact_s, semantic_s: how old an answer may be that is given again.
+        fresh_s: from which age on it is generated anew for the first to ask; None: never.
         kept_s: how long the answer is kept.
         own_s: the request's own limit on both.
         flight: which flights it leads: its lane, with its limits.
@@ -41,6 +42,7 @@ class Terms:
     learns: bool
     exact_s: int
     semantic_s: int
+    fresh_s: int | None
     kept_s: int
     own_s: int | None
     flight: tuple[Lane, _Limits]
@@ -62,6 +64,7 @@ def terms_of(kind: Kind, config: Config) -> Terms:
         learns=reuse is Reuse.SEMANTIC,
         exact_s=shorter_s(category.exact_ttl_s, kind.ttl_s),
         semantic_s=shorter_s(category.semantic_ttl_s, kind.ttl_s),
+        fresh_s=category.fresh_s,
         kept_s=kept_s(category, kind.ttl_s),
         own_s=kind.ttl_s,
         flight=(kind.lane, limits),

@@ -2,8 +2,8 @@
 
 A generated row asks a question that has the row's number; what was given its answer as an equal request asks it too.
 A semantic hit asks a question of its own, the same as all that met the same answer at the very same cosine. A miss has
-the nearest question that was recorded, where that lies below the threshold that holds now: above it was one that could
-not be given.
+the nearest question that was recorded, where that lies below the threshold that holds now (above it was one that could
+not be given), or where a policy that learns decided.
 """
 
 from dataclasses import dataclass, replace
@@ -74,7 +74,9 @@ def traffic_of(
     begin = len(status) + len(links.warm)
     question = links.question.copy()
     question[reworded] = begin + words
-    least = np.array([config.category(kinds[each.kind].category).similarity for each in cases])[case]
+    categories = [config.category(kinds[each.kind].category) for each in cases]
+    # A policy that learns may leave aside what is near; a threshold does not.
+    least = np.array([each.similarity if each.policy == "fixed" else np.inf for each in categories])[case]
     missed = np.flatnonzero((status == _MISS) & (similarity >= MIN_SIMILARITY) & (similarity < least))
     given = np.unique(links.source[~np.isin(status, GENERATED)])
     kinds, cases, case = _with_refreshes(kinds, cases, case, given[status[given] == _BYPASS])
@@ -94,6 +96,8 @@ def traffic_of(
             np.concatenate((np.full(len(missed), UNKNOWN), links.question[reworded[first]])),
             similarity[np.concatenate((missed, reworded[first]))],
         ),
+        words=None,
+        lots=None,
         label=np.full(len(status), UNKNOWN, dtype=np.int64),
         right={},
         warm=links.warm,

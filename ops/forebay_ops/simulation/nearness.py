@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from forebay_schemas.sections import MIN_SIMILARITY
+from forebay_jobs.reuse.neighbourhood import LEAST_SIMILARITY
 
 from .traffic import Ints, Neighbours
 
@@ -17,6 +17,9 @@ _AT_ONCE = 1024
 """Texts that are embedded before their vectors are written."""
 _BLOCK = 1024
 """Vectors that are compared at once with all others of their context."""
+_MOST_NEAR = 200
+"""Of one question, those that are remembered: memory would grow with the square of a context's questions. The job looks
+at five, so others matter only where nearly all of these are gone from the cache."""
 
 
 class Embeds(Protocol):
@@ -88,7 +91,11 @@ def _near(context: Ints, text: Ints, vectors: Vectors, told: Told) -> Iterator[t
         theirs = vectors[text[here]]
         for start in range(0, len(here), _BLOCK):
             cosines = theirs[start : start + _BLOCK] @ theirs.T
-            row, column = np.nonzero(cosines >= MIN_SIMILARITY)
+            if end - begin > _MOST_NEAR:
+                bound = np.partition(cosines, -_MOST_NEAR - 1, axis=1)[:, -_MOST_NEAR - 1, None]  # one is itself
+                row, column = np.nonzero((cosines >= LEAST_SIMILARITY) & (cosines >= bound))
+            else:
+                row, column = np.nonzero(cosines >= LEAST_SIMILARITY)
             other = row + start != column
             row, column = row[other], column[other]
             yield here[row + start], here[column], cosines[row, column]

@@ -9,9 +9,22 @@ _Category = Callable[[CategoryConfig, CategoryConfig], bool]
 
 _UNTOLD: Sequence[tuple[str, _Category]] = (
     (
-        "a threshold below the one that held: a miss counts as a hit where the nearest question that was recorded is"
-        " near enough; whose answer that was, and whether it could have been given, the ledger does not tell",
-        lambda now, then: then.similarity < now.similarity,
+        "a threshold below the one that held, or in place of a policy that learns: a miss counts as a hit where the"
+        " nearest question that was recorded is near enough; whose answer that was, and whether it could be given,"
+        " the ledger does not tell",
+        lambda now, then: then.policy == "fixed" and (now.policy != "fixed" or then.similarity < now.similarity),
+    ),
+    (
+        "another policy that learns, or another delta: what it would have decided the ledger does not tell, so hits"
+        " stay as they were",
+        lambda now, then: (
+            then.policy != "fixed" and (then.policy, then.delta, then.adaptive) != (now.policy, now.delta, now.adaptive)
+        ),
+    ),
+    (
+        "another freshness objective: who would have had which answer generated anew the ledger does not tell, so hits"
+        " stay as they were",
+        lambda now, then: then.fresh_s != now.fresh_s,
     ),
     (
         "longer times to live: which of the answers that were generated anew equal an older one the ledger does not"
@@ -49,20 +62,6 @@ def of_ledger(config: Config, other: Config, categories: Sequence[str]) -> Itera
         yield "longer answers: how long those would be that were cut off the ledger does not tell"
 
 
-def of_policies(config: Config, other: Config, categories: Sequence[str]) -> Iterator[str]:
-    """What is assumed of reuse by meaning."""
-    learning = [name for name in categories if _learns(config.category(name)) or _learns(other.category(name))]
-    if learning:
-        yield (
-            "reuse by meaning is simulated by the fixed similarity of each category: what a policy would learn from the"
-            f" answers is not known ({', '.join(learning)})"
-        )
-
-
-def _learns(category: CategoryConfig) -> bool:
-    return category.reuse == "semantic" and category.policy != "fixed"
-
-
 def of_trace(service_ms: float, answer_tokens: int, unknown: int, like: str | None) -> Iterator[str]:
     """What is assumed of a trace.
 
@@ -74,5 +73,9 @@ def of_trace(service_ms: float, answer_tokens: int, unknown: int, like: str | No
         yield f"generations take as long, and lead to larger tiers as often, as those in {like}"
     else:
         yield f"a generation takes {service_ms:,.0f} ms, and none leads to a larger tier"
+    yield (
+        "policies that learn begin with what is shipped, and labels are their judge: what has none teaches nothing;"
+        " nobody complains"
+    )
     if unknown:
         yield f"{unknown:,} answers whose tokens the trace does not tell have {answer_tokens:,}"

@@ -12,6 +12,7 @@ from ..reporting.drawing import STYLE, axes_of, legend, svg_of
 from .figures import Figures
 from .recommend import Front
 from .sweep import Setting
+from .tables import reuse_text
 
 _TRIED, _BEST, _PRESENT, _RECOMMENDED = "#c3ccd5", "#0b6e8f", "#c8553d", "#3a9d6e"
 _MOST_NAMED = 8
@@ -65,8 +66,8 @@ def _named(axes: Axes, front: Front) -> None:
 def _name(setting: Setting, among: Sequence[Setting]) -> str:
     """What of a setting is not the same in all of them."""
     told: list[str] = []
-    if len({each.similarity for each in among}) > 1:
-        told.append("equal only" if setting.similarity is None else f"{setting.similarity:g}")
+    if len({each.reuse for each in among}) > 1:
+        told.append(reuse_text(setting.reuse))
     if setting.tier:
         told.append(setting.tier)
     elif len({(each.tier, each.bounds) for each in among}) > 1:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from forebay_schemas.config import Config
 
-from .sweep import Point, setting_of
+from .sweep import Point, Reuse, setting_of
 
 MAX_LOSS = 0.003
 """Quality that may be lost, as a share of the requests."""
@@ -80,10 +80,15 @@ def _with_bounds(points: Iterable[Point], bounds: tuple[float, ...]) -> list[Poi
 def _choose(points: Sequence[Point], max_loss: float) -> Point:
     within = [point for point in points if _loss(point) <= max_loss]
     # Of points that cost the same, and lose the same, it is the strictest.
-    strict = sorted(within or points, key=lambda point: -(point.setting.similarity or 1.0))
+    strict = sorted(within or points, key=lambda point: _laxness(point.setting.reuse))
     return min(
         strict, key=lambda point: (point.first.cost, _loss(point)) if within else (_loss(point), point.first.cost)
     )
+
+
+def _laxness(reuse: Reuse) -> float:
+    """Less is stricter; between a bound and a threshold nothing is said but that no reuse by meaning is strictest."""
+    return 0.0 if reuse.policy == "exact" else (reuse.delta or 0.0) + (1.0 - (reuse.similarity or 1.0)) + 1e-9
 
 
 def _worth(points: Iterable[Point], max_loss: float) -> tuple[int, float]:

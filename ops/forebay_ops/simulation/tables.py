@@ -9,7 +9,7 @@ from ..figures import money
 from ..reporting.tables import Table
 from .figures import Figures, added
 from .outcome import PRESENT, RECORDED, WHAT_IF, Outcome
-from .sweep import Point, Setting
+from .sweep import Point, Reuse, Setting
 
 _MOST_CATEGORIES = 20
 
@@ -43,9 +43,18 @@ def tables(outcome: Outcome) -> list[Table]:
 
 def setting_text(setting: Setting) -> str:
     """What is set, in few words."""
-    reuse = "equal requests only" if setting.similarity is None else f"similarity {setting.similarity:g}"
+    reuse = reuse_text(setting.reuse)
     bounds = ", ".join(f"{bound:g}" for bound in setting.bounds)
     return f"{reuse}, {f'all to {setting.tier}' if setting.tier else f'tiers up to {bounds}'}"
+
+
+def reuse_text(reuse: Reuse) -> str:
+    """How answers are reused, in few words."""
+    if reuse.policy == "fixed":
+        return f"similarity {reuse.similarity:g}"
+    if reuse.policy == "bounded":
+        return f"delta {reuse.delta:g}"
+    return "equal requests only" if reuse.policy == "exact" else reuse.policy
 
 
 def _sides(outcome: Outcome) -> Table:

@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from forebay_jobs import embedding
+from forebay_jobs.caches.answers import owner_of
 from forebay_jobs.reuse import eligibility
 from forebay_jobs.reuse.eligibility import Reuse, nature_of
+from forebay_jobs.reuse.lifetime import lot_of
 from forebay_jobs.router import features, rules
 from forebay_jobs.router.rules import route
 from forebay_schemas import canonical
@@ -105,6 +107,8 @@ class _Reader:
         nature, complexity, recognised = self._asked[question]
         kind = Kind(
             category=category_of(request),
+            owner=owner_of(request),
+            tenant=request.tenant,
             lane=request.lane,
             policy=request.cache.policy,
             nature=nature,
@@ -166,12 +170,19 @@ class _Reader:
     def arrays(self, near: Neighbours) -> Arrays:
         """All of it, as it is kept."""
         right = [[*column, *[UNKNOWN] * (self.rows - len(column))] for column in self._right.values()]
-        told = {"kinds": list(self._kinds), "cases": list(self._cases), "tiers": list(self._right)}
+        texts = [*self._texts, ""]
+        told = {
+            "kinds": list(self._kinds),
+            "cases": list(self._cases),
+            "tiers": list(self._right),
+            "words": [texts[text] for text in self._text],  # the last where it is not compared
+        }
         return {
             "told": np.frombuffer(msgspec.json.encode(told), np.uint8),
             "at_ms": np.array(self._at_ms),
             "question": np.array(self._question),
             "case": np.array(self._case),
+            "lots": np.array([lot_of(digest) for digest in self._questions]),
             "label": np.array(self._label),
             "chars": np.array(self._chars),
             "tokens": np.array(self._tokens).reshape(-1, 4),
@@ -189,6 +200,7 @@ class _Told(msgspec.Struct):
     kinds: list[Kind]
     cases: list[Case]
     tiers: list[str]
+    words: list[str]
 
 
 def _traffic(arrays: Arrays, answer_tokens: int) -> tuple[Traffic, int]:
@@ -206,6 +218,8 @@ def _traffic(arrays: Arrays, answer_tokens: int) -> tuple[Traffic, int]:
         told=~untold[:, COMPLETION],
         complete=arrays["complete"],
         neighbours=Neighbours(arrays["starts"], arrays["near"], arrays["cosines"]),
+        words=told.words,
+        lots=arrays["lots"].tolist(),
         label=arrays["label"],
         right=dict(zip(told.tiers, arrays["right"], strict=True)),
         warm={},

@@ -1,8 +1,9 @@
 """Traffic as the simulation takes it, whichever source it comes from: one request a row, in columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +30,14 @@ class Kind:
     """What a request says beside what it asks, as far as it decides about reuse and tier.
 
     Attributes:
+        owner: whose answers it shares, as ``owner_of`` tells; of a ledger nobody knows.
         nature: what its text and tools allow, as ``nature_of`` tells.
         ttl_s: its own limit on how long its answer is given again.
     """
 
     category: str
+    owner: str = ""
+    tenant: str = ""
     lane: Lane = Lane.INTERACTIVE
     policy: CachePolicy = CachePolicy.USE
     nature: Reuse = Reuse.SEMANTIC
@@ -55,6 +59,13 @@ class Case:
     kind: int
     complexity: float
     recognised: bool
+
+
+class Near(NamedTuple):
+    """A question near one that is asked; ``UNKNOWN`` for one that was answered, but nobody recorded which."""
+
+    question: int
+    cosine: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,8 @@ class Traffic:
         tokens: of its answer, a column each of ``TOKENS``.
         told: whether that many tokens were counted, and not assumed.
         complete: whether its answer ends by itself and nobody doubts it; no other is kept.
+        words: of each question its words, empty where it is not compared by meaning; None where nobody recorded any.
+        lots: of each question what decides about how long its answer lives, in [0, 1); None where nobody knows.
         label: what it means, numbered from 0; ``UNKNOWN`` where nobody said.
         right: by tier, whether its answer is right: 1, 0, or ``UNKNOWN``; empty where nobody said of any.
         warm: questions that were answered before the traffic begins, and the first row that was given the answer.
@@ -105,6 +118,8 @@ class Traffic:
     told: npt.NDArray[np.bool_]
     complete: npt.NDArray[np.bool_]
     neighbours: Neighbours
+    words: Sequence[str] | None
+    lots: Sequence[float] | None
     label: Ints
     right: Mapping[str, npt.NDArray[np.int8]]
     warm: Mapping[int, int]
@@ -116,6 +131,15 @@ class Traffic:
     def kind(self) -> Ints:
         """Of each row the place among ``kinds``."""
         return np.array([case.kind for case in self.cases], dtype=np.int64)[self.case]
+
+    @cached_property
+    def near(self) -> dict[int, list[Near]]:
+        """Of each question that has any, the questions near it, the nearest first."""
+        found = self.neighbours
+        every = list(map(Near, found.near.tolist(), found.cosines.tolist()))
+        some = np.flatnonzero(np.diff(found.starts))
+        starts, ends = found.starts[some].tolist(), found.starts[some + 1].tolist()
+        return {question: every[start:end] for question, start, end in zip(some.tolist(), starts, ends, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

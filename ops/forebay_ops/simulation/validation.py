@@ -76,12 +76,15 @@ class Validation:
         return list(_deviations(self.recorded, self.predicted))
 
 
-def validate(trace: Traffic, learned: LedgerTraffic, replay: LedgerTraffic, config: Config, first: int) -> Validation:
+def validate(
+    trace: Traffic, learned: LedgerTraffic, replay: LedgerTraffic, config: Config, run: str, first: int
+) -> Validation:
     """Predict what became of a trace behind its first requests, and compare.
 
     Args:
         learned: the replay of the first requests; all that the prediction knows of any answer.
         replay: the replay of all.
+        run: its name.
         first: how many requests the first part has.
 
     Raises:
@@ -99,7 +102,7 @@ def validate(trace: Traffic, learned: LedgerTraffic, replay: LedgerTraffic, conf
             f"the replay answered none of the requests behind the first {first:,}; give a smaller --first"
         )
     expected, behaviour = as_learned(trace, learned, config)
-    played = play(expected, config, behaviour)
+    played = play(expected, config, behaviour, run=run)
     cells = count(expected, played, config, quality_of(expected, list(config.tiers)), number[later])
     labelled = replace(
         replay.traffic,

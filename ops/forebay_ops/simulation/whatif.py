@@ -9,10 +9,23 @@ from forebay_schemas.config import Config, changed
 from forebay_schemas.errors import ConfigError
 
 _SIMULATED = {
-    "categories": {"preset", "reuse", "similarity", "exact_ttl_s", "semantic_ttl_s", "max_temperature", "tier"},
+    "categories": {
+        "preset",
+        "reuse",
+        "policy",
+        "similarity",
+        "delta",
+        "adaptive",
+        "exact_ttl_s",
+        "semantic_ttl_s",
+        "fresh_s",
+        "max_temperature",
+        "tier",
+    },
     "tiers": {"complexity_up_to", "model", "priced_as", "max_tokens"},
     "models": {"price"},
     "router": {"min_confidence"},
+    "redis": {"expiry_jitter"},
 }
 """What of each section changes what is simulated."""
 _OF_EACH = ("categories", "tiers", "models")
@@ -31,11 +44,10 @@ def what_if(config: Config, file: Path | None, single: Sequence[str]) -> tuple[C
     Raises:
         ConfigError: a setting cannot be read or cannot work.
     """
-    ignored: list[str] = []
-    for changes in [*([_of_file(file)] if file else []), *map(_of_text, single)]:
+    every = [*([_of_file(file)] if file else []), *map(_of_text, single)]
+    for changes in every:
         config = changed(config, changes)
-        ignored += _ignored(changes)
-    return config, ignored
+    return config, [path for changes in every for path in (*_ignored(changes), *_of_other_policies(changes, config))]
 
 
 def _of_file(file: Path) -> dict[str, Any]:
@@ -61,3 +73,13 @@ def _ignored(changes: Mapping[str, Any]) -> Iterator[str]:
             tables = {f"{section}.{name}": value} if section in _OF_EACH else {section: {name: value}}
             for path, table in tables.items():
                 yield from (f"{path}.{each}" for each in table if each not in _SIMULATED.get(section, ()))
+
+
+def _of_other_policies(changes: Mapping[str, Any], config: Config) -> Iterator[str]:
+    for name, values in changes.get("categories", {}).items():
+        policy = config.category(name).policy
+        yield from (
+            f"categories.{name}.{each} (its policy is {policy})"
+            for each, decides in (("similarity", "fixed"), ("delta", "bounded"), ("adaptive", "adaptive"))
+            if each in values and policy != decides
+        )
