@@ -73,6 +73,21 @@ def test_an_attempt_that_was_withdrawn_does_not_count() -> None:
     assert stored(tracker) == (3, set(), {3: 1})
 
 
+def test_an_attempt_that_was_excused_is_taken_off_once_when_its_partition_comes_back() -> None:
+    tracker = tracker_with([3, 4])
+    for offset in (3, 3, 4):
+        tracker.begun(P, offset)
+    commit = tracker.to_commit()[P]
+    for offset in (3, 4, 5):
+        tracker.excused(P, offset)
+    tracker.revoked(P)
+    tracker.assigned(P, commit)
+    assert stored(tracker) == (3, set(), {3: 1})
+    tracker.revoked(P)
+    tracker.assigned(P, commit)
+    assert tracker.to_commit() == {}, "these are other attempts"
+
+
 def test_a_partition_whose_commit_could_not_tell_of_more_is_full() -> None:
     tracker = tracker_with(list(range(10, 10 + WINDOW - 1)))
     assert not tracker.full(P)

@@ -15,7 +15,6 @@ nothing moves between two awaits, so a rebalance never sees a delivery in two pl
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -130,8 +129,6 @@ class Worker:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
         self._again: asyncio.TimerHandle | None = None
-        self._blameless: Counter[tuple[Partition, int]] = Counter()
-        """Attempts that were stopped, or answered, with a partition that went before that could be committed."""
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Serve until ``stop`` is set, then finish what runs, commit it and leave. ``ready`` is called once.
@@ -222,7 +219,6 @@ class Worker:
     def taken(self, delivery: Delivery) -> None:
         """A source read a task."""
         partition, offset = delivery.partition, delivery.offset
-        blameless = self._blameless.pop((partition, offset), 0)
         left_to_do = self._offsets.read(partition, offset)
         repeat = delivery.name is not None and self._recent.is_repeat(partition, delivery.name)
         if not left_to_do or repeat:
@@ -232,8 +228,6 @@ class Worker:
             self._give_back(delivery)
             self._commits.progressed()
             return
-        for _ in range(min(blameless, self._offsets.attempts(partition, offset))):
-            self._offsets.withdrawn(partition, offset)
         delivery.attempts = self._offsets.attempts(partition, offset)
         delivery.history = [f"the worker ended during attempt {number + 1}" for number in range(delivery.attempts)]
         if delivery.task and self._commands.is_cancelled(delivery.task.task_id):
@@ -430,10 +424,10 @@ class Worker:
     def _drop(self, partitions: Collection[Partition]) -> None:
         """Forget everything of these partitions; generations that run are stopped."""
         for delivery in self._withdraw(partitions):
-            self._blameless[delivery.partition, delivery.offset] += 1
+            self._offsets.excused(delivery.partition, delivery.offset)
         for delivery in self._commits.drop(partitions):
             if delivery.answered:
-                self._blameless[delivery.partition, delivery.offset] += 1
+                self._offsets.excused(delivery.partition, delivery.offset)
             self._give_back(delivery)
         for partition in partitions:
             self._offsets.revoked(partition)

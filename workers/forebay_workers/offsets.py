@@ -7,6 +7,7 @@ So a successor generates only what has no committed outcome, and knows which tas
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,10 +76,11 @@ class OffsetTracker:
 
     def __init__(self) -> None:
         self._partitions: dict[Partition, _Progress] = {}
+        self._excused: dict[Partition, Counter[int]] = {}
 
     def assigned(self, partition: Partition, commit: Commit | None) -> None:
         """The partition is ours, from what its group stored; None where it stored nothing."""
-        self._partitions[partition] = _Progress(commit)
+        self._partitions[partition] = _Progress(commit, self._excused.pop(partition, Counter()))
 
     def revoked(self, partition: Partition) -> None:
         """The partition belongs to another process from here on."""
@@ -110,6 +112,13 @@ class OffsetTracker:
         """The last attempt was given up for no fault of the task."""
         if progress := self._partitions.get(partition):
             progress.count(offset, -1)
+
+    def excused(self, partition: Partition, offset: int) -> None:
+        """An attempt was no fault of the task, and the partition goes before that can be stored.
+
+        Should this process be the next to own the partition, the attempt does not count. Others cannot know.
+        """
+        self._excused.setdefault(partition, Counter())[offset] += 1
 
     def finished(self, partition: Partition, offset: int) -> None:
         """A task that was read has its outcome."""
@@ -145,10 +154,11 @@ class OffsetTracker:
 class _Progress:
     """One partition. ``unfinished`` holds what was read and has no outcome, in the order of the log."""
 
-    def __init__(self, commit: Commit | None) -> None:
+    def __init__(self, commit: Commit | None, excused: Counter[int]) -> None:
         self.committed = commit
         self._offset = commit.offset if commit else None
-        self._done, self.attempts = decode(commit) if commit else (set[int](), dict[int, int]())
+        self._done, attempts = decode(commit) if commit else (set[int](), dict[int, int]())
+        self.attempts = dict(Counter(attempts) - excused)
         self._last_read = -1
         self._unfinished: dict[int, None] = {}
 
