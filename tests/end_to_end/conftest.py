@@ -6,23 +6,28 @@ import shutil
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 from forebay_client import Client
 from forebay_ops.local.effective import with_free_ports
 from forebay_ops.local.home import Home
 from forebay_ops.local.stack import Stack
 from forebay_ops.local.tiny_model import make_tiny_model
+from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.records import Reply
 from forebay_schemas.sections import TracingConfig
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from ..samples import served
 from .collector import Collector
 
 _ROOT = Path(__file__).parents[2]
@@ -61,20 +66,34 @@ class RunningStack:
 
     def samples(self, part: str) -> list[Sample]:
         """What ``job``, ``worker`` or ``ledger`` serve; nothing while it does not."""
-        address = f"http://localhost:{getattr(self.config.metrics, f'{part}_port')}/metrics"
-        # As Prometheus asks: for exemplars, and for names with colons as they are.
-        accepted = {"Accept": "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"}
-        try:
-            with urllib.request.urlopen(urllib.request.Request(address, headers=accepted), timeout=2) as response:
-                families = list(text_string_to_metric_families(response.read().decode()))
-        except OSError:
-            return []
-        return [sample for family in families for sample in family.samples]
+        return served(getattr(self.config.metrics, f"{part}_port"))
 
     def total(self, part: str, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have the labels; 0 while the part does not serve it."""
         samples = [sample for sample in self.samples(part) if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    def replies(self) -> list[Reply]:
+        """All that is on the reply topic, as a reader of committed records in any language sees it."""
+        topic = self.config.kafka.topics.replies
+        settings = {"group_id": uuid.uuid4().hex, "isolation_level": "read_committed", "enable_partition_eof": True}
+        consumer = Consumer(self.config.kafka.client(**settings))
+        unread = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
+        replies: list[Reply] = []
+        while unread:
+            message = consumer.poll(10)
+            assert message is not None, f"partitions {unread} of {topic} give nothing"
+            if (error := message.error()) is None:
+                replies.append(Codec().decode(message.value() or b"", Reply))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unread.discard(message.partition())
+        consumer.close()
+        return replies
+
+    def engine(self) -> list[psutil.Process]:
+        """The processes that the worker's engine consists of."""
+        return psutil.Process(self.stack.pid("worker")).children(recursive=True)
 
     def rest(self, path: str) -> Any:
         """What Flink's REST interface says, or None while it does not answer."""

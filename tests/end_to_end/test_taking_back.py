@@ -1,5 +1,9 @@
 """Commands reach the job's desk through the control topic, and reused answers stream, on the whole stack."""
 
+import contextlib
+from collections.abc import Iterator
+
+import psutil
 import redis
 from forebay_schemas.records import CacheOptions, CachePolicy, Reply
 
@@ -24,20 +28,41 @@ def test_a_request_that_is_taken_back_before_the_job_reads_it_is_refused(running
     assert wanted.error is None
 
 
-def test_a_request_that_is_taken_back_on_its_way_gets_one_reply_like_all_others(running: RunningStack) -> None:
+def test_what_is_taken_back_while_it_waits_or_is_generated_gets_no_answer_and_all_others_do(
+    running: RunningStack,
+) -> None:
     inbox = Inbox()
-    ids = [f"crowd-{number}" for number in range(60)]
+    ids = [f"crowd-{number}" for number in range(60)]  # more than are generated at once
+    wanted, unwanted = ids[::2], ids[1::2]
     with running.client(tenant="north") as client:
-        for request_id in ids:
-            client.publish(f"What is {request_id}?", request_id=request_id, cache=BYPASS, on_reply=inbox.take)
-        client.flush()
-        for request_id in ids[30:]:
-            client.cancel(request_id)
+        with _standing_still(running.engine()):
+            for request_id in ids:
+                client.publish(f"What is {request_id}?", request_id=request_id, cache=BYPASS, on_reply=inbox.take)
+            eventually(lambda: _generating(running) > len(wanted), "most of them to be generated")
+            for request_id in unwanted:
+                client.cancel(request_id)
+            eventually(lambda: len(inbox) == len(unwanted), "a reply to each that was taken back")
+            eventually(lambda: _generating(running) == len(wanted), "all others to be generated")
         eventually(lambda: len(inbox) == len(ids), "a reply to each")
     assert all(len(replies) == 1 for replies in inbox.replies.values())
-    codes = [reply.error.code for (reply,) in inbox.replies.values() if reply.error]
-    assert set(codes) <= {"cancelled"}
-    assert not [request_id for request_id in ids[:30] if inbox.replies[request_id][0].error]
+    failed = {name: reply.error.code for name, (reply,) in inbox.replies.items() if reply.error}
+    assert failed == dict.fromkeys(unwanted, "cancelled")
+
+
+@contextlib.contextmanager
+def _standing_still(engine: list[psutil.Process]) -> Iterator[None]:
+    """Meanwhile an engine takes requests, and writes nothing."""
+    for process in engine:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in engine:
+            process.resume()
+
+
+def _generating(running: RunningStack) -> float:
+    return running.total("worker", "forebay_worker_inflight")
 
 
 def test_an_answer_from_the_cache_streams_too(running: RunningStack) -> None:
