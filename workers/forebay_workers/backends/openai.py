@@ -313,7 +313,11 @@ def _usage(usage: "CompletionUsage | None") -> Usage:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """In how many seconds to come again, by one of the three ways in which that is said; None where none is."""
+    """In how many seconds to come again, by one of the three ways in which that is said; None where none is.
+
+    Headers that tell what is left of a limit (``x-ratelimit-*``) do not say it: theirs is the time until the limit is
+    whole again, and the next call is often taken long before.
+    """
     try:
         milliseconds, after = headers.get("retry-after-ms"), headers.get("retry-after", "")
         if milliseconds is not None:
