@@ -19,7 +19,8 @@ demo: $(READY) ## Start the whole stack here, play a support desk's day through 
 	@$(BIN)/forebay demo
 
 test: $(READY) check fast ## All checks and all tests, with the real stack
-	$(BIN)/pytest -m "stack or model"
+	@# An engine takes one core while it starts, and what follows a crash is mostly waited for.
+	$(BIN)/pytest -n 2 --dist loadfile -m "stack or model"
 
 quick: EXAMPLES := few
 quick: lint fast ## The fast subset: lint and the tests that need no server and no model, under 30 s

@@ -5,10 +5,12 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from .recorded import Recorded
 from .redis_server import RedisServer
@@ -17,6 +19,19 @@ from .redis_server import RedisServer
 for name, examples in {"few": 10, "many": 50}.items():
     settings.register_profile(name, derandomize=True, deadline=None, database=None, max_examples=examples)
 settings.load_profile("many")
+
+
+class _ByServers(LoadFileScheduling):
+    """One process has a file to itself, with the servers that its tests share; one has the whole stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "tests/end_to_end" if file.startswith("tests/end_to_end/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Who shares out the tests where ``--dist loadfile`` is asked for."""
+    return _ByServers(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

@@ -9,15 +9,14 @@ import pytest
 from click.testing import CliRunner
 from forebay_ops.cli.validate_model import validate_model
 from forebay_ops.local.tiny_model import make_tiny_model
-from forebay_ops.models.jobs import AnswerJob, PerplexityJob, Subject
-from forebay_ops.models.measuring import MeasuringFailed, answers_of, perplexity_of
-from forebay_ops.models.prompts import Prompt, read_prompts
-from forebay_ops.models.verdict import Verdict, compare_tasks, conclude
-from forebay_schemas.config import load_config
+from forebay_ops.models.jobs import PerplexityJob, Subject
+from forebay_ops.models.measuring import MeasuringFailed, perplexity_of
 
 pytestmark = pytest.mark.stack
 
 ENGINE = {"dtype": "float32", "enforce_eager": True, "max_model_len": 512, "max_num_seqs": 16}
+PROMPTS = 80
+"""What it takes to show that nothing is lost, within the tolerance of 5 %."""
 TEXT = "The basin holds the water that the turbine takes. " * 8
 
 
@@ -29,52 +28,38 @@ def _small_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("original"), seed=0)
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module")
-def prompts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    asked = [{"task": "qa", "prompt": f"Why is {number} more than {number - 1}?"} for number in range(80)]
-    file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    asked = [{"task": "qa", "prompt": f"Why is {number} more than {number - 1}?"} for number in range(PROMPTS)]
+    file = tmp_path / "prompts.jsonl"
     file.write_text("\n".join(map(json.dumps, asked)))
     return file
 
 
-@pytest.fixture
-def prompts(prompts_file: Path) -> list[Prompt]:
-    return read_prompts(prompts_file.read_bytes().splitlines(), load_config(), max_tokens=40)
-
-
-def test_a_model_may_take_the_place_of_itself_and_not_of_another(
-    tmp_path: Path, original: Path, prompts_file: Path, prompts: list[Prompt]
-) -> None:
-    report, other = tmp_path / "report.json", make_tiny_model(tmp_path / "other", seed=1)
+def test_a_model_may_take_the_place_of_itself(tmp_path: Path, model: Path, prompts: Path) -> None:
+    report = tmp_path / "report.json"
     engine = ("--engine", json.dumps(ENGINE), "--max-tokens", "40")
-    files = ("--prompts", str(prompts_file), "--out", str(report))
-    result = CliRunner().invoke(validate_model, [str(other), str(other), *files, *engine])
+    files = ("--prompts", str(prompts), "--out", str(report))
+    result = CliRunner().invoke(validate_model, [str(model), str(model), *files, *engine])
     assert (result.exit_code, result.exception) == (0, None)
     found = json.loads(report.read_text())
     assert found["verdict"] == "recommend"
     assert all(speed["tokens_per_s"] > 0 for speed in found["speed"])
-
-    answered = answers_of(AnswerJob(Subject(str(original), ENGINE), [p.request for p in prompts], 3), lambda _: None)
-    others = [
-        type(answer)(row["original"]["text"]) for answer, row in zip(answered.answers, found["rows"], strict=True)
-    ]
-    verdict, [reason] = conclude(compare_tasks(prompts, answered.answers, others, {}), None)
-    assert verdict is Verdict.REFUSE
-    assert "qa: differing answers" in reason
+    assert len({row["changed"]["text"] for row in found["rows"]}) > PROMPTS / 2, "equal, and not because all are"
 
 
-def test_perplexity_is_that_of_transformers(original: Path) -> None:
+def test_perplexity_is_that_of_transformers(model: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    found = perplexity_of(PerplexityJob(Subject(str(original), ENGINE), TEXT), lambda _: None)
-    tokens = AutoTokenizer.from_pretrained(original)(TEXT, return_tensors="pt")["input_ids"]
+    found = perplexity_of(PerplexityJob(Subject(str(model), ENGINE), TEXT), lambda _: None)
+    tokens = AutoTokenizer.from_pretrained(model)(TEXT, return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        loss = AutoModelForCausalLM.from_pretrained(original)(tokens, labels=tokens).loss
+        loss = AutoModelForCausalLM.from_pretrained(model)(tokens, labels=tokens).loss
     assert found.tokens == len(TEXT) - 1  # a token is a byte; the first one is given
     assert found.value == pytest.approx(math.exp(loss), rel=1e-3)
 

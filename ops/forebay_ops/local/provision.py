@@ -3,6 +3,7 @@
 Every step is done once: it writes to a temporary folder and renames that, so what exists is complete.
 """
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -77,11 +78,18 @@ def _fetch(jars: Jars, home: Home, say: Say) -> None:
     folder = jar_folder(jars, home)
     if folder.exists():
         return
-    say(f"fetching {jars.folder} from Maven Central (once)")
+    home.jars.mkdir(parents=True, exist_ok=True)
+    with (home.jars / ".lock").open("w") as lock:  # homes may share their jars
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            say(f"fetching {jars.folder} from Maven Central (once)")
+            _fetch_to(folder, jars)
+
+
+def _fetch_to(folder: Path, jars: Jars) -> None:
     import jgo  # takes half a second, which every later start can spare
 
-    home.jars.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{jars.folder}-", dir=home.jars))
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{jars.folder}-", dir=folder.parent))
     try:
         for coordinates in jars.artifacts:
             # One by one: jgo takes coordinates that are resolved together as rules for each other's versions.
