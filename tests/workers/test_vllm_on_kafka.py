@@ -1,4 +1,4 @@
-"""Workers with real engines on a real broker: a request under which its engine dies is given up, and it alone."""
+"""Workers with real engines on a real broker: a request under which its engine dies is given up."""
 
 import os
 import subprocess
@@ -87,6 +87,7 @@ def test_a_request_under_which_its_engine_dies_is_given_up_and_all_others_are_an
     for process in victim.engine():
         process.kill()
     assert victim.worker.wait(60) == 1
+    # Not before: whatever a dying engine is given has had its one attempt.
     for number in range(1, 6):
         installed.send(number)
     installed.flush()

@@ -116,7 +116,7 @@ class OffsetTracker:
     def excused(self, partition: Partition, offset: int) -> None:
         """An attempt was no fault of the task, and the partition goes before that can be stored.
 
-        Should this process be the next to own the partition, the attempt does not count. Others cannot know.
+        Should the partition come back to this process, the attempt does not count. Others cannot know.
         """
         self._excused.setdefault(partition, Counter())[offset] += 1
 
