@@ -1,14 +1,14 @@
-"""The commands of the control topic that concern the job: requests that are taken back."""
+"""The commands of the control topic that concern the job: requests that are taken back, and invalidations."""
 
 import logging
 
 from forebay_schemas.codec import Codec
-from forebay_schemas.commands import CANCEL
+from forebay_schemas.commands import CANCEL, INVALIDATE
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import Control
 
 from .caches.answers import AnswerStore
-from .messages import Cancel
+from .messages import Cancel, Invalidate
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +20,16 @@ class Commands:
         self._codec = codec
         self._answers = answers
 
-    def take(self, value: bytes) -> Cancel | None:
-        """The cancellation in a record of the topic, noted for a request that was not read yet; None for all else."""
+    def take(self, value: bytes, origin: str) -> Cancel | Invalidate | None:
+        """The command in a record of the topic, where it is for the desk.
+
+        A cancellation is noted for a request that was not read yet. An invalidation is neither checked nor applied
+        here: what became of it must not be lost, and only the desk has state to keep it in.
+
+        Args:
+            value: of the record.
+            origin: where it lies.
+        """
         if not value:  # compaction's way of taking a command back
             return None
         try:
@@ -29,6 +37,13 @@ class Commands:
         except ForebayError as error:  # a record that is none, or a registry that is away
             logger.warning("a record of the control topic is passed over (%s)", error)
             return None
+        if control.command == INVALIDATE:
+            return Invalidate(
+                name=f"{origin}/{control.issued_ms}",  # a topic that is made anew begins again with offset 0
+                arguments=control.arguments,
+                issued_ms=control.issued_ms,
+                issued_by=control.issued_by,
+            )
         if control.command != CANCEL:
             return None
         tenant, request_id = (control.arguments.get(name) for name in ("tenant", "request_id"))

@@ -21,8 +21,9 @@ from .caches.semantic import Found, SemanticCache
 from .desk_state import DeskState
 from .dispatch import Dispatcher
 from .flights import flight_to_lead, flights_to_join, join, lead, leave, release, waiters, waiting
+from .invalidations import INVALIDATIONS, Invalidations
 from .judging.model import verdict_of
-from .messages import Arrival, Asker, Cancel, Flight, Outgoing, counts_for
+from .messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, counts_for
 from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
 from .reuse.lifetime import kept_s
@@ -57,6 +58,7 @@ class Desk:
         self._metrics = metrics
         self._replies = ReplyWriter(config, codec, metrics)
         self._orphans = Orphans(config.desk.orphan_result_s)
+        self._invalidations = Invalidations(config, codec, answers, metrics)
 
     def arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
         """A request that the exact cache did not answer: it joins an equal one in flight, or leads a flight."""
@@ -98,6 +100,8 @@ class Desk:
             flight = state.flight(key)
             if key == ORPHANS:
                 self._orphans.expire(state, now_ms)
+            elif key == INVALIDATIONS:
+                sent += self._invalidations.retry(state, now_ms)
             elif flight is not None:
                 sent += self._guarded(self._due, state, key, flight, now_ms)
         leaders: list[tuple[str, Flight]] = []
@@ -156,6 +160,10 @@ class Desk:
         if not counts_for(cancel.issued_ms, asker.created_ms, self._config.redis.seen_ttl_s):
             return []
         return self._guarded(self._cancel, state, place.flight, flight, asker, place.number, now_ms)
+
+    def invalidate(self, state: DeskState, command: Invalidate, now_ms: int) -> list[Outgoing]:
+        """Answers hold no longer. Generations in flight need no word: they end under the epochs they began with."""
+        return self._invalidations.take(state, command, now_ms)
 
     def _cancel(
         self, state: DeskState, key: str, flight: Flight, asker: Asker, number: int | None, now_ms: int

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from forebay_schemas.records import Result
 
-from .messages import Asker, Flight, Place
+from .messages import Asker, Flight, Invalidate, Place
 
 
 class DeskState(Protocol):
@@ -57,3 +57,11 @@ class DeskState(Protocol):
         ...
 
     def put_orphan_queue(self, queue: list[tuple[int, str]]) -> None: ...
+
+    def add_invalidation(self, command: Invalidate) -> None:
+        """Keep a command that is not applied yet."""
+        ...
+
+    def take_invalidations(self) -> list[Invalidate]:
+        """Those added since the last call, in order."""
+        ...

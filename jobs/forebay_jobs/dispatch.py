@@ -12,9 +12,10 @@ from forebay_schemas.topics import Headers, task_key
 from forebay_schemas.tracing import tracing_for
 
 from . import traces
+from .caches.epochs import fingerprint
 from .caches.prefixes import PrefixRates
 from .caches.semantic import Found
-from .messages import Asker, Flight, Outgoing
+from .messages import Arrival, Flight, Outgoing
 from .pruning import Pruner
 from .replies import ReplyWriter
 from .router.rules import route
@@ -53,7 +54,7 @@ class Dispatcher:
         if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
             chosen = route(self._codec.decode(leader.request, Request), self._config)
         task = Task(
-            task_id=_task_id(asker, flight.attempt),
+            task_id=_task_id(leader, flight.attempt),
             flight_key=key,
             bucket=leader.bucket,
             request=leader.request,
@@ -112,10 +113,11 @@ def _prefix_to_meet_by(flight: Flight) -> str | None:
     return None if flight.lane is Lane.BATCH else flight.leader.prefix
 
 
-def _task_id(asker: Asker, attempt: int) -> str:
+def _task_id(leader: Arrival, attempt: int) -> str:
     """The same for the same dispatch of the same record, also after a restore.
 
-    A request that is published again under its id has a task of its own: workers pass over one that was answered.
+    A request that is published again under its id has a task of its own: workers pass over one that was answered. And
+    so has one that is read again after an invalidation: what was begun before must not be kept as if begun after.
     """
-    name = msgspec.json.encode([asker.name, asker.origin, attempt])
+    name = msgspec.json.encode([leader.asker.name, leader.asker.origin, attempt, fingerprint(leader.epochs)])
     return hashlib.blake2b(name, digest_size=16).hexdigest()

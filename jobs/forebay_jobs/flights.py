@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from forebay_schemas.records import Lane
 
+from .caches.epochs import fingerprint
 from .desk_state import DeskState
 from .messages import Arrival, Asker, Flight, Place
 
@@ -71,4 +72,5 @@ def waiters(state: DeskState, key: str, flight: Flight) -> Iterator[tuple[int, A
 def _shared_key(arrival: Arrival, lane: Lane) -> str:
     # Tier bounds and time to live do not make requests unequal, but an answer outside them must not be waited for.
     limits = (arrival.asker.min_tier or "", arrival.asker.max_tier or "", str(arrival.ttl_s or ""))
-    return ":".join((arrival.digest, lane, *limits))
+    # Nor do epochs, but whoever asks after an invalidation must not get what was begun before it.
+    return ":".join((arrival.digest, lane, *limits, fingerprint(arrival.epochs)))

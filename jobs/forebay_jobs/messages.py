@@ -157,6 +157,21 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True):
         return asker_name(self.tenant, self.request_id)
 
 
+class Invalidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A command to invalidate, as it was read; whether it says clearly what is still to be checked."""
+
+    name: str
+    """Equal when the same record is read again, and different for the same command given anew."""
+    arguments: dict[str, str]
+    issued_ms: int
+    issued_by: str
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What it says of the answers that it means."""
+        return {name: value for name, value in self.arguments.items() if name != "id"}
+
+
 def counts_for(issued_ms: int, created_ms: int, seen_ttl_s: int) -> bool:
     """Whether a cancellation concerns a request of a time.
 

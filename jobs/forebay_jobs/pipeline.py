@@ -2,8 +2,8 @@
 
 requests ─► intake ─┬─ exact hit, error ──────────────────────────────────────► replies, dead letters
                     └─ arrival ─ by bucket ─► desk ─ joined, by meaning ──────► replies
-results ─────────────────────── by bucket ─►      └─ leader ─────────────────► a tier's tasks
-control ── to all buckets ─────────────────►
+results ─────────────────────── by bucket ─►      ├─ leader ─────────────────► a tier's tasks
+control ── to all buckets, or to one ──────►      └─ invalidation ───────────► events
 feedback ─► complaints about what was reused ──────────────────────────────────► events
 """
 
@@ -40,9 +40,9 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
         .uid("results")
     )
 
-    # Requests that are taken back. Like requests they are read from where the last job stopped: what was asked while
-    # none ran is read later, and so is what was taken back.
-    cancellations = (
+    # Requests that are taken back, and answers that hold no longer. Like requests they are read from where the last
+    # job stopped: what was asked while none ran is read later, and so is what was taken back.
+    commands = (
         read_topics(tables, "control", [config.kafka.topics.control], config)
         .process(ControlOperator(config), output_type=DESK_ITEM)
         .name("control")
@@ -52,7 +52,7 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
     # Equal requests meet in one bucket, and so do a task and its result: join, look up by meaning, dispatch.
     desk = (
         interactive.get_side_output(TO_DESK)
-        .union(batch.get_side_output(TO_DESK), results, cancellations)
+        .union(batch.get_side_output(TO_DESK), results, commands)
         .key_by(lambda row: row.bucket, key_type=Types.STRING())
         .process(DeskOperator(config), output_type=OUTGOING)
         .name("desk")

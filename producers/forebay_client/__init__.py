@@ -8,6 +8,7 @@
 import logging
 
 from forebay_schemas.errors import ConfigError, ErrorCode, ForebayError, InvalidRequest, RecordError
+from forebay_schemas.invalidation import InvalidationOutcome
 from forebay_schemas.records import (
     CacheOptions,
     CachePolicy,
@@ -27,12 +28,14 @@ from .errors import (
     BrokerUnavailable,
     ClientClosed,
     DeadlineExceeded,
+    InvalidationPending,
     ReplyTimeout,
     RequestCancelled,
     RequestFailed,
     RequestTooLarge,
     StreamRestarted,
 )
+from .invalidation import Invalidated
 from .streams import AsyncStream, Stream
 
 __all__ = [
@@ -51,6 +54,9 @@ __all__ = [
     "FeedbackSource",
     "ForebayError",
     "InvalidRequest",
+    "Invalidated",
+    "InvalidationOutcome",
+    "InvalidationPending",
     "Lane",
     "Message",
     "RecordError",

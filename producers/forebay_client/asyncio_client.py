@@ -17,6 +17,7 @@ from .client import FEED_POLL_S, OnFailure, OnReply, call_back
 from .core import Core, OnChunk, Ticket
 from .errors import raise_for_error
 from .feedback import FeedbackFields
+from .invalidation import Invalidated, InvalidationFields
 from .requests import Question, RequestFields
 from .streams import AsyncStream
 
@@ -84,6 +85,16 @@ class AsyncClient:
     async def feedback(self, request_id: str, verdict: str, **fields: Unpack[FeedbackFields]) -> None:
         """As ``Client.feedback``."""
         await self._off_loop(self._core.feedback, request_id, verdict, fields)
+
+    async def invalidate(
+        self, *, timeout_s: float = 30.0, issued_by: str = "client", **fields: Unpack[InvalidationFields]
+    ) -> Invalidated:
+        """As ``Client.invalidate``. Cancelling the task takes nothing back."""
+        return await asyncio.to_thread(self._core.invalidate, fields, issued_by, timeout_s)
+
+    async def publish_invalidation(self, *, issued_by: str = "client", **fields: Unpack[InvalidationFields]) -> str:
+        """As ``Client.publish_invalidation``."""
+        return self._core.publish_invalidation(fields, issued_by)
 
     def replies(self, group: str) -> AsyncGenerator[Reply, None]:
         """As ``Client.replies``. Close a loop that is left early: ``async with contextlib.aclosing(...)``."""

@@ -14,6 +14,7 @@ from .core import Core, Ticket
 from .errors import raise_for_error
 from .feed import ReplyFeed
 from .feedback import FeedbackFields
+from .invalidation import Invalidated, InvalidationFields
 from .requests import Question, RequestFields
 from .streams import Arrival, Stream
 
@@ -156,6 +157,36 @@ class Client:
             BrokerUnavailable: the queue is full.
         """
         self._core.feedback(request_id, verdict, fields)
+
+    def invalidate(
+        self, *, timeout_s: float = 30.0, issued_by: str = "client", **fields: Unpack[InvalidationFields]
+    ) -> Invalidated:
+        """Let answers hold no longer, in both caches and of generations in flight; returns when it is so everywhere.
+
+        No request that is sent from then on gets an answer of before, or shares a generation begun before.
+
+        Args:
+            timeout_s: how long to wait for the job to say so.
+            issued_by: who says so, for the audit trail on the topic of events.
+            fields: which answers: ``client.invalidate(source="pricing")``.
+
+        Raises:
+            InvalidRequest: it is not clear which; nothing was published.
+            BrokerUnavailable: the brokers did not take it, or events cannot be read.
+            InvalidationPending: the job said nothing in time; it is queued, and will be applied.
+        """
+        return self._core.invalidate(fields, issued_by, timeout_s)
+
+    def publish_invalidation(self, *, issued_by: str = "client", **fields: Unpack[InvalidationFields]) -> str:
+        """As ``invalidate``, without waiting; returns the id under which the topic of events will acknowledge it.
+
+        That the brokers did not take it, ``flush`` and ``close`` tell.
+
+        Raises:
+            InvalidRequest: it is not clear which; nothing was published.
+            BrokerUnavailable: the queue is full.
+        """
+        return self._core.publish_invalidation(fields, issued_by)
 
     def replies(self, group: str) -> Iterator[Reply]:
         """Consume the whole reply topic as a consumer group: every tenant's replies, repeats removed.

@@ -4,17 +4,20 @@ import logging
 import os
 import threading
 import time
+import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from forebay_schemas import commands
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError, InvalidRequest
-from forebay_schemas.records import Chunk, Lane, Reply, Request
+from forebay_schemas.records import Chunk, Control, Lane, Reply, Request
 from forebay_schemas.registry import codec_for
 from forebay_schemas.topics import Headers
 from forebay_schemas.tracing import tracing_for
@@ -25,6 +28,7 @@ from .errors import BrokerUnavailable, ClientClosed, RequestTooLarge
 from .feed import ReplyFeed
 from .feedback import build_feedback
 from .inbox import Inbox, ReplyRecord
+from .invalidation import Invalidated, await_acknowledgement, build_invalidation
 from .outbox import OnDelivery, Outbox
 from .outstanding import Key, Outstanding
 from .requests import Question, build_cancellation, build_request
@@ -125,10 +129,42 @@ class Core:
         """
         self.check_usable()
         control = build_cancellation(request_id, tenant or self.tenant, time.time_ns() // 1_000_000)
-        topic, key, value = self._config.kafka.topics.control, control.key.encode(), self._codec.encode(control)
-        # Without waiting for room: the reader comes here too.
-        self._outbox.send(topic, key, value, {}, self._reporter(request_id, "cancellation of request"), wait_s=0.0)
-        self._outbox.serve()
+        self._command(control, self._reporter(request_id, "cancellation of request"))
+
+    def publish_invalidation(self, fields: Mapping[str, Any], issued_by: str) -> str:
+        """Publish that answers hold no longer; returns the command's id.
+
+        Raises:
+            InvalidRequest: it is not clear which.
+            BrokerUnavailable: the queue is full.
+        """
+        self.check_usable()
+        command_id = uuid.uuid4().hex
+        self._command(self._invalidation(fields, issued_by, command_id), self._reporter(command_id, "invalidation"))
+        return command_id
+
+    def invalidate(self, fields: Mapping[str, Any], issued_by: str, timeout_s: float) -> Invalidated:
+        """Publish that answers hold no longer, and wait until the job says that it is so everywhere.
+
+        Raises:
+            InvalidRequest: it is not clear which.
+            BrokerUnavailable: the brokers did not take it, or events cannot be read.
+            InvalidationPending: it was not acknowledged in time.
+        """
+        self.check_usable()
+        self.refuse_on_reader()
+        command_id = uuid.uuid4().hex
+        control = self._invalidation(fields, issued_by, command_id)
+        problems: list[str | None] = []
+
+        def undelivered() -> str | None:
+            self._outbox.serve()
+            return next(filter(None, problems), None)
+
+        # The acknowledgement's key is the id, so it comes on the partition that this one is read from.
+        with closing(Inbox(self._config, self._config.kafka.topics.events, command_id, _CONNECT_S)) as inbox:
+            self._command(control, problems.append)
+            return await_acknowledgement(inbox, self._codec, command_id, timeout_s, undelivered)
 
     def feedback(self, request_id: str, verdict: str, fields: Mapping[str, Any]) -> None:
         """Publish what was thought of the answer to a request.
@@ -299,6 +335,17 @@ class Core:
             traceparent=traceparent,
         )
         return _Prepared(request, value, headers, span if span and span.recorded else None)
+
+    def _invalidation(self, fields: Mapping[str, Any], issued_by: str, command_id: str) -> Control:
+        now_ms = time.time_ns() // 1_000_000
+        invalidation = build_invalidation(fields, tenant=self.tenant, now_ms=now_ms)
+        return commands.invalidate(invalidation, command_id, issued_by=issued_by, issued_ms=now_ms)
+
+    def _command(self, control: Control, on_delivery: OnDelivery) -> None:
+        topic, key, value = self._config.kafka.topics.control, control.key.encode(), self._codec.encode(control)
+        # Without waiting for room: the reader comes here too.
+        self._outbox.send(topic, key, value, {}, on_delivery, wait_s=0.0)
+        self._outbox.serve()
 
     def _send(self, prepared: _Prepared, headers: Headers, on_delivery: OnDelivery) -> None:
         request = prepared.request

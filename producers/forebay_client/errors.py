@@ -66,6 +66,21 @@ class ReplyTimeout(ForebayError, TimeoutError):
         self.request_id = request_id
 
 
+class InvalidationPending(ForebayError, TimeoutError):
+    """Nobody has said yet that an invalidation holds. It is published, and will be applied.
+
+    Attributes:
+        command_id: of the command, by which the event that acknowledges it can still be known.
+    """
+
+    def __init__(self, command_id: str, waited_s: float) -> None:
+        super().__init__(
+            f"the invalidation {command_id} is queued, and was not acknowledged within {waited_s:.4g} s; it will be"
+            " applied: check that the job runs and Redis answers, or wait longer (timeout_s)"
+        )
+        self.command_id = command_id
+
+
 class RequestFailed(ForebayError):
     """The pipeline answered with an error instead of a text.
 

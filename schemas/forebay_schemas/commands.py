@@ -1,13 +1,19 @@
 """The commands of the control topic: what each is called, what it names, and the key that it is kept under."""
 
+import hashlib
+import json
 import zlib
 
+from .invalidation import Invalidation
 from .records import Control
 
 CANCEL = "cancel"
 """Takes a request back; its arguments ``tenant`` and ``request_id`` name it. For the job."""
 CANCEL_TASK = "cancel_task"
 """Ends a generation that nobody waits for; its argument ``task_id`` names the task. For the workers."""
+INVALIDATE = "invalidate"
+"""Lets answers hold no longer; its arguments are the filters of ``Invalidation`` and, where the event that acknowledges
+it is waited for, ``id``: the event's key. For the job."""
 
 _SLOTS = 4_096
 """Cancellations share so many keys, which bounds what compaction keeps of them; they are read within seconds."""
@@ -22,6 +28,20 @@ def cancel(tenant: str, request_id: str, *, issued_by: str, issued_ms: int) -> C
 def cancel_task(task_id: str, *, issued_by: str, issued_ms: int) -> Control:
     """The command that ends a generation."""
     return _command(CANCEL_TASK, task_id, {"task_id": task_id}, issued_by, issued_ms)
+
+
+def invalidate(invalidation: Invalidation, command_id: str, *, issued_by: str, issued_ms: int) -> Control:
+    """The command that lets answers hold no longer, acknowledged under its id."""
+    arguments = invalidation.arguments()
+    # A key of its own for all that it says: compaction must not take it back for another one that nobody has read yet.
+    about = hashlib.blake2b(json.dumps(arguments, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return Control(
+        key=f"{INVALIDATE}/{about}",
+        command=INVALIDATE,
+        issued_ms=issued_ms,
+        issued_by=issued_by,
+        arguments={**arguments, "id": command_id},
+    )
 
 
 def _command(command: str, about: str, arguments: dict[str, str], issued_by: str, issued_ms: int) -> Control:

@@ -7,6 +7,7 @@ from functools import cache
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from .errors import ErrorCode
+from .invalidation import InvalidationOutcome
 from .records import FeedbackSource, Reply, Verdict
 from .sections import MetricsConfig
 
@@ -202,6 +203,14 @@ class JobMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.invalidations = Counter(
+            "forebay_invalidations_total",
+            "Commands to invalidate, by what became of them: applied, repeated, unknown, refused.",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in InvalidationOutcome:
+            self.invalidations.labels(outcome)
         self.store_errors = Counter(
             "forebay_store_errors_total",
             "Calls to a store that failed; the request went on without it.",

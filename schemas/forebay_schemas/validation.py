@@ -11,7 +11,8 @@ import msgspec
 from .canonical import all_messages
 from .config import Config
 from .errors import ErrorCode, InvalidRequest
-from .records import Feedback, Lane, Message, Record, Request
+from .invalidation import Invalidation
+from .records import Feedback, Lane, Message, Request
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """OpenAI's roles."""
@@ -27,6 +28,9 @@ MAX_PASSAGES = 500
 MAX_JSON_DEPTH = 32
 MAX_SOURCES = 64
 """The epoch of each is read with every lookup."""
+CLOCKS_DIFFER_MS = 60_000
+"""By so much at most, as far as a time that must have passed is concerned."""
+_ONE_OF = ("source", "prompt_version", "model", "category")
 _MAX_TTL_S = 365 * 24 * 3600
 _MAX_TIME_MS = 253_402_300_799_999
 """The end of the year 9999; what is above was given in micro- or nanoseconds."""
@@ -36,6 +40,7 @@ _NOT_IN_IDS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 # Normalising sorts such a run in quadratic time; 30 is the limit of Unicode's stream-safe text (UAX 15).
 _COMBINING_RUN = re.compile(rb"[^\0]{31}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _WHERE = re.compile(r" - at (?:`\w+` in )?`\$\.?(?P<path>.*)`$")
 
 
@@ -81,6 +86,39 @@ def validate_feedback(feedback: Feedback) -> None:
     _check_range("given_ms", feedback.given_ms, 0, _MAX_TIME_MS, " milliseconds since the Unix epoch")
 
 
+def validate_invalidation(invalidation: Invalidation, now_ms: int) -> None:
+    """Check that it is clear which answers an invalidation means.
+
+    Args:
+        now_ms: milliseconds since the Unix epoch; a limit of age in the future would keep every new answer out.
+
+    Raises:
+        InvalidRequest: naming the first filter that is wrong, its problem and the mend.
+    """
+    _check_types(invalidation)
+    given = list(invalidation.arguments())
+    if not given:
+        every = ", ".join(Invalidation.__struct_fields__)
+        raise InvalidRequest("filters", "are absent", f"say what is to be invalidated, by {every}")
+    for field in ("tenant", *_ONE_OF):
+        _check_id(field, getattr(invalidation, field), required=False)
+    named = [field for field in _ONE_OF if field in given]
+    if len(named) > 1:
+        raise InvalidRequest(
+            named[1],
+            f"cannot narrow {named[0]}",
+            "give one of them, alone or with tenant; two commands invalidate what meets either",
+        )
+    if invalidation.key is not None:
+        if len(given) > 1:
+            raise InvalidRequest("key", "names one answer, so nothing can narrow it", "give it alone")
+        if not _DIGEST.fullmatch(invalidation.key):
+            raise InvalidRequest("key", f"is {_shown(invalidation.key)}", "give the 32 hex digits of an entry's digest")
+    _check_range("before_ms", invalidation.before_ms, 0, _MAX_TIME_MS, " milliseconds since the Unix epoch")
+    if invalidation.before_ms is not None and invalidation.before_ms > now_ms + CLOCKS_DIFFER_MS:
+        raise InvalidRequest("before_ms", f"is {invalidation.before_ms}, in the future", "give a time that has passed")
+
+
 def check_tenant(tenant: str, topic: str, owner: str | None) -> None:
     """Check that a record names the tenant that its topic belongs to: who may write there is how a tenant is known.
 
@@ -104,7 +142,7 @@ def expired(request: Request, now_ms: int) -> bool:
     return request.deadline_ms is not None and request.deadline_ms <= now_ms
 
 
-def _check_types(record: Record) -> None:
+def _check_types(record: msgspec.Struct) -> None:
     # What comes off a topic has its types; what a service builds in Python may not.
     kind = type(record).__name__
     try:
@@ -113,7 +151,7 @@ def _check_types(record: Record) -> None:
         where = _WHERE.search(str(error))
         problem = str(error)[: where.start()] if where else str(error)
         field = where["path"] if where else kind.lower()
-        raise InvalidRequest(field, f"has the wrong type ({problem})", f"give it the type of records.{kind}") from None
+        raise InvalidRequest(field, f"has the wrong type ({problem})", f"give it the type that {kind} has") from None
 
 
 def _check_id(field: str, value: str | None, required: bool) -> None:

@@ -1,14 +1,14 @@
 """Doubles for the job's tests: a desk's state, the answers and the embedder in memory, and a desk with a clock."""
 
 import copy
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
-from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Judged, Lookup, owner_of, scopes_of
+from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Judged, Lookup, owner_of
+from forebay_jobs.caches.epochs import Epochs, EpochStore, definitions, invalidated, scope_of, scopes_at
 from forebay_jobs.caches.hits import HitStore
 from forebay_jobs.caches.prefixes import PrefixRates, spread_of
 from forebay_jobs.caches.questions import Neighbour, Question, Vector
@@ -18,7 +18,7 @@ from forebay_jobs.desk import Desk
 from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.judging.judge import Judge
-from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Outgoing, Place, asker_name
+from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Place, asker_name
 from forebay_jobs.pruning import Pruner
 from forebay_jobs.replies import ReplyWriter
 from forebay_jobs.reuse.decision import Decision
@@ -30,8 +30,9 @@ from forebay_jobs.reuse.teacher import Teacher
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.invalidation import Invalidation, InvalidationOutcome
 from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.records import CacheStatus, Control, Reply, Request, Result, Task
+from forebay_schemas.records import CacheStatus, Control, Event, Reply, Request, Result, Task
 from forebay_schemas.topics import Headers
 from prometheus_client import CollectorRegistry
 
@@ -39,6 +40,8 @@ from tests.builders import NOW_MS, make_reply, make_request
 
 CODEC = Codec()
 GONE = Fetched(gone=True)
+EPOCHS = dict.fromkeys(("*", *definitions(load_config())), "1")
+"""Those of an arrival, shortened."""
 
 
 def metrics() -> JobMetrics:
@@ -65,6 +68,7 @@ class MemoryState:
         self.places: dict[str, bytes] = {}
         self.orphans: dict[str, bytes] = {}
         self.queue: bytes = b""
+        self.invalidations: list[bytes] = []
 
     @property
     def empty(self) -> bool:
@@ -134,6 +138,13 @@ class MemoryState:
     def put_orphan_queue(self, queue: list[tuple[int, str]]) -> None:
         self.queue = msgspec.msgpack.encode(queue) if queue else b""
 
+    def add_invalidation(self, command: Invalidate) -> None:
+        self.invalidations.append(msgspec.msgpack.encode(command))
+
+    def take_invalidations(self) -> list[Invalidate]:
+        taken, self.invalidations = self.invalidations, []
+        return [msgspec.msgpack.decode(data, type=Invalidate) for data in taken]
+
 
 class MemoryAnswers(AnswerStore):
     """The exact cache in dictionaries; ``away`` makes it fail as Redis does when it is down."""
@@ -142,12 +153,12 @@ class MemoryAnswers(AnswerStore):
         self.away = False
         self.answers: dict[str, Answer] = {}
         self.judged: dict[str, list[Judged]] = {}
-        self.epochs: dict[str, str] = {}
+        self.stored: dict[tuple[str, str], str] = {}
+        self.applied: set[str] = set()
         self.seen: dict[str, str] = {}
         self.cancelled: dict[str, Cancel] = {}
-        self._models = tuple(config.models)
-        self._numbers = itertools.count()
         self.refreshing: set[str] = set()
+        self._scopes = EpochStore(config, "")
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
         if self.away:
@@ -156,19 +167,19 @@ class MemoryAnswers(AnswerStore):
         if name in self.cancelled:
             return Lookup(cancelled=True)
         first = self.seen.setdefault(name, origin)
-        epochs = self.current(request)
+        epochs = self.current(request, digest)
         answer = self.answers.get(digest) if read else None
         return Lookup(
             answer=answer if answer and answer.holds(epochs) else None, epochs=epochs, repeated=first != origin
         )
 
-    def fetch(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
+    def fetch(self, wanted: Sequence[tuple[str, Epochs]]) -> list[Fetched]:
         if self.away:
             return [Fetched()] * len(wanted)
-        found = [self.answers.get(digest) for digest, _ in wanted]
+        found = [(self.answers.get(digest), self._now(scopes_at(digest, epochs))) for digest, epochs in wanted]
         return [
-            self._fetched(answer, self.judged.get(digest, ())) if answer and answer.holds(self.epochs) else GONE
-            for answer, (digest, _) in zip(found, wanted, strict=True)
+            self._fetched(answer, self.judged.get(digest, ())) if answer and answer.holds(epochs) else GONE
+            for (answer, epochs), (digest, _) in zip(found, wanted, strict=True)
         ]
 
     def _fetched(self, answer: Answer, judged: Sequence[Judged]) -> Fetched:
@@ -204,15 +215,26 @@ class MemoryAnswers(AnswerStore):
         for asker in askers if not self.away else ():
             self.seen.pop(asker.name, None)
 
-    def current(self, request: Request) -> dict[str, str]:
-        """The epochs of a request's scopes, created where absent."""
-        return {
-            scope: self.epochs.setdefault(scope, f"epoch-{next(self._numbers)}")
-            for scope in scopes_of(request, self._models)
-        }
+    def current(self, request: Request, digest: str | None = None) -> Epochs:
+        """The epochs of a request's scopes."""
+        return self._now(self._scopes.scopes(request, digest or digests(request).exact))
 
-    def invalidate(self, scope: str) -> None:
-        self.epochs[scope] = f"epoch-{next(self._numbers)}"
+    def invalidate(self, invalidation: Invalidation, command: str = "") -> InvalidationOutcome | None:
+        if self.away:
+            return None
+        if command in self.applied:
+            return InvalidationOutcome.REPEATED
+        key = invalidation.tenant or "", scope_of(invalidation)
+        self.stored[key] = invalidated(key[1], self.stored.get(key, ""), invalidation.before_ms)
+        self.applied |= {command} - {""}
+        return InvalidationOutcome.APPLIED
+
+    def _now(self, scopes: Sequence[str]) -> Epochs:
+        owned = ((scope, scope.rpartition("\x1f")) for scope in scopes)
+        return {
+            scope: self._scopes.value(scope, self.stored.get((tenant, field), ""))
+            for scope, (tenant, _, field) in owned
+        }
 
 
 class ScriptedMeaning(SemanticCache):
@@ -414,9 +436,14 @@ def an_arrival(request: Request, /, **fields: Any) -> Arrival:
         "look_by_meaning": True,
         "keep": True,
         "ttl_s": request.cache.ttl_s,
-        "epochs": {"tenant:acme": "1", "model:llama-3.1-8b": "1", "model:llama-3.1-70b": "1"},
+        "epochs": EPOCHS,
     }
     return Arrival(**values | fields)
+
+
+def an_invalidation(name: str = "llm.control/0/1", /, **arguments: str) -> Invalidate:
+    """A command to invalidate as it was read."""
+    return Invalidate(name=name, arguments=arguments, issued_ms=NOW_MS, issued_by="ada")
 
 
 def reply_to(task: Task, **fields: Any) -> Reply:
@@ -470,6 +497,10 @@ class DeskRig:
         cancel = Cancel(tenant=tenant, request_id=request_id, issued_ms=self.now_ms)
         return self.desk.cancel(self.state, cancel, self.now_ms)
 
+    def invalidate(self, name: str = "llm.control/0/1", /, **arguments: str) -> list[Event]:
+        """A command to invalidate is read; the events that acknowledge it."""
+        return events(self.desk.invalidate(self.state, an_invalidation(name, **arguments), self.now_ms))
+
     def lead(self, request_id: str = "leader", /, **fields: Any) -> Task:
         """A request arrives and is dispatched; its task."""
         assert self.ask(request_id, **fields) == []
@@ -493,6 +524,11 @@ def task_of(sent: Outgoing) -> Task:
 def reply_of(sent: Outgoing) -> Reply:
     assert is_reply(sent)
     return CODEC.decode(sent.value, Reply)
+
+
+def events(sent: Sequence[Outgoing]) -> list[Event]:
+    """The events among records."""
+    return [CODEC.decode(one.value, Event) for one in sent if one.topic == "llm.events"]
 
 
 def cancelled_task(sent: Sequence[Outgoing]) -> str:

@@ -32,7 +32,7 @@ def rig() -> Rig:
 
 
 def test_a_request_that_is_taken_back_is_noted_and_told_to_the_desk(rig: Rig) -> None:
-    cancel = rig.take(command(tenant="acme", request_id="request-1"))
+    cancel = rig.take(command(tenant="acme", request_id="request-1"), "llm.control/0/7")
     assert cancel == Cancel(tenant="acme", request_id="request-1", issued_ms=NOW_MS)
     assert rig.answers.look(make_request(), "0" * 32, "requests/0/1", read=True).cancelled
 
@@ -49,10 +49,10 @@ def test_a_request_that_is_taken_back_is_noted_and_told_to_the_desk(rig: Rig) ->
     ids=str,
 )
 def test_commands_to_others_and_such_as_name_no_request_change_nothing(rig: Rig, arguments: dict[str, Any]) -> None:
-    assert rig.take(command(**arguments)) is None
+    assert rig.take(command(**arguments), "llm.control/0/7") is None
     assert rig.answers.cancelled == {}
 
 
 @given(value=st.binary(max_size=40) | st.just(CODEC.encode(make_request())))
 def test_a_record_that_is_no_command_is_passed_over(value: bytes) -> None:
-    assert Rig().take(value) is None
+    assert Rig().take(value, "llm.control/0/7") is None

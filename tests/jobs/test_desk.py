@@ -18,8 +18,8 @@ from forebay_schemas.topics import Headers, task_key
 from tests.builders import NOW_MS, make_reply, make_request, make_result, system
 from tests.jobs.doubles import (
     CODEC,
+    EPOCHS,
     DeskRig,
-    an_arrival,
     an_asker,
     cancelled_task,
     configured,
@@ -115,7 +115,7 @@ def test_a_landed_flight_answers_within_its_linger_and_not_after(rig: DeskRig) -
 
 def test_a_landed_flight_does_not_answer_when_its_scope_was_invalidated(rig: DeskRig) -> None:
     rig.settle(rig.lead())
-    epochs = {**(an_arrival(make_request()).epochs or {}), "tenant:acme": "2"}
+    epochs = EPOCHS | {"*": "2"}
     assert rig.arrive(make_request(request_id="after"), epochs=epochs) == []
     assert only_task(rig.tick()).reply_key == "key-after"
 
@@ -284,8 +284,8 @@ def test_a_complete_answer_fills_both_caches(rig: DeskRig) -> None:
     kept = rig.answers.answers[digest]
     assert rig.meaning.learned == [digest]
     assert (kept.text, kept.request_id, kept.model_id) == (reply_to(task).text, "leader", "llama-3.1-8b")
-    # Of the models' epochs only that of the one that answered: another model's invalidation is none of its business.
-    assert kept.epochs == {"tenant:acme": "1", "model:llama-3.1-8b": "1"}
+    # Only that of the model and tier that answered: another model's invalidation is none of its business.
+    assert kept.epochs == {"*": "1", "model:llama-3.1-8b": "1", "tier:small": "1"}
 
 
 def test_a_request_that_is_not_looked_up_by_meaning_is_not_indexed(rig: DeskRig) -> None:

@@ -8,9 +8,22 @@ from typing import Any
 from forebay_jobs.control import Commands
 from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
-from forebay_jobs.messages import Arrival, Incoming, Outgoing
+from forebay_jobs.messages import Arrival, Cancel, Incoming, Outgoing
+from forebay_schemas import commands
 from forebay_schemas.config import load_config
-from forebay_schemas.records import CacheOptions, CachePolicy, Control, Lane, Reply, ReplyError, Request, Result, Task
+from forebay_schemas.invalidation import Invalidation
+from forebay_schemas.records import (
+    CacheOptions,
+    CachePolicy,
+    Control,
+    Lane,
+    Reply,
+    ReplyError,
+    Request,
+    Result,
+    Task,
+    Usage,
+)
 from forebay_schemas.sections import CategoryConfig
 from forebay_schemas.validation import expired
 from hypothesis import example, given
@@ -25,6 +38,7 @@ from tests.jobs.doubles import (
     MemoryState,
     a_dispatcher,
     cancelled_task,
+    events,
     is_reply,
     is_task,
     metrics,
@@ -53,11 +67,16 @@ class World:
     state: MemoryState = field(default_factory=MemoryState)
     now_ms: int = NOW_MS
     tasks: list[Task] = field(default_factory=list)
-    known_tasks: set[str] = field(default_factory=set)
+    known_tasks: list[str] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     requests: dict[str, Request] = field(default_factory=dict)
     was_away: bool = False
     republished: set[str] = field(default_factory=set)
+    blind: set[str] = field(default_factory=set)
+    """Requests that were read while Redis was away."""
+    invalidations: int = 0
+    acknowledged: list[tuple[str | None, int, int]] = field(default_factory=list)
+    """Of each invalidation that holds its tenant, and how many requests and tasks there were before."""
 
     def __post_init__(self) -> None:
         self.answers = MemoryAnswers(CONFIG)
@@ -98,7 +117,10 @@ class World:
         request = CODEC.decode(task.request, Request)
         if expired(request, self.now_ms):
             outcome = "late"
-        reply = reply_to(task, error=ERRORS.get(outcome), finish_reason="length" if outcome == "cut" else "stop")
+        finish_reason = "length" if outcome == "cut" else "stop"
+        # An answer that is given again tells by this which task it is of.
+        usage = Usage(prompt_tokens=self.known_tasks.index(task.task_id))
+        reply = reply_to(task, error=ERRORS.get(outcome), finish_reason=finish_reason, usage=usage)
         self.replies.append(reply)
         result = Result(task_id=task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=CODEC.encode(reply))
         self._append("results", result)
@@ -111,8 +133,11 @@ class World:
         self.answers.away = away
         self.was_away |= away
 
-    def invalidate(self, scope: str) -> None:
-        self.answers.invalidate(scope)
+    def invalidate(self, filters: dict[str, str]) -> None:
+        self.invalidations += 1
+        self._append("control", commands.invalidate(
+            Invalidation(**filters), "id", issued_by="test", issued_ms=self.now_ms
+        ))  # fmt: skip
 
     def checkpoint(self) -> None:
         self.checkpoints.append((self.state.copy(), dict(self.read)))
@@ -153,7 +178,9 @@ class World:
             getattr(self, f"_take_{name}")(self.logs[name][offset], offset)
 
     def _take_requests(self, value: bytes, offset: int) -> None:
-        lane = CODEC.decode(value, Request).lane
+        request = CODEC.decode(value, Request)
+        lane = request.lane
+        self.blind |= {request.request_id} if self.answers.away else set()
         record = Incoming(topic=f"requests.{lane}", partition=0, offset=offset, value=value, headers={})
         for item in self.intake.take(record, lane, self.now_ms):
             self._write(self.desk.arrive(self.state, item, self.now_ms) if isinstance(item, Arrival) else [item])
@@ -162,21 +189,28 @@ class World:
         self._write(self.desk.settle(self.state, CODEC.decode(value, Result), self.now_ms))
 
     def _take_control(self, value: bytes, offset: int) -> None:
-        cancel = self.commands.take(value)
-        if cancel is not None:
-            self._write(self.desk.cancel(self.state, cancel, self.now_ms))
+        command = self.commands.take(value, f"control/0/{offset}")
+        if isinstance(command, Cancel):
+            self._write(self.desk.cancel(self.state, command, self.now_ms))
+        elif command is not None:
+            self._write(self.desk.invalidate(self.state, command, self.now_ms))
 
     def _write(self, sent: list[Outgoing]) -> None:
         for one in sent:
             if is_reply(one):
                 self.replies.append(reply_of(one))
+            elif one.topic == "llm.events":
+                (event,) = events([one])
+                if event.attributes["outcome"] == "applied":  # a job that was set back acknowledges once more
+                    tenant = event.attributes.get("tenant")
+                    self.acknowledged.append((tenant, len(self.requests), len(self.known_tasks)))
             elif not is_task(one):
                 task_id = cancelled_task([one])
                 running = [number for number, task in enumerate(self.tasks) if task.task_id == task_id]
                 for number in running:
                     self.work(number, "cancelled")
             elif (task := task_of(one)).task_id not in self.known_tasks:  # workers pass over repeats
-                self.known_tasks.add(task.task_id)
+                self.known_tasks.append(task.task_id)
                 self.tasks.append(task)
 
 
@@ -204,7 +238,7 @@ _events = st.one_of(
     * 3,
     st.tuples(st.sampled_from(["publish_again", "cancel"]), st.integers(0, 9)),
     st.tuples(st.just("redis"), st.booleans()),
-    st.tuples(st.just("invalidate"), st.sampled_from(["tenant:acme", "model:llama-3.1-8b"])),
+    st.tuples(st.just("invalidate"), st.sampled_from([{"tenant": "acme"}, {"model": "llama-3.1-8b"}])),
 )
 _failures = st.one_of(
     st.tuples(st.just("checkpoint")),
@@ -227,7 +261,21 @@ def _play(events: list[tuple[Any, ...]]) -> World:
     return world
 
 
+def _assert_none_is_stale(world: World) -> None:
+    """Whoever asked after an invalidation was acknowledged got nothing that was begun before."""
+    numbers = {request_id: number for number, request_id in enumerate(world.requests)}
+    for reply in world.replies:
+        # Without Redis nobody can tell what was begun before, and equal requests share what is in flight all the same.
+        if reply.error is not None or reply.request_id in world.blind:
+            continue
+        for tenant, requests, tasks in world.acknowledged:
+            if tenant in (None, reply.tenant) and numbers[reply.request_id] >= requests:
+                assert reply.usage.prompt_tokens >= tasks
+
+
 def _assert_all_are_served(world: World) -> None:
+    _assert_none_is_stale(world)
+    assert len(world.acknowledged) == world.invalidations
     assert world.state.empty
     assert {reply.request_id for reply in world.replies} == world.requests.keys()
     for reply in world.replies:

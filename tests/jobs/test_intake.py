@@ -9,6 +9,7 @@ from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Cancel, Incoming, Outgoing
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.invalidation import Invalidation
 from forebay_schemas.records import CacheOptions, CachePolicy, DeadLetter, Lane, Message, Reply, Request
 from forebay_schemas.sections import RequestTopic
 from forebay_schemas.topics import (
@@ -345,7 +346,7 @@ def test_past_its_objective_an_answer_is_generated_anew_by_one_request_while_the
 def test_an_invalidated_answer_does_not_count(rig: IntakeRig) -> None:
     request = make_request(cache=CacheOptions(sources=["prices"]))
     rig.cache(request)
-    rig.answers.invalidate("source:prices")
+    rig.answers.invalidate(Invalidation(source="prices"))
     rig.arrives(request)
 
 

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from pyflink.common import Row
 
 from tests.builders import NOW_MS, make_request, make_result
-from tests.jobs.doubles import an_arrival, an_asker, configured
+from tests.jobs.doubles import an_arrival, an_asker, an_invalidation, configured
 
 
 class MapState(dict[Any, Any]):
@@ -42,12 +42,12 @@ class ListState:
     """Flink's list state as far as it is used; what is empty reads as None."""
 
     def __init__(self) -> None:
-        self.values: list[str] = []
+        self.values: list[Any] = []
 
-    def get(self) -> Iterator[str] | None:
+    def get(self) -> Iterator[Any] | None:
         return iter(self.values) if self.values else None
 
-    def add(self, value: str) -> None:
+    def add(self, value: Any) -> None:
         self.values.append(value)
 
     def clear(self) -> None:
@@ -75,7 +75,7 @@ class Runtime:
     def __init__(self) -> None:
         self.maps: dict[str, MapState] = {}
         self.one = ValueState()
-        self.list = ListState()
+        self.lists: dict[str, ListState] = {}
         self.timers: set[int] = set()
 
     def get_map_state(self, descriptor: Any) -> MapState:
@@ -85,7 +85,7 @@ class Runtime:
         return self.one
 
     def get_list_state(self, descriptor: Any) -> ListState:
-        return self.list
+        return self.lists.setdefault(descriptor.get_name(), ListState())
 
     def register_processing_time_timer(self, at_ms: int) -> None:
         self.timers.add(at_ms)
@@ -139,6 +139,14 @@ def test_places_and_orphans_come_back_as_they_were_put(rig: Rig) -> None:
     assert rig.state.orphan_queue() == [(NOW_MS, "task-1")]
     rig.state.put_orphan_queue([])
     assert rig.runtime.one.kept is None
+
+
+def test_invalidations_that_wait_come_back_once_and_in_order(rig: Rig) -> None:
+    assert rig.state.take_invalidations() == []
+    for name in ("control/0/1", "control/0/2"):
+        rig.state.add_invalidation(an_invalidation(name, source="prices"))
+    assert [command.name for command in rig.state.take_invalidations()] == ["control/0/1", "control/0/2"]
+    assert rig.state.take_invalidations() == []
 
 
 def test_all_leaders_of_a_window_share_one_timer(rig: Rig) -> None:

@@ -10,6 +10,7 @@ from forebay_jobs.caches.semantic import Found
 from forebay_jobs.messages import Arrival
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.invalidation import Invalidation
 from forebay_schemas.records import CacheOptions, Request
 from forebay_schemas.sections import CategoryConfig
 
@@ -164,7 +165,7 @@ def test_a_categorys_threshold_decides(redis_server: RedisServer) -> None:
 
 
 def test_an_invalidated_neighbour_is_not_given_and_leaves_the_index(rig: Rig) -> None:
-    rig.answers.invalidate("tenant:acme")
+    rig.answers.invalidate(Invalidation(tenant="acme"))
     assert rig.find(make_request(NEAR)).answer is None
     assert rig.index.points == {}
 

@@ -1,29 +1,22 @@
-"""The exact cache: answers by digest in Redis, with the epochs that keep stale ones from being served.
+"""The exact cache: answers by digest in Redis, read together with the epochs by which they hold (`epochs`).
 
 Each entry is one hash: the answer, what its question was, and what was learned of it by serving it.
-
-Each scope of an answer (tenant, category, source, prompt version, model) has an epoch in Redis: an arbitrary
-value that an invalidation replaces. An answer carries the epochs that held when its request was looked up, and
-is served only while all of them still hold; they are read in the same round trip as the answer. So there is no
-order of fill and invalidation to get wrong. An absent epoch (new, evicted, flushed) is created with a value
-never used before, which at worst forgets an answer.
 """
 
-import time
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import redis
-from forebay_schemas.canonical import category_of
 from forebay_schemas.config import Config
+from forebay_schemas.invalidation import Invalidation, InvalidationOutcome
 from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
 from redis.client import Pipeline
 
 from forebay_jobs.messages import Asker, Cancel, asker_name, counts_for
 from forebay_jobs.reuse.lifetime import is_fresh, lived, lot_of, shorter_s
 
+from .epochs import Epochs, EpochStore, epochs_of_answer, holds, scopes_at
 from .redis_store import RedisStore
 
 
@@ -43,8 +36,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     """Whose request that was; others share its answer where both say so."""
     created_ms: int
-    epochs: dict[str, str]
-    """The epoch of each scope it depends on."""
+    epochs: Epochs
+    """Those that held when its request was looked up, of the scopes that it is of."""
     ttl_s: int | None = None
     """The limit that its own request set; absent: the category's."""
     lives: float = 1.0
@@ -56,26 +49,22 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What it answers, where it may be given by meaning."""
 
     @classmethod
-    def of(
-        cls, reply: Reply, epochs: dict[str, str], ttl_s: int | None = None, question: str | None = None
-    ) -> "Answer":
-        """The answer in a reply; of all models' epochs only the one that answered counts."""
+    def of(cls, reply: Reply, epochs: Epochs, ttl_s: int | None = None, question: str | None = None) -> "Answer":
+        """The answer in a reply, under the epochs of its request's lookup."""
         assert reply.route is not None
         assert reply.model_id is not None
-        model = _model_scope(reply.model_id)
+        tier = reply.tier or reply.route.tier
         return cls(
             text=reply.text,
             finish_reason=reply.finish_reason or "",
             usage=reply.usage,
             route=reply.route,
             model_id=reply.model_id,
-            tier=reply.tier or reply.route.tier,
+            tier=tier,
             request_id=reply.request_id,
             tenant=reply.tenant,
             created_ms=reply.completed_ms,
-            epochs={
-                scope: epoch for scope, epoch in epochs.items() if scope == model or not scope.startswith("model:")
-            },
+            epochs=epochs_of_answer(epochs, reply.model_id, tier),
             ttl_s=ttl_s,
             synthetic=reply.synthetic,
             confidence=reply.confidence,
@@ -83,9 +72,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             question=question,
         )
 
-    def holds(self, current: Mapping[str, str]) -> bool:
-        """Whether nothing it depends on was invalidated: each of its epochs is still the current one."""
-        return all(current.get(scope) == epoch for scope, epoch in self.epochs.items())
+    def holds(self, current: Epochs) -> bool:
+        """Whether nothing that it is of was invalidated, by the epochs of all scopes that it may be of."""
+        return holds(self.epochs, current, self.model_id, self.tier, self.created_ms)
 
     def fresh(self, now_ms: int, ttl_s: int) -> bool:
         """Whether the answer is younger than the limit, or than its own where that is shorter."""
@@ -96,7 +85,7 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     """What Redis said about a request."""
 
     answer: Answer | None = None
-    epochs: dict[str, str] | None = None
+    epochs: Epochs | None = None
     """The epochs of the request's scopes; None where Redis is away: then nothing may be reused or kept."""
     repeated: bool = False
     """Whether another record brought the same request id before."""
@@ -165,8 +154,8 @@ class AnswerStore:
         self._store = store
         self._seen_ttl_s = config.redis.seen_ttl_s
         self._cancelled_ttl_s = round(config.desk.batch_flight_ttl_s)
-        self._models = tuple(config.models)
         self._jitter = config.redis.expiry_jitter
+        self._epochs = EpochStore(config, store.prefix)
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
         """Note the request id, read the epochs and, if ``read``, the answer: one round trip.
@@ -176,7 +165,7 @@ class AnswerStore:
         """
         return self._store.call(lambda client: self._look(client, request, digest, origin, read), _AWAY)
 
-    def fetch(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
+    def fetch(self, wanted: Sequence[tuple[str, Epochs]]) -> list[Fetched]:
         """The answers of several (digest, epochs of the asking request), each only while its epochs hold."""
         if not wanted:
             return []
@@ -201,6 +190,10 @@ class AnswerStore:
         """What each answer has been good for, None where it is gone; None for all while Redis is away."""
         return self._store.call(lambda client: self._worth(client, digests), None)
 
+    def invalidate(self, invalidation: Invalidation, command: str) -> InvalidationOutcome | None:
+        """Let the answers that it names hold no longer, once for each name of a command; None while Redis is away."""
+        return self._store.call(lambda client: self._epochs.replace(client, invalidation, command), None)
+
     def note_cancelled(self, cancel: Cancel) -> None:
         """Let a request that was not read yet be refused when it is, within the time that a batch request may wait."""
         note = _CANCELLED + str(cancel.issued_ms).encode()
@@ -217,17 +210,17 @@ class AnswerStore:
             self._store.call(lambda client: client.delete(*keys), None)
 
     def _look(self, client: redis.Redis, request: Request, digest: str, origin: str, read: bool) -> Lookup:
-        scopes = scopes_of(request, self._models)
+        scopes = self._epochs.scopes(request, digest)
         seen_key = self._seen_key(asker_name(request.tenant, request.request_id))
         with client.pipeline(transaction=False) as pipe:
             pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
             pipe.get(seen_key)
-            pipe.mget(map(self._epoch_key, scopes))
+            self._epochs.ask(pipe, scopes)
             if read:
                 pipe.hget(self._answer_key(digest), "answer")
-            _, first, values, *read_too = _executed(pipe)
-        answer = _answer_in(read_too[0]) if read else None
-        epochs = self._complete(client, scopes, values)
+            _, first, *values = _executed(pipe)
+        answer = _answer_in(values.pop()) if read else None
+        epochs = self._epochs.told(client, scopes, values)
         cancelled_ms = _cancelled_ms(first)
         cancelled = cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
         if cancelled_ms is not None and not cancelled:  # it was about an older request of this id
@@ -239,19 +232,20 @@ class AnswerStore:
             cancelled=cancelled,
         )
 
-    def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
-        scopes = sorted({scope for _, epochs in wanted for scope in epochs})
+    def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, Epochs]]) -> list[Fetched]:
+        scopes = [scopes_at(digest, epochs) for digest, epochs in wanted]
+        every = sorted({scope for scopes_of_one in scopes for scope in scopes_of_one})
         with client.pipeline(transaction=False) as pipe:
-            pipe.mget(map(self._epoch_key, scopes))
             for digest, _ in wanted:
                 pipe.hmget(self._answer_key(digest), _FIELDS)
-            values, *entries = _executed(pipe)
-        current = self._complete(client, scopes, values)
+            self._epochs.ask(pipe, every)
+            values = _executed(pipe)
+        entries, current = values[: len(wanted)], self._epochs.told(client, every, values[len(wanted) :])
         fetched: list[Fetched] = []
-        for entry, (_, epochs) in zip(entries, wanted, strict=True):
+        for entry, scopes_of_one in zip(entries, scopes, strict=True):
             data, group, right, wrong, reworded, quarantined = entry or [None] * len(_FIELDS)
             answer = _answer_in(data)
-            if answer is None or not answer.holds({scope: current[scope] for scope in epochs}):
+            if answer is None or not answer.holds({scope: current[scope] for scope in scopes_of_one}):
                 fetched.append(Fetched(gone=True))
                 continue
             fetched.append(
@@ -291,53 +285,16 @@ class AnswerStore:
             for there, counted in zip(told[::2], told[1::2], strict=True)
         ]
 
-    def _complete(self, client: redis.Redis, scopes: Sequence[str], values: Sequence[bytes | None]) -> dict[str, str]:
-        """The epochs as read, absent ones created."""
-        epochs = {scope: _epoch_in(value) for scope, value in zip(scopes, values, strict=True) if value is not None}
-        absent = [scope for scope in scopes if scope not in epochs]
-        if absent:
-            with client.pipeline(transaction=False) as pipe:
-                for scope in absent:
-                    pipe.set(self._epoch_key(scope), new_epoch(), nx=True)
-                pipe.mget(map(self._epoch_key, absent))
-                created = pipe.execute()[-1]
-            # One evicted again between the two commands gets a value that nothing else has.
-            epochs |= {
-                scope: _epoch_in(value) if value else new_epoch() for scope, value in zip(absent, created, strict=True)
-            }
-        return epochs
-
     def _seen_key(self, name: str) -> str:
         return f"{self._store.prefix}:seen:{name}"
 
     def _answer_key(self, digest: str) -> str:
         return f"{self._store.prefix}:answer:{digest}"
 
-    def _epoch_key(self, scope: str) -> str:
-        return f"{self._store.prefix}:epoch:{scope}"
-
-
-def scopes_of(request: Request, models: Iterable[str]) -> list[str]:
-    """The scopes by which an answer to the request can be invalidated; which model answers is not known yet."""
-    scopes = [owner_of(request), f"category:{category_of(request)}"]
-    scopes += [f"source:{source}" for source in sorted(set(request.cache.sources))]
-    if request.prompt_version is not None:
-        scopes.append(f"prompt:{request.prompt_version}")
-    return scopes + [_model_scope(model) for model in models]
-
 
 def owner_of(request: Request) -> str:
     """Whose answers the request shares: an answer that tenants share must not fall with whichever asked first."""
     return "shared" if request.cache.scope is CacheScope.SHARED else f"tenant:{request.tenant}"
-
-
-def new_epoch() -> str:
-    """A value that no epoch had before, on any machine."""
-    return f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
-
-
-def _model_scope(model: str) -> str:
-    return f"model:{model}"
 
 
 def _cancelled_ms(seen: bytes | None) -> int | None:
@@ -385,7 +342,3 @@ def _worth_in(hits: bytes | None, saved: bytes | None) -> Worth:
         return Worth(hits=int(hits or 0), saved_usd=float(saved or 0))
     except ValueError:
         return Worth()
-
-
-def _epoch_in(value: bytes) -> str:
-    return value.decode("latin-1")  # epochs are only compared: different bytes must give different texts, and no error

@@ -1,4 +1,4 @@
-"""The commands' operator: each concerns some request, and which bucket that is in is not known."""
+"""The commands' operator: it hands each to the desk, where there is state."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +10,14 @@ from pyflink.datastream import ProcessFunction, RuntimeContext
 
 from forebay_jobs.buckets import bucket_names
 from forebay_jobs.control import Commands
+from forebay_jobs.messages import Cancel
 from forebay_jobs.runtime import runtime_for
 
-from .rows import CANCELLATION, raw_bytes
+from .rows import CANCELLATION, INVALIDATION, raw_bytes
 
 
 class ControlOperator(ProcessFunction):
-    """Rows of the control topic in; cancellations for all buckets of the desk out."""
+    """Rows of the control topic in; cancellations for all buckets of the desk out, and invalidations for one."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -27,8 +28,11 @@ class ControlOperator(ProcessFunction):
             self._commands = Commands(runtime.codec, runtime.answers)
 
     def process_element(self, value: Any, ctx: Any) -> Iterator[Row]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        cancel = self._commands.take(raw_bytes(value.value))
-        if cancel is not None:
-            payload = msgspec.msgpack.encode(cancel)
-            for bucket in bucket_names(self._config.desk.buckets):
-                yield Row(bucket=bucket, kind=CANCELLATION, payload=payload)
+        command = self._commands.take(raw_bytes(value.value), f"{value.topic}/{value.partition}/{value.offset}")
+        if command is None:
+            return
+        # In which bucket the request of a cancellation waits is not known.
+        buckets = bucket_names(self._config.desk.buckets)
+        kind, concerned = (CANCELLATION, buckets) if isinstance(command, Cancel) else (INVALIDATION, buckets[:1])
+        for bucket in concerned:
+            yield Row(bucket=bucket, kind=kind, payload=msgspec.msgpack.encode(command))

@@ -13,16 +13,16 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
 from forebay_jobs.desk import Desk
-from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Place
+from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Place
 from forebay_jobs.runtime import runtime_for
 
-from .rows import ARRIVAL, CANCELLATION, now_ms, outgoing_row, raw_bytes
+from .rows import ARRIVAL, CANCELLATION, INVALIDATION, now_ms, outgoing_row, raw_bytes
 
 logger = logging.getLogger(__name__)
 
 
 class DeskOperator(KeyedProcessFunction):
-    """Arrivals, cancellations and results of one bucket in; replies and tasks out."""
+    """Arrivals, commands and results of one bucket in; replies, tasks and events out."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -46,6 +46,8 @@ class DeskOperator(KeyedProcessFunction):
             sent = self._desk.arrive(self._state, arrival, now)
         elif value.kind == CANCELLATION:
             sent = self._desk.cancel(self._state, msgspec.msgpack.decode(payload, type=Cancel), now)
+        elif value.kind == INVALIDATION:
+            sent = self._desk.invalidate(self._state, msgspec.msgpack.decode(payload, type=Invalidate), now)
         else:
             try:
                 result = self._codec.decode(payload, Result)
@@ -86,6 +88,7 @@ class _FlinkState:
         self._orphans = map_state("orphans", Types.STRING())
         self._orphan_queue = context.get_state(ValueStateDescriptor("orphan-queue", Types.PICKLED_BYTE_ARRAY()))
         self._pending = context.get_list_state(ListStateDescriptor("pending", Types.STRING()))
+        self._invalidations = context.get_list_state(ListStateDescriptor("invalidations", Types.PICKLED_BYTE_ARRAY()))
         self._window_ms = window_ms
 
     def flight(self, key: str) -> Flight | None:
@@ -164,3 +167,11 @@ class _FlinkState:
             self._orphan_queue.update(msgspec.msgpack.encode(queue))
         else:
             self._orphan_queue.clear()
+
+    def add_invalidation(self, command: Invalidate) -> None:
+        self._invalidations.add(msgspec.msgpack.encode(command))
+
+    def take_invalidations(self) -> list[Invalidate]:
+        waiting = [msgspec.msgpack.decode(data, type=Invalidate) for data in self._invalidations.get() or ()]
+        self._invalidations.clear()
+        return waiting

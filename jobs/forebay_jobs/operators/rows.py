@@ -16,11 +16,12 @@ OUTGOING = Types.ROW_NAMED(
 """A record to write to Kafka."""
 
 DESK_ITEM = Types.ROW_NAMED(["bucket", "kind", "payload"], [Types.STRING(), Types.STRING(), _BYTES])
-"""What comes to the desk, by bucket: an arrival or cancellation (MessagePack), or a result (as the worker wrote it)."""
+"""What comes to the desk, by bucket: an arrival or a command (MessagePack), or a result (as the worker wrote it)."""
 
 ARRIVAL = "arrival"
 RESULT = "result"
 CANCELLATION = "cancellation"
+INVALIDATION = "invalidation"
 
 TO_DESK = OutputTag("to-desk", DESK_ITEM)
 

@@ -17,6 +17,7 @@ _COMMANDS = {
     "top": Entry("top:top", "Show what the pipeline does now."),
     "ask": Entry("client:ask", "Ask one question and print the answer."),
     "cancel": Entry("client:cancel", "Take a request back."),
+    "invalidate": Entry("invalidate:invalidate", "Let answers hold no longer."),
     "feedback": Entry("client:feedback", "Say whether an answer was good."),
     "send": Entry("client:send", "Publish requests from a file."),
     "tail": Entry("client:tail", "Follow the replies."),
