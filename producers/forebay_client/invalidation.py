@@ -66,7 +66,7 @@ def build_invalidation(fields: Mapping[str, Any], *, tenant: str | None, now_ms:
     Raises:
         InvalidRequest: a name is unknown, nothing is named, or filters that cannot be combined are.
     """
-    values = {name: value for name, value in fields.items() if value is not None}
+    values: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     if unknown := values.keys() - InvalidationFields.__annotations__.keys():
         mend = f"use one of {', '.join(InvalidationFields.__annotations__)}"
         raise InvalidRequest(min(unknown), "is nothing to invalidate by", mend)
@@ -78,7 +78,7 @@ def build_invalidation(fields: Mapping[str, Any], *, tenant: str | None, now_ms:
             raise InvalidRequest("older_than_s", f"is {older_than_s!a:.40}", "give seconds, 0 or more")
         values["before_ms"] = now_ms - round(older_than_s * 1000)
     if values and "key" not in values:  # of nothing at all the whole tenant must not come
-        values = {"tenant": tenant} | values
+        values.setdefault("tenant", tenant)
     invalidation = Invalidation(**values)
     validate_invalidation(invalidation, now_ms)
     return invalidation

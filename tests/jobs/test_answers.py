@@ -1,4 +1,4 @@
-"""The exact cache on a real Redis: what is found again, what an invalidation does, and that it fails open."""
+"""The exact cache on a real Redis: what is found again, and that it fails open."""
 
 import math
 import time
@@ -7,81 +7,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from forebay_jobs.caches.answers import Answer, AnswerStore, Lookup, new_epoch
-from forebay_jobs.caches.redis_store import RedisStore
+from forebay_jobs.caches.answers import Lookup
+from forebay_jobs.caches.epochs import WHOLE
 from forebay_jobs.messages import Cancel
 from forebay_schemas.canonical import digests
-from forebay_schemas.config import Config
-from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.records import CacheOptions, CacheScope, Request, Usage
+from forebay_schemas.records import Usage
 
-from tests.builders import NOW_MS, make_reply, make_request, make_route
-from tests.jobs.doubles import an_asker, metrics
+from tests.builders import NOW_MS, make_request, make_route
+from tests.jobs.answer_store import PREFIX, REQUEST, Store, make_request_like, open_answers
+from tests.jobs.doubles import an_asker
 from tests.redis_server import RedisServer
-
-PREFIX = "llm:2"
-
-
-def _open(config: Config, counted: JobMetrics) -> AnswerStore:
-    return AnswerStore(config, RedisStore(config, counted))
-
-
-class Store:
-    """An answer store with what a test wants to do to it."""
-
-    def __init__(self, server: RedisServer, **settings: Any) -> None:
-        self.metrics: JobMetrics = metrics()
-        self.store = _open(server.config(retry_after_ms=10, **settings), self.metrics)
-        self.redis = server.client()
-        self.offset = 0
-
-    def look(self, request: Request, *, read: bool = True, origin: str | None = None) -> Lookup:
-        self.offset += 1
-        return self.store.look(request, digests(request).exact, origin or f"requests/0/{self.offset}", read=read)
-
-    def fill(self, request: Request, epochs: dict[str, str] | None = None, **fields: Any) -> Answer:
-        """Keep an answer as the desk does, under the epochs of a lookup."""
-        epochs = epochs or self.epochs(request)
-        answer = Answer.of(make_reply(**fields), epochs, request.cache.ttl_s)
-        assert self.store.keep(digests(request).exact, answer, 60)
-        return answer
-
-    def epochs(self, request: Request) -> dict[str, str]:
-        """The epochs, read without noting an id that a test uses."""
-        found = self.look(make_request_like(request)).epochs
-        assert found is not None
-        return found
-
-    def found(self, request: Request) -> Answer | None:
-        return self.look(make_request_like(request)).answer
-
-    def invalidate(self, scope: str) -> None:
-        assert self.redis.set(f"{PREFIX}:epoch:{scope}", new_epoch())
-
-    def answer_key(self, request: Request) -> str:
-        return f"{PREFIX}:answer:{digests(request).exact}"
-
-    def errors(self) -> float:
-        return self.metrics.store_errors.labels("redis")._value.get()
-
-    def up(self) -> float:
-        return self.metrics.store_up.labels("redis")._value.get()
-
-    def memory(self) -> float:
-        (metric,) = self.metrics.memory.collect()
-        return metric.samples[0].value
-
-
-def make_request_like(request: Request) -> Request:
-    """An equal request under an id that nobody used."""
-    return make_request(
-        request_id=new_epoch(),
-        tenant=request.tenant,
-        messages=request.messages,
-        cache=request.cache,
-        category=request.category,
-        prompt_version=request.prompt_version,
-    )
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -94,9 +29,6 @@ def until(condition: Callable[[], Any], what: str) -> None:
 @pytest.fixture
 def store(redis_server: RedisServer) -> Store:
     return Store(redis_server)
-
-
-REQUEST = make_request(cache=CacheOptions(sources=["prices", "stock"]), category="shop", prompt_version="v7")
 
 
 def test_an_answer_is_found_as_it_was_kept(store: Store) -> None:
@@ -148,81 +80,6 @@ def test_one_of_those_that_find_an_answer_too_old_has_it_generated_anew(store: S
     assert store.store.claim_refresh(digests(make_request()).exact)
     (key,) = store.redis.keys(f"{PREFIX}:refresh:{digest}")
     assert 50 < store.redis.ttl(key) <= 60  # then another one may
-
-
-def test_epochs_are_created_once_for_each_scope_and_stay(store: Store) -> None:
-    epochs = store.epochs(REQUEST)
-    assert set(epochs) == {
-        "tenant:acme", "category:shop", "source:prices", "source:stock", "prompt:v7",
-        "model:llama-3.1-8b", "model:llama-3.1-70b", "model:llama-3.1-405b",
-    }  # fmt: skip
-    assert len(set(epochs.values())) == len(epochs)
-    assert store.epochs(REQUEST) == epochs
-    assert Store.epochs(store, make_request()).items() & epochs.items()  # the tenant's and the models' are shared
-
-
-@pytest.mark.parametrize(
-    "scope", ["tenant:acme", "category:shop", "source:prices", "source:stock", "prompt:v7", "model:llama-3.1-8b"]
-)
-def test_invalidating_any_scope_of_an_answer_makes_it_unreachable_at_once(store: Store, scope: str) -> None:
-    store.fill(REQUEST)
-    store.invalidate(scope)
-    assert store.found(REQUEST) is None
-    store.fill(REQUEST, text="anew")
-    found = store.found(REQUEST)
-    assert found is not None
-    assert found.text == "anew"
-
-
-@pytest.mark.parametrize("scope", ["tenant:rival", "category:other", "source:weather", "model:llama-3.1-405b"])
-def test_invalidating_another_scope_leaves_it(store: Store, scope: str) -> None:
-    store.fill(REQUEST)
-    store.invalidate(scope)
-    assert store.found(REQUEST) is not None
-
-
-def test_an_answer_generated_across_an_invalidation_is_never_served(store: Store) -> None:
-    epochs = store.epochs(REQUEST)  # before the generation
-    store.invalidate("source:prices")
-    store.fill(REQUEST, epochs)  # after it
-    assert store.found(REQUEST) is None
-
-
-@pytest.mark.parametrize("scope", ["tenant:acme", "source:prices", "model:llama-3.1-8b"])
-def test_an_epoch_that_is_evicted_revives_nothing(store: Store, scope: str) -> None:
-    store.fill(REQUEST)
-    store.invalidate(scope)
-    store.redis.delete(f"{PREFIX}:epoch:{scope}")
-    assert store.found(REQUEST) is None
-    assert store.found(REQUEST) is None  # also not with the epoch that was created now
-    store.redis.delete(f"{PREFIX}:epoch:{scope}")
-    assert store.found(REQUEST) is None
-
-
-def test_an_answer_of_a_model_that_is_configured_no_more_is_not_served(store: Store) -> None:
-    store.fill(REQUEST, {**store.epochs(REQUEST), "model:retired": "1"}, model_id="retired")
-    assert store.found(REQUEST) is None
-
-
-def test_a_flushed_redis_is_an_empty_one(store: Store) -> None:
-    store.fill(REQUEST)
-    before = store.epochs(REQUEST)
-    store.redis.flushall()
-    assert store.found(REQUEST) is None
-    assert not store.epochs(REQUEST).items() & before.items()
-    assert store.errors() == 0
-
-
-def test_tenants_share_answers_only_where_both_say_so(store: Store) -> None:
-    shared = CacheOptions(scope=CacheScope.SHARED)
-    store.fill(make_request(cache=shared))
-    assert store.found(make_request(tenant="rival", cache=shared)) is not None
-    assert store.found(make_request(tenant="rival")) is None
-    assert store.found(make_request()) is None
-    store.invalidate("tenant:acme")  # whoever asked first has no say
-    assert store.found(make_request(tenant="rival", cache=shared)) is not None
-    store.invalidate("shared")
-    assert store.found(make_request(tenant="rival", cache=shared)) is None
 
 
 # Ids seen before
@@ -294,7 +151,7 @@ def test_answers_are_fetched_together_each_only_while_it_holds(store: Store) -> 
     held, invalid, absent = (make_request(question) for question in ("One?", "Two?", "Three?"))
     store.fill(held, text="one")
     epochs = store.epochs(held)
-    store.fill(invalid, {**epochs, "tenant:acme": "old"}, text="two")
+    store.fill(invalid, {**epochs, WHOLE: "old"}, text="two")
     wanted = [(digests(request).exact, epochs) for request in (held, invalid, absent)]
     one, two, three = store.store.fetch(wanted)
     assert one.answer is not None
@@ -302,14 +159,6 @@ def test_answers_are_fetched_together_each_only_while_it_holds(store: Store) -> 
     assert (one.gone, two.gone, three.gone) == (False, True, True)
     assert (two.answer, three.answer) == (None, None)
     assert store.store.fetch([]) == []
-
-
-def test_a_fetch_reads_the_epochs_of_now(store: Store) -> None:
-    store.fill(REQUEST)
-    epochs = store.epochs(REQUEST)
-    store.invalidate("tenant:acme")
-    (fetched,) = store.store.fetch([(digests(REQUEST).exact, epochs)])
-    assert fetched.answer is None
 
 
 # Damage
@@ -335,20 +184,6 @@ def test_an_entry_of_the_wrong_type_counts_as_none(store: Store) -> None:
     assert lookup.epochs is not None
 
 
-def test_an_epoch_of_the_wrong_type_serves_nothing_and_raises_nothing(store: Store) -> None:
-    store.redis.rpush(f"{PREFIX}:epoch:tenant:acme", "a list")
-    store.fill(REQUEST)
-    assert store.found(REQUEST) is None
-
-
-def test_an_epoch_that_is_no_text_holds_like_any_other(store: Store) -> None:
-    store.redis.set(f"{PREFIX}:epoch:tenant:acme", b"\xff\xfe")
-    store.fill(REQUEST)
-    assert store.found(REQUEST) is not None
-    store.redis.set(f"{PREFIX}:epoch:tenant:acme", b"\xff\xfd")
-    assert store.found(REQUEST) is None
-
-
 # Without Redis
 
 
@@ -362,6 +197,7 @@ def test_without_a_server_everything_fails_open_and_comes_back_by_itself(redis_s
         assert not store.store.claim_refresh("0" * 32)  # the old answer is better than a generation for everyone
         assert [fetched.gone for fetched in store.store.fetch([("0" * 32, {})])] == [False]
         store.store.note_cancelled(taken_back())
+        assert store.invalidate(source="prices") is None
         store.store.forget([an_asker(REQUEST)])
         assert (store.up(), store.errors() >= 1) == (0, True)
     finally:
@@ -381,7 +217,7 @@ def test_a_restart_between_two_calls_costs_no_failure(redis_server: RedisServer)
 
 def test_a_server_that_hangs_costs_one_timeout_and_is_then_left_alone(redis_server: RedisServer) -> None:
     server = Store(redis_server)
-    hanging = _open(redis_server.config(timeout_ms=50, retry_after_ms=600_000), server.metrics)
+    hanging = open_answers(redis_server.config(timeout_ms=50, retry_after_ms=600_000), server.metrics)
     redis_server.freeze()
     started = time.monotonic()
     for _ in range(200):

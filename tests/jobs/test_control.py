@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from forebay_jobs.control import Commands
-from forebay_jobs.messages import Cancel
+from forebay_jobs.messages import Cancel, Invalidate
 from forebay_schemas.config import load_config
 from forebay_schemas.records import Control
 from hypothesis import given
@@ -35,6 +35,16 @@ def test_a_request_that_is_taken_back_is_noted_and_told_to_the_desk(rig: Rig) ->
     cancel = rig.take(command(tenant="acme", request_id="request-1"), "llm.control/0/7")
     assert cancel == Cancel(tenant="acme", request_id="request-1", issued_ms=NOW_MS)
     assert rig.answers.look(make_request(), "0" * 32, "requests/0/1", read=True).cancelled
+
+
+def test_an_invalidation_goes_to_the_desk_as_it_was_read(rig: Rig) -> None:
+    value = command("invalidate", source="prices", id="one")
+    first, again, later = (rig.take(value, f"llm.control/0/{offset}") for offset in (7, 7, 8))
+    assert isinstance(first, Invalidate)
+    assert (first.arguments, first.issued_ms, first.issued_by) == ({"source": "prices", "id": "one"}, NOW_MS, "test")
+    assert isinstance(later, Invalidate)
+    assert first == again
+    assert first.name != later.name
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ class World:
         self.answers.away = away
         self.was_away |= away
 
-    def invalidate(self, filters: dict[str, str]) -> None:
+    def invalidate(self, filters: dict[str, Any]) -> None:
         self.invalidations += 1
         self._append("control", commands.invalidate(
             Invalidation(**filters), "id", issued_by="test", issued_ms=self.now_ms

@@ -4,16 +4,17 @@ import contextlib
 import queue
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from forebay_client.errors import BrokerUnavailable
 from forebay_client.inbox import ReplyRecord
 from forebay_client.outbox import OnDelivery
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.records import Chunk, Control, Feedback, Reply, Request
+from forebay_schemas.records import Chunk, Control, Event, Feedback, Reply, Request
 from forebay_schemas.topics import Headers
 
-from tests.builders import make_reply
+from tests.builders import NOW_MS, make_reply
 
 CODEC = Codec()
 
@@ -24,7 +25,13 @@ def echo(request: Request) -> list[Reply]:
     return [make_reply(request_id=request.request_id, tenant=request.tenant, text=text)]
 
 
-def silence(_: Request) -> list[Reply]:
+def applied(command: Control, **attributes: str) -> list[Event]:
+    """What the job says of an invalidation that it applied, unless ``attributes`` say something else of it."""
+    said = {**command.arguments, "outcome": "applied", **attributes}
+    return [Event(event="invalidation", source="job", happened_ms=NOW_MS, attributes=said)]
+
+
+def silence(_: Any) -> list[Any]:
     """Answers nothing."""
     return []
 
@@ -55,12 +62,14 @@ class MemoryKafka:
         answer: what job and workers reply to a request.
         delivery: the outcome of every publication, None for success; ``no_delivery`` leaves it open for ever.
         reachable: whether an inbox can find its partition.
+        acknowledge: what the job says to a command.
     """
 
     answer: Callable[[Request], list[Reply]] = echo
     delivery: str | None = None
     no_delivery: bool = False
     reachable: bool = True
+    acknowledge: Callable[[Control], list[Event]] = silence
     sent: list[Sent] = field(default_factory=list)
     controls: list[Sent] = field(default_factory=list)
     thumbs: list[Sent] = field(default_factory=list)
@@ -92,11 +101,21 @@ class MemoryKafka:
             if inbox.streams:
                 inbox.records.put(record)
 
+    def say(self, event: Event) -> None:
+        """Write one event."""
+        for inbox in self.inboxes:
+            if inbox.topic.endswith(".events"):
+                inbox.records.put(ReplyRecord([], CODEC.encode(event)))
+
+    @property
+    def commands(self) -> list[Control]:
+        """The commands that were published, in order."""
+        return [CODEC.decode(sent.value, Control) for sent in self.controls]
+
     @property
     def cancelled(self) -> list[tuple[str, str]]:
         """Tenant and request id of each request that was taken back, in order."""
-        commands = [CODEC.decode(sent.value, Control) for sent in self.controls]
-        return [(command.arguments["tenant"], command.arguments["request_id"]) for command in commands]
+        return [(command.arguments["tenant"], command.arguments["request_id"]) for command in self.commands]
 
 
 class MemoryOutbox:
@@ -121,6 +140,9 @@ class MemoryOutbox:
         if self._kafka.no_delivery:
             return
         self._reports.put((on_delivery, self._kafka.delivery))
+        if self._kafka.delivery is None and beside is self._kafka.controls:
+            for event in self._kafka.acknowledge(CODEC.decode(value, Control)):
+                self._kafka.say(event)
         if self._kafka.delivery is None and beside is None:
             for reply in self._kafka.answer(sent.request):
                 self._kafka.reply(reply, traceparent=sent.headers.traceparent)

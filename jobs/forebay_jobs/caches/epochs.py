@@ -19,7 +19,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import redis
@@ -103,7 +103,8 @@ class EpochStore:
             return InvalidationOutcome.APPLIED
 
         # Watched, so that of two at one time neither takes back the other's.
-        return cast(InvalidationOutcome, client.transaction(change, key, note, value_from_callable=True))
+        transaction: Any = client.transaction  # typed for functions that return nothing
+        return transaction(change, key, note, value_from_callable=True)
 
     def _create(self, client: redis.Redis, owner: str) -> bytes:
         key, mark = self._hash(owner), new_mark()

@@ -72,7 +72,7 @@ def invalidate(older_than: dt.datetime | None, wait: bool, timeout_s: float, **f
     if done.outcome is InvalidationOutcome.UNKNOWN:
         raise click.ClickException(_unknown(filters, config))
     _hint(filters["category"], config)
-    click.echo(f"no answer is given any more of before now: {what} ({time.monotonic() - began:.2f} s)")
+    click.echo(f"invalidated everywhere in {time.monotonic() - began:.2f} s: {what}")
 
 
 def _in_words(filters: dict[str, str | None], older_than: dt.datetime | None) -> str:
