@@ -210,17 +210,16 @@ class AnswerStore:
             self._store.call(lambda client: client.delete(*keys), None)
 
     def _look(self, client: redis.Redis, request: Request, digest: str, origin: str, read: bool) -> Lookup:
-        scopes = self._epochs.scopes(request, digest)
         seen_key = self._seen_key(asker_name(request.tenant, request.request_id))
         with client.pipeline(transaction=False) as pipe:
             pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
             pipe.get(seen_key)
-            self._epochs.ask(pipe, scopes)
+            asked = self._epochs.ask(pipe, self._epochs.scopes(request, digest))
             if read:
                 pipe.hget(self._answer_key(digest), "answer")
             _, first, *values = _executed(pipe)
         answer = _answer_in(values.pop()) if read else None
-        epochs = self._epochs.told(client, scopes, values)
+        epochs = self._epochs.told(client, asked, values)
         cancelled_ms = _cancelled_ms(first)
         cancelled = cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
         if cancelled_ms is not None and not cancelled:  # it was about an older request of this id
@@ -234,13 +233,12 @@ class AnswerStore:
 
     def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, Epochs]]) -> list[Fetched]:
         scopes = [scopes_at(digest, epochs) for digest, epochs in wanted]
-        every = sorted({scope for scopes_of_one in scopes for scope in scopes_of_one})
         with client.pipeline(transaction=False) as pipe:
             for digest, _ in wanted:
                 pipe.hmget(self._answer_key(digest), _FIELDS)
-            self._epochs.ask(pipe, every)
+            asked = self._epochs.ask(pipe, {scope for scopes_of_one in scopes for scope in scopes_of_one})
             values = _executed(pipe)
-        entries, current = values[: len(wanted)], self._epochs.told(client, every, values[len(wanted) :])
+        entries, current = values[: len(wanted)], self._epochs.told(client, asked, values[len(wanted) :])
         fetched: list[Fetched] = []
         for entry, scopes_of_one in zip(entries, scopes, strict=True):
             data, group, right, wrong, reworded, quarantined = entry or [None] * len(_FIELDS)

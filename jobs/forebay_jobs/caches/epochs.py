@@ -65,21 +65,30 @@ class EpochStore:
         """The epoch of a scope, of what is stored."""
         return self._definitions.get(scope, "") + stored
 
-    def ask(self, pipe: Any, scopes: Sequence[str]) -> None:
-        """Add the reading of scopes to a pipeline; ``told`` takes what it answers."""
-        for owner, fields in _by_owner(scopes).items():
-            pipe.hmget(self._hash(owner), fields)
+    def ask(self, pipe: Any, scopes: Iterable[str]) -> list[str]:
+        """Add the reading of scopes to a pipeline; they come in the order that is returned, a list for each hash."""
+        fields: dict[str, list[str]] = {}
+        asked: dict[str, list[str]] = {}
+        for scope in scopes:
+            tenant, _, field = scope.rpartition(_OF)
+            fields.setdefault(tenant, []).append(field)
+            asked.setdefault(tenant, []).append(scope)
+        for tenant, named in fields.items():
+            pipe.hmget(self._hash(tenant), named)
+        return [scope for of_tenant in asked.values() for scope in of_tenant]
 
-    def told(self, client: redis.Redis, scopes: Sequence[str], values: Sequence[Any]) -> Epochs:
-        """The epochs of what ``ask`` was given, each hash's ``WHOLE`` created where it is absent."""
-        epochs: Epochs = {}
-        for (owner, fields), stored in zip(_by_owner(scopes).items(), values, strict=True):
-            for field, value in zip(fields, stored or [None] * len(fields), strict=True):
-                if value is None and field == WHOLE:
-                    value = self._create(client, owner)
-                scope = _owned(owner, field)
-                # Marks are only compared: different bytes must give different texts, and no error.
-                epochs[scope] = self.value(scope, value.decode("latin-1") if value else "")
+    def told(self, client: redis.Redis, asked: Sequence[str], values: Iterable[Sequence[bytes | None]]) -> Epochs:
+        """The epochs of what was asked for, each hash's ``WHOLE`` created where it is absent.
+
+        Raises:
+            redis.RedisError: it cannot be.
+        """
+        # Marks are only compared: different bytes must give different texts, and no error.
+        stored = (value.decode("latin-1") if value else "" for of_tenant in values for value in of_tenant)
+        epochs = {scope: self.value(scope, value) for scope, value in zip(asked, stored, strict=True)}
+        for scope, value in epochs.items():
+            if not value and (scope == WHOLE or scope.endswith(_OF + WHOLE)):
+                epochs[scope] = self._create(client, scope.removesuffix(WHOLE).removesuffix(_OF))
         return epochs
 
     def replace(self, client: redis.Redis, invalidation: Invalidation, command: str) -> InvalidationOutcome:
@@ -106,16 +115,17 @@ class EpochStore:
         transaction: Any = client.transaction  # typed for functions that return nothing
         return transaction(change, key, note, value_from_callable=True)
 
-    def _create(self, client: redis.Redis, owner: str) -> bytes:
-        key, mark = self._hash(owner), new_mark()
+    def _create(self, client: redis.Redis, tenant: str) -> str:
+        key, mark = self._hash(tenant), new_mark()
         with client.pipeline(transaction=False) as pipe:
             pipe.hsetnx(key, WHOLE, mark)
             pipe.hget(key, WHOLE)
-            # One evicted again between the two commands gets a value that nothing else has.
-            return pipe.execute()[-1] or mark.encode()
+            created = pipe.execute()[-1]
+        # One evicted again between the two commands gets a value that nothing else has.
+        return created.decode("latin-1") if created else mark
 
-    def _hash(self, owner: str) -> str:
-        return f"{self._prefix}:epochs:{owner}"
+    def _hash(self, tenant: str) -> str:
+        return f"{self._prefix}:epochs:{tenant}"
 
 
 def definitions(config: Config) -> dict[str, str]:
@@ -158,10 +168,15 @@ def holds(kept: Epochs, current: Epochs, model: str, tier: str, created_ms: int)
         current: the epochs of all scopes that it may be of; a model or tier that is configured no more has none.
         created_ms: when it was generated, in milliseconds since the Unix epoch.
     """
-    known = f"model:{model}" in current and f"tier:{tier}" in current
-    floors = (value.partition("|")[2] for _, value in _of_answer(current, model, tier))
-    same = known and kept == epochs_of_answer(current, model, tier)
-    return same and all(created_ms >= int(floor) for floor in floors if floor)
+    if f"model:{model}" not in current or f"tier:{tier}" not in current:
+        return False
+    marks = 0
+    for scope, value in _of_answer(current, model, tier):
+        mark, _, floor = value.partition("|")
+        if kept.get(scope, "") != mark or (floor and created_ms < int(floor)):
+            return False
+        marks += mark != ""
+    return marks == len(kept)
 
 
 def fingerprint(epochs: Epochs | None) -> str:
@@ -191,24 +206,17 @@ def scope_of(invalidation: Invalidation) -> str:
 
 
 def _of_answer(epochs: Epochs, model: str, tier: str) -> Iterator[tuple[str, str]]:
-    """The epochs but for those of other models and tiers."""
+    """The epochs but for those of other models and tiers, and of what was never invalidated."""
+    made_by = (f"model:{model}", f"tier:{tier}")
     for scope, value in epochs.items():
-        made_by = scope.rpartition(_OF)[2]
-        if not made_by.startswith(("model:", "tier:")) or made_by in (f"model:{model}", f"tier:{tier}"):
-            yield scope, value
+        if value:
+            kind = scope.rpartition(_OF)[2]
+            if kind in made_by or not kind.startswith(("model:", "tier:")):
+                yield scope, value
 
 
 def _owned(tenant: str, scope: str) -> str:
     return f"{tenant}{_OF}{scope}" if tenant else scope
-
-
-def _by_owner(scopes: Iterable[str]) -> dict[str, list[str]]:
-    """The fields to read of each hash, by its tenant."""
-    fields: dict[str, list[str]] = {}
-    for scope in scopes:
-        tenant, _, field = scope.rpartition(_OF)
-        fields.setdefault(tenant, []).append(field)
-    return fields
 
 
 def _digest(value: Any) -> str:
