@@ -144,14 +144,15 @@ def expired(request: Request, now_ms: int) -> bool:
 
 def _check_types(record: msgspec.Struct) -> None:
     # What comes off a topic has its types; what a service builds in Python may not.
-    kind = type(record).__name__
+    kind = type(record)
     try:
-        msgspec.convert(msgspec.to_builtins(record), type(record))
+        msgspec.convert(msgspec.to_builtins(record), kind)
     except (msgspec.ValidationError, TypeError) as error:
         where = _WHERE.search(str(error))
         problem = str(error)[: where.start()] if where else str(error)
-        field = where["path"] if where else kind.lower()
-        raise InvalidRequest(field, f"has the wrong type ({problem})", f"give it the type that {kind} has") from None
+        field = where["path"] if where else kind.__name__.lower()
+        mend = f"give it the type of {kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+        raise InvalidRequest(field, f"has the wrong type ({problem})", mend) from None
 
 
 def _check_id(field: str, value: str | None, required: bool) -> None:

@@ -9,7 +9,7 @@ from forebay_jobs.reuse.lesson import Lesson
 from forebay_schemas.config import load_config
 from forebay_schemas.sections import CategoryConfig, JudgeConfig
 
-from tests.builders import make_reply
+from tests.builders import make_reply, make_request
 from tests.jobs.doubles import Meaning, MemoryAnswers, MemoryIndex
 
 KNOWN = "We deliver to France within two days."
@@ -23,15 +23,16 @@ class Rig:
         category = CategoryConfig(policy="adaptive", judge=settings)
         config = load_config().model_copy(update={"categories": {"default": category}})
         self.answers = MemoryAnswers(config)
-        self.answers.keep("known", Answer.of(make_reply(text=KNOWN), {}), 60)
-        self.answers.keep("new", Answer.of(make_reply(), {}), 60)
+        self.epochs = self.answers.current(make_request())
+        self.answers.keep("known", Answer.of(make_reply(text=KNOWN), self.epochs), 60)
+        self.answers.keep("new", Answer.of(make_reply(), self.epochs), 60)
         self.meaning = Meaning(config, MemoryIndex(), self.answers)
         self.teacher = self.meaning.teacher
 
     def lesson(self, text: str, entry: str = "known") -> Lesson:
         decision = Decision(verdict=Verdict.TOO_FAR, policy="adaptive", similarity=0.975, threshold=0.98)
         return Lesson(
-            owner="tenant:acme", tenant="acme", category="default", decision=decision, entry=entry, epochs={},
+            owner="tenant:acme", tenant="acme", category="default", decision=decision, entry=entry, epochs=self.epochs,
             digest="new", question="How long does delivery take?", text=text,
         )  # fmt: skip
 

@@ -89,7 +89,7 @@ def test_what_is_not_acknowledged_is_queued(run: Callable[..., Result], kafka: M
         ((), "filters: are absent"),
         (("--source", "a", "--category", "b"), "category: cannot narrow source"),
         (("--older-than", "2126-01-01"), "in the future"),
-        (("--older-than", "soon"), "is no time; give one such as 90m"),
+        (("--older-than", "soon"), "is no time; give one such as"),
     ],
 )
 def test_what_is_not_clear_is_refused(

@@ -148,7 +148,7 @@ RULES = [
     says({"min_tier": "large", "max_tier": "small"}, "min_tier", "large is above max_tier small", "swap them"),
     # types, as a service in Python may get them wrong
     says({"temperature": "hot"}, "temperature", "has the wrong type (Expected `float | null`, got `str`)", "give"),
-    says({"request_id": None}, "request_id", "has the wrong type", "give it the type that Request has"),
+    says({"request_id": None}, "request_id", "has the wrong type", "give it the type of records.Request"),
     says({"created_ms": 1.5}, "created_ms", "has the wrong type (Expected `int`, got `float`)", "give it the type"),
     says({"max_tokens": True}, "max_tokens", "has the wrong type", "give it the type", "max_tokens: bool"),
     says({"max_tokens": 2**31}, "max_tokens", "has the wrong type", "give it the type", "max_tokens: above int"),

@@ -164,7 +164,7 @@ def admission_(data: Sequence[Path], delta: float, shuffles: int, out: Path | No
     console = Console(width=max(LEAST_WIDTH, Console().width))
     measured: list[Admission] = []
     with ConsoleProgress(Console(stderr=True)) as progress:
-        preparer = _preparer(cache, progress.counting)
+        preparer = _preparer(cache, progress)
         for file in data:
             stream = preparer.stream(file)
             measured.append(admission(stream, delta, seeds, shipped_prior(), progress.counting))
