@@ -88,6 +88,18 @@ def test_nothing_is_known_of_a_tenant_that_never_asked(store: Store) -> None:
     assert store.redis.keys("*epochs*") == []
 
 
+@pytest.mark.parametrize("tenant", ["*", "key:x", "model:llama-3.1-8b", "source:prices", "a:b/c d"])
+def test_a_tenant_may_be_called_like_a_scope(store: Store, tenant: str) -> None:
+    ours, asked = make_request(), make_request(tenant=tenant)
+    store.fill(ours)
+    store.fill(asked)
+    (fetched,) = store.store.fetch([(digests(asked).exact, store.epochs(make_request("Else?", tenant=tenant)))])
+    assert fetched.answer is not None
+    assert store.invalidate(tenant=tenant) == "applied"
+    assert store.found(asked) is None
+    assert store.found(ours) is not None
+
+
 def test_what_tenants_share_falls_with_none_of_them_and_with_what_it_depends_on(store: Store) -> None:
     asked, by_rival = make_request(cache=SHARED), make_request(tenant="rival", cache=SHARED)
     store.epochs(make_request())

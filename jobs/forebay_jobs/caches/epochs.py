@@ -151,7 +151,8 @@ def definitions(config: Config) -> dict[str, str]:
 
 def scopes_at(digest: str, epochs: Iterable[str]) -> list[str]:
     """The scopes of an entry, of those of a request in an equal context."""
-    return [*(scope for scope in epochs if not scope.startswith("key:")), f"key:{digest}"]
+    others = (scope for scope in epochs if not scope.startswith("key:") or _OF in scope)  # a tenant may be called so
+    return [*others, f"key:{digest}"]
 
 
 def epochs_of_answer(epochs: Epochs, model: str, tier: str) -> Epochs:

@@ -1,7 +1,7 @@
 """`forebay invalidate`: answers that hold no longer."""
 
 import datetime as dt
-import getpass
+import os
 import socket
 import sys
 import time
@@ -26,7 +26,7 @@ _QUEUED = 3
 @click.option("--category", help="Those of this category.")
 @click.option("--tenant", help="Those of this tenant alone; absent: of all. Answers that tenants share stay.")
 @click.option("--older-than", type=Moment(), metavar="2h|TIME", help="Those completed before; younger ones stay.")
-@click.option("--key", metavar="DIGEST", help="The one entry of this digest, 32 hex digits.")
+@click.option("--key", metavar="DIGEST", help="The one entry of this digest, which `forebay reuse explain` shows.")
 @click.option("--wait/--no-wait", default=True, help="Whether to return only when it holds everywhere (the default).")
 @click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds to wait for that.")
 def invalidate(older_than: dt.datetime | None, wait: bool, timeout_s: float, **filters: str | None) -> None:
@@ -55,7 +55,7 @@ def invalidate(older_than: dt.datetime | None, wait: bool, timeout_s: float, **f
     fields = InvalidationFields(**filters)  # pyright: ignore[reportArgumentType]: the options are its names
     if older_than is not None:
         fields["before_ms"] = round(older_than.replace(tzinfo=dt.UTC).timestamp() * 1000)
-    issued_by = f"{getpass.getuser()}@{socket.gethostname()}"
+    issued_by = f"{os.environ.get('USER', os.getuid())}@{socket.gethostname()}"
     what = _in_words(filters, older_than)
     with Client(config=config) as client:
         if not wait:
