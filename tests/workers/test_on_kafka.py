@@ -15,6 +15,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.records import Lane, Reply, Result
 from forebay_schemas.tiers import ModelConfig
 from forebay_workers import intake
+from forebay_workers.lag import LagProbe
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.offsets import Commit, Partition
 from forebay_workers.recent import RecentTasks
@@ -351,7 +352,8 @@ def test_what_a_worker_has_no_room_for_is_its_lag(installed: Installation, monke
     installed.flush()
 
     async def read_two() -> None:
-        source = intake.Intake(installed.config.kafka, CODEC, "small", Lane.INTERACTIVE, Room(2), lag)
+        kafka = installed.config.kafka
+        source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(2), lag, LagProbe(kafka))
         await source.open(owner)
         reading = asyncio.create_task(source.run())
         async with asyncio.timeout(60):

@@ -14,6 +14,7 @@ from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import KafkaConfig
 from prometheus_client import Gauge
 
+from .lag import LagProbe
 from .lanes import Delivery, Room
 from .offsets import Commit, Partition
 from .recent import RecentTasks, read_back
@@ -30,8 +31,6 @@ _COMMITTED_TIMEOUT_S = 60.0
 _COMMITTED_RETRY_S = 0.5
 _PREFETCHED_RECORDS = 64
 _PREFETCH_PAUSE_MS = 10
-_LAG_TIMEOUT_S = 1.0
-"""Reading waits for this no longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +67,9 @@ class Intake:
     tasks are never stuck behind batch ones that were fetched first.
     """
 
-    def __init__(self, config: KafkaConfig, codec: Codec, tier: str, lane: Lane, room: Room, lag: Gauge) -> None:
+    def __init__(
+        self, config: KafkaConfig, codec: Codec, tier: str, lane: Lane, room: Room, lag: Gauge, lag_probe: LagProbe
+    ) -> None:
         self.tier = tier
         self.lane = lane
         self.topic = config.topics.tier(tier, lane)
@@ -78,6 +79,7 @@ class Intake:
         self._codec = codec
         self._room = room
         self._lag = lag
+        self._lag_probe = lag_probe
         self._partitions: dict[Partition, int] = {}
         """Those that are ours, with the offset that each is read from next."""
         self._paused: set[Partition] = set()
@@ -103,7 +105,7 @@ class Intake:
                 fetch_queue_backoff_ms=_PREFETCH_PAUSE_MS,
                 logger=logging.getLogger("kafka.consumer"),
             ),
-            max_workers=4,  # a poll, a call from inside one of its callbacks, the lag, and the close that waits for all
+            max_workers=3,  # a poll, a call from inside one of its callbacks, and the close that waits for both
         )
         await self._consumer.subscribe(
             [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -167,24 +169,13 @@ class Intake:
         )
 
     async def _watch_lag(self) -> None:
-        while True:
-            await self._measure_lag()
-            await asyncio.sleep(LAG_S)
-
-    async def _measure_lag(self) -> None:
         """Ask where the partitions end. What was fetched does not tell: nothing is while there is no room."""
-        unread = 0
-        for (topic, number), next_offset in [*self._partitions.items()]:
-            try:
-                ends = await self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_LAG_TIMEOUT_S)
-            except KafkaException:
-                return  # a broker is away; the last figure stays
-            if ends is None:
-                return
-            low, high = ends
-            unread += max(0, high - max(low, next_offset))
-        self._lag.set(unread)
-        self._room.unread[self.topic] = unread
+        while True:
+            unread = await self._lag_probe.measure(self._partitions)
+            if unread is not None:  # else the last figure stays
+                self._lag.set(unread)
+                self._room.unread[self.topic] = unread
+            await asyncio.sleep(LAG_S)
 
     def _contents(self, value: bytes) -> tuple[Task | None, Request | None]:
         """What a record holds; what cannot be read is told to an operator when its turn comes."""

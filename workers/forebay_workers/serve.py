@@ -28,6 +28,7 @@ from .commit import Transactions
 from .control import ControlReader
 from .generation import is_structured
 from .intake import Intake
+from .lag import LagProbe
 from .lanes import Line, Room
 from .loop import Connection, Model, Worker
 from .windows import Window
@@ -86,13 +87,22 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
     pools = {tier: _pool(config, tier, backends) for tier in tiers}
     shared = {name: _model(config, name, pools) for name in {pool.model_id for pool in pools.values()}}
     models = {tier: shared[pool.model_id] for tier, pool in pools.items()}
+    lag_probe = LagProbe(config.kafka)
     worker = Worker(
         config.worker,
         pools,
         models,
         lambda: Connection(
             [
-                Intake(config.kafka, codec, tier, lane, models[tier].rooms[lane], metrics.lag.labels(tier, lane))
+                Intake(
+                    config.kafka,
+                    codec,
+                    tier,
+                    lane,
+                    models[tier].rooms[lane],
+                    metrics.lag.labels(tier, lane),
+                    lag_probe,
+                )
                 for tier in tiers
                 for lane in Lane
             ],
