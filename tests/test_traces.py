@@ -52,7 +52,8 @@ class Pipeline:
         self.desk.now_ms = round(time.time() * 1000)
         sent = self.kafka.sent[-1]
         if known:
-            reply = make_reply(text=known, completed_ms=self.desk.now_ms)
+            model = self.desk.config.tiers["small"].model
+            reply = make_reply(text=known, completed_ms=self.desk.now_ms, model_id=model)
             answer = Answer.of(reply, self.desk.answers.current(sent.request), None)
             self.desk.answers.keep(digests(sent.request).exact, answer, 60)
         headers: dict[str, bytes | None] = {**sent.headers.to_kafka()}
