@@ -4,6 +4,8 @@ The engine optimises (builds graphs, quantises, clears out what was removed) onl
 ``optimize`` holds Python's interpreter lock until it is done: 3.6 s for 8,000 vectors on two cores, minutes for
 100,000. In a thread of the job that would stop every request. So a child process optimises a copy of the files while
 the shard goes on serving; then the copy takes its place, after what was written meanwhile was written to it too.
+What is left in the way of requests is that change: loading one shard and closing the other, some 0.2 s at 20,000
+points.
 """
 
 import contextlib
