@@ -83,7 +83,8 @@ class _Reader:
         self._chars, self._tokens, self._complete = array("q"), array("q"), array("b")
         self._right: dict[str, array[int]] = {}
         self._questions: dict[str, int] = {}
-        self._asked: list[tuple[Reuse, float, bool]] = []  # of each question
+        self._asked: list[tuple[float, bool]] = []  # of each question, how hard it is and whether that is known
+        self._natures: dict[tuple[int, bool], Reuse] = {}
         self._context, self._text = array("q"), array("q")
         self._contexts: dict[str | None, int] = {}
         self._texts: dict[str, int] = {}
@@ -104,14 +105,14 @@ class _Reader:
         question = self._questions.setdefault(keys.exact, len(self._questions))
         if question == len(self._asked):
             self._learn(request, keys.context)
-        nature, complexity, recognised = self._asked[question]
+        complexity, recognised = self._asked[question]
         kind = Kind(
             category=category_of(request),
             owner=owner_of(request),
             tenant=request.tenant,
             lane=request.lane,
             policy=request.cache.policy,
-            nature=nature,
+            nature=self._nature(question, request),
             temperature=request.temperature,
             ttl_s=request.cache.ttl_s,
             min_tier=request.min_tier,
@@ -140,11 +141,18 @@ class _Reader:
 
     def _learn(self, request: Request, context: str | None) -> None:
         """What the rules say of a question that is asked for the first time."""
-        nature, routed = nature_of(request), route(request, self._config)
-        self._asked.append((nature, routed.complexity, bool(routed.features["recognised"])))
+        routed = route(request, self._config)
+        self._asked.append((routed.complexity, bool(routed.features["recognised"])))
         self._context.append(self._contexts.setdefault(context, len(self._contexts)))
-        text = question_of(request) if nature is Reuse.SEMANTIC else None
+        text = question_of(request) if nature_of(request) is Reuse.SEMANTIC else None
         self._text.append(UNKNOWN if text is None else self._texts.setdefault(text, len(self._texts)))
+
+    def _nature(self, question: int, request: Request) -> Reuse:
+        """What the request allows; of equal ones that differs where one says how long its answer holds."""
+        place = question, request.cache.ttl_s is not None
+        if place not in self._natures:
+            self._natures[place] = nature_of(request)
+        return self._natures[place]
 
     def _count(self, request: Request, arrival: Arrival) -> None:
         prompt, completion = arrival.prompt_tokens, arrival.completion_tokens
