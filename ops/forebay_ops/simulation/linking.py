@@ -98,6 +98,7 @@ def traffic_of(
         ),
         words=None,
         lots=None,
+        timely=np.zeros(begin + len(first), dtype=bool),  # it was recorded as generated past the caches
         label=np.full(len(status), UNKNOWN, dtype=np.int64),
         right={},
         warm=links.warm,

@@ -52,14 +52,15 @@ def play(
     decides = [_decides(kind, traffic, config, learning) for kind in traffic.kinds]
     _warm(caches, traffic, terms, tier_of_row)
     reads = np.array([each.reads for each in terms])[traffic.kind]
-    status = np.where(reads, _PLACES[CacheStatus.MISS], _PLACES[CacheStatus.BYPASS]).astype(np.int8)
+    timely = np.array([each.learns for each in terms])[traffic.kind] & traffic.timely[traffic.question]
+    status = np.where(reads & ~timely, _PLACES[CacheStatus.MISS], _PLACES[CacheStatus.BYPASS]).astype(np.int8)
     source = np.arange(len(traffic), dtype=np.int64)
     ends_ms = traffic.at_ms + behaviour.times_ms(traffic, tier_of_row, list(config.tiers))
-    complete = traffic.complete & ~_cut_off(traffic, tier_of_row, config)
+    complete = traffic.complete & ~timely & ~_cut_off(traffic, tier_of_row, config)
     rows = _rows_that_matter(traffic, terms, decides, most_kept)
     beside: dict[int, int] = {}  # with which answer the one that is generated for a row will be compared
-    columns = (traffic.at_ms, traffic.question, traffic.kind, ends_ms, tier_of_row, complete)
-    for row, now_ms, question, kind, end_ms, its_tier, whole in zip(
+    columns = (traffic.at_ms, traffic.question, traffic.kind, ends_ms, tier_of_row, complete, timely)
+    for row, now_ms, question, kind, end_ms, its_tier, whole, for_now in zip(
         rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
     ):
         if now_ms >= caches.lands_ms:
@@ -69,7 +70,7 @@ def play(
         its = terms[kind]
         refresh = its.reads and caches.refreshes(question, now_ms, its)
         found = caches.equal(question, now_ms, its, refresh) if its.reads else None
-        if found is None and its.by_meaning and not refresh:
+        if found is None and its.by_meaning and not refresh and not for_now:
             known = caches.known(question, near.get(question, ()), decides[kind].least, now_ms, its)
             if decides[kind].reuses(row, question, known):
                 found = CacheStatus.SEMANTIC, known[0].row

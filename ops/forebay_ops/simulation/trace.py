@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from forebay_jobs import embedding
 from forebay_jobs.caches.answers import owner_of
-from forebay_jobs.reuse import eligibility
+from forebay_jobs.embedding import version_of
+from forebay_jobs.reuse import eligibility, recogniser
 from forebay_jobs.reuse.eligibility import Reuse, nature_of
 from forebay_jobs.reuse.lifetime import lot_of
 from forebay_jobs.router import features, rules
@@ -26,11 +28,11 @@ from ..traces import reading
 from ..traces.arrivals import Arrival
 from ..traces.reading import TraceError, read_trace
 from . import nearness
-from .nearness import Embeds, Told, embedded, neighbours_of
+from .nearness import Embeds, Told, Vectors, embedded, neighbours_of
 from .stash import Arrays, Stash, digest_of
 from .traffic import COMPLETION, UNKNOWN, Case, Ints, Kind, Neighbours, Traffic
 
-_DECIDES = (canonical, eligibility, features, rules, embedding, reading, nearness)
+_DECIDES = (canonical, eligibility, recogniser, features, rules, embedding, reading, nearness)
 _CHARS_PER_TOKEN = 4
 """Of English prose under the usual byte-pair vocabularies; for prompts whose tokens nobody counted."""
 _TOLD_EVERY = 1_000
@@ -55,7 +57,8 @@ def read_traffic(
         OSError: nothing can be written beside it.
     """
     stash = Stash(file)
-    digest = digest_of((file, tenant, config.embedding.model, sys.modules[__name__], *_DECIDES))
+    weights = Path(recogniser.__file__).with_suffix(".json")
+    digest = digest_of((file, tenant, config.embedding.model, sys.modules[__name__], weights, *_DECIDES))
     arrays = stash.load("traffic", digest)
     if arrays is None:
         reader = _Reader(config, tenant)
@@ -66,7 +69,9 @@ def read_traffic(
                     told(f"{reader.rows:,} requests read")
         texts = reader.texts
         vectors = embedded(texts, load, stash.file("vectors", digest_of((config.embedding.model, *texts))), told)
-        arrays = reader.arrays(neighbours_of(*reader.compared, vectors, told))
+        arrays = reader.arrays(
+            neighbours_of(*reader.compared, vectors, told), _timely(reader.compared[1], vectors, config)
+        )
         stash.save("traffic", digest, arrays)
     return _traffic(arrays, answer_tokens)
 
@@ -83,8 +88,8 @@ class _Reader:
         self._chars, self._tokens, self._complete = array("q"), array("q"), array("b")
         self._right: dict[str, array[int]] = {}
         self._questions: dict[str, int] = {}
-        self._asked: list[tuple[float, bool]] = []  # of each question, how hard it is and whether that is known
-        self._natures: dict[tuple[int, bool], Reuse] = {}
+        self._asked: list[tuple[float, bool]] = []  # of each question
+        self._natures: dict[tuple[int, bool], Reuse] = {}  # of each question, with a time to live of its own or not
         self._context, self._text = array("q"), array("q")
         self._contexts: dict[str | None, int] = {}
         self._texts: dict[str, int] = {}
@@ -106,13 +111,14 @@ class _Reader:
         if question == len(self._asked):
             self._learn(request, keys.context)
         complexity, recognised = self._asked[question]
+        nature = self._nature(question, request)
         kind = Kind(
             category=category_of(request),
             owner=owner_of(request),
             tenant=request.tenant,
             lane=request.lane,
             policy=request.cache.policy,
-            nature=self._nature(question, request),
+            nature=nature,
             temperature=request.temperature,
             ttl_s=request.cache.ttl_s,
             min_tier=request.min_tier,
@@ -144,15 +150,15 @@ class _Reader:
         routed = route(request, self._config)
         self._asked.append((routed.complexity, bool(routed.features["recognised"])))
         self._context.append(self._contexts.setdefault(context, len(self._contexts)))
-        text = question_of(request) if nature_of(request) is Reuse.SEMANTIC else None
+        text = question_of(request) if self._nature(len(self._context) - 1, request) is Reuse.SEMANTIC else None
         self._text.append(UNKNOWN if text is None else self._texts.setdefault(text, len(self._texts)))
 
     def _nature(self, question: int, request: Request) -> Reuse:
-        """What the request allows; of equal ones that differs where one says how long its answer holds."""
-        place = question, request.cache.ttl_s is not None
-        if place not in self._natures:
-            self._natures[place] = nature_of(request)
-        return self._natures[place]
+        which = question, request.cache.ttl_s is not None
+        nature = self._natures.get(which)
+        if nature is None:
+            nature = self._natures[which] = nature_of(request)
+        return nature
 
     def _count(self, request: Request, arrival: Arrival) -> None:
         prompt, completion = arrival.prompt_tokens, arrival.completion_tokens
@@ -175,7 +181,7 @@ class _Reader:
         """Of each question its context, and its place among the texts; ``UNKNOWN`` where it is not compared."""
         return np.array(self._context, np.int64), np.array(self._text, np.int64)
 
-    def arrays(self, near: Neighbours) -> Arrays:
+    def arrays(self, near: Neighbours, timely: npt.NDArray[np.bool_]) -> Arrays:
         """All of it, as it is kept."""
         right = [[*column, *[UNKNOWN] * (self.rows - len(column))] for column in self._right.values()]
         texts = [*self._texts, ""]
@@ -190,6 +196,7 @@ class _Reader:
             "at_ms": np.array(self._at_ms),
             "question": np.array(self._question),
             "case": np.array(self._case),
+            "timely": timely,
             "lots": np.array([lot_of(digest) for digest in self._questions]),
             "label": np.array(self._label),
             "chars": np.array(self._chars),
@@ -200,6 +207,14 @@ class _Reader:
             "near": near.near,
             "cosines": near.cosines,
         }
+
+
+def _timely(text: Ints, vectors: Vectors, config: Config) -> npt.NDArray[np.bool_]:
+    """Of each question whether its meaning says that the answer depends on the time."""
+    found = recogniser.shipped_recogniser(version_of(config.embedding))
+    if found is None or vectors.shape[1] != len(found.weights):  # none were compared, or not by that model
+        return np.zeros(len(text), dtype=bool)
+    return found.time_sensitive(vectors)[text] & (text >= 0)
 
 
 class _Told(msgspec.Struct):
@@ -228,6 +243,7 @@ def _traffic(arrays: Arrays, answer_tokens: int) -> tuple[Traffic, int]:
         neighbours=Neighbours(arrays["starts"], arrays["near"], arrays["cosines"]),
         words=told.words,
         lots=arrays["lots"].tolist(),
+        timely=arrays["timely"],
         label=arrays["label"],
         right=dict(zip(told.tiers, arrays["right"], strict=True)),
         warm={},

@@ -103,6 +103,7 @@ class Traffic:
         complete: whether its answer ends by itself and nobody doubts it; no other is kept.
         words: of each question its words, empty where it is not compared by meaning; None where nobody recorded any.
         lots: of each question what decides about how long its answer lives, in [0, 1); None where nobody knows.
+        timely: of each question whether its meaning says that its answer depends on the time, where its words do not.
         label: what it means, numbered from 0; ``UNKNOWN`` where nobody said.
         right: by tier, whether its answer is right: 1, 0, or ``UNKNOWN``; empty where nobody said of any.
         warm: questions that were answered before the traffic begins, and the first row that was given the answer.
@@ -120,6 +121,7 @@ class Traffic:
     neighbours: Neighbours
     words: Sequence[str] | None
     lots: Sequence[float] | None
+    timely: npt.NDArray[np.bool_]
     label: Ints
     right: Mapping[str, npt.NDArray[np.int8]]
     warm: Mapping[int, int]
