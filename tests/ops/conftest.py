@@ -1,8 +1,11 @@
 """A trace that the job has answered, for the tests of what simulates it."""
 
+import os
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from forebay_ops.cli import plan_sources, plan_validate
@@ -38,6 +41,7 @@ exact_ttl_s = 300
 semantic_ttl_s = 100
 """
 RUN = "r1"
+REQUESTS = 1_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +63,27 @@ class Answered:
         return replace(self, config=config).replies(most_kept).values()
 
 
+@pytest.fixture(scope="session")
+def _answered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the trace and the ledger, which take seconds to make."""
+    folder = tmp_path_factory.mktemp("answered")
+    settings = folder / "forebay.toml"
+    settings.write_text(SETTINGS.format(folder=folder / "ledger"))
+    with mock.patch.dict(os.environ):
+        made = Answered(load_config(settings), list(made_up_arrivals(REQUESTS)), folder / "trace.jsonl")
+    made.file.write_bytes(b"".join(arrival.line() for arrival in made.arrivals))
+    fill(made.config, made.replies().values())
+    return folder
+
+
 @pytest.fixture
-def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answered:
-    """1,500 requests; the commands embed by letters."""
+def answered(_answered_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answered:
+    """So many requests; the commands embed by letters."""
+    shutil.copytree(_answered_once, tmp_path, dirs_exist_ok=True)
     settings = tmp_path / "forebay.toml"
     settings.write_text(SETTINGS.format(folder=tmp_path / "ledger"))
     monkeypatch.setenv("FOREBAY_CONFIG", str(settings))
     monkeypatch.chdir(tmp_path)
     for command in (plan_sources, plan_validate):
         monkeypatch.setattr(command, "loaded_embedder", lambda *_: LetterEmbedder())
-    found = Answered(load_config(), list(made_up_arrivals(1500)), tmp_path / "trace.jsonl")
-    found.file.write_bytes(b"".join(arrival.line() for arrival in found.arrivals))
-    fill(found.config, found.replies().values())
-    return found
+    return Answered(load_config(), list(made_up_arrivals(REQUESTS)), tmp_path / "trace.jsonl")
