@@ -243,8 +243,7 @@ class Desk:
     ) -> list[Outgoing]:
         """A similar question's answer, to the leader and to all who joined meanwhile."""
         joined = [asker for _, asker in waiters(state, key, flight)]
-        if joined and found.decision is not None:
-            self._semantic.joined(flight.leader, found.decision, len(joined))
+        self._semantic.joined(flight.leader, found, joined, now_ms)
         sent = [
             record
             for asker in (flight.leader.asker, *joined)

@@ -114,7 +114,7 @@ class Runtime:
         """Share what was learned, and release the index, which a successor may want to open."""
         if self._teacher is not None:
             self._teacher.close()
-            self.namespaces.sync(all_of_them=True)
+            self.namespaces.sync()
         if self._sweeper is not None:
             self._sweeper.close()
         if self._index is not None:

@@ -21,8 +21,8 @@ from forebay_jobs.judging.judge import Judge
 from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Place, asker_name
 from forebay_jobs.pruning import Pruner
 from forebay_jobs.replies import ReplyWriter
+from forebay_jobs.reuse import fixed
 from forebay_jobs.reuse.decision import Decision
-from forebay_jobs.reuse.fixed import decided_by
 from forebay_jobs.reuse.lesson import Lesson
 from forebay_jobs.reuse.namespaces import Namespaces
 from forebay_jobs.reuse.neighbourhood import Candidate
@@ -33,6 +33,7 @@ from forebay_schemas.config import Config, load_config
 from forebay_schemas.invalidation import Invalidation, InvalidationOutcome
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheStatus, Control, Event, Reply, Request, Result, Task
+from forebay_schemas.sections import CategoryConfig
 from forebay_schemas.topics import Headers
 from prometheus_client import CollectorRegistry
 
@@ -55,6 +56,11 @@ def configured(**sections: dict[str, Any]) -> Config:
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
     )
+
+
+def decided_by(**category: Any) -> Config:
+    """A configuration in which all requests are of one category, such as one with ``policy="fixed"``."""
+    return load_config().model_copy(update={"categories": {"default": CategoryConfig(**category)}})
 
 
 class MemoryState:
@@ -256,8 +262,8 @@ class ScriptedMeaning(SemanticCache):
     def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
         self.learned.append(arrival.digest)
 
-    def joined(self, arrival: Arrival, decision: Decision, count: int) -> None:
-        self.joiners += count
+    def joined(self, arrival: Arrival, found: Found, askers: Sequence[Asker], now_ms: int) -> None:
+        self.joiners += len(askers)
 
     def compare(self, arrival: Arrival, decision: Decision, entry: str, text: str) -> None:
         self.compared.append((entry, text))
@@ -278,7 +284,7 @@ class ScriptedMeaning(SemanticCache):
             vector=vector,
             similarity=similarity,
             answer=answer,
-            decision=decided_by("fixed", 0.95, [Candidate(question="?", similarity=similarity, group="")]),
+            decision=fixed.decided_by("fixed", 0.95, [Candidate(question="?", similarity=similarity, group="")]),
             entry="known",
             embedding_ms=2,
             lookup_ms=1,

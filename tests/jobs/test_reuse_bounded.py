@@ -10,7 +10,7 @@ import pytest
 from forebay_jobs.reuse.bounded import BoundedReuse
 from forebay_jobs.reuse.decision import Decision, Verdict
 from forebay_jobs.reuse.estimator import read_prior, shipped_prior
-from forebay_jobs.reuse.learned import Learned, merged
+from forebay_jobs.reuse.learned import INFORMATION, Learned, merged
 from forebay_jobs.reuse.neighbourhood import FEATURES, NEAREST, Candidate, features
 from forebay_schemas.errors import ConfigError
 
@@ -106,13 +106,16 @@ class Store:
         self.shared = merged(self.shared, change, whole)
         return self.shared
 
+    def sync(self, policy: BoundedReuse) -> None:
+        policy.settle(self.merge(*policy.take()))
+
 
 def test_it_goes_on_where_it_stopped() -> None:
     policy, taught, again = (BoundedReuse(DELTA, PRIOR) for _ in range(3))
     World(4, by_number).ask(taught, 2_000)
     store = Store()
-    taught.sync(store.merge)
-    again.sync(store.merge)
+    store.sync(taught)
+    store.sync(again)
     near, question = [candidate("How do I order 3 pumps?", 0.95)], "How do I order 4 pumps?"
     untaught, before, after = (one.decide("r", question, near).wrong for one in (policy, taught, again))
     assert untaught is not None
@@ -120,6 +123,19 @@ def test_it_goes_on_where_it_stopped() -> None:
     assert after is not None
     assert after == pytest.approx(before, rel=0.1)
     assert after > 2 * untaught
+
+
+@pytest.mark.parametrize("every", [1, 5, 1_000])
+def test_old_labels_fade_however_often_processes_meet(every: int) -> None:
+    store, learned = Store(), Learned()
+    first = slice(INFORMATION.start, INFORMATION.start + 1)
+    learned.add(first, 1e6)  # so much that new labels do not show
+    policy = BoundedReuse(DELTA, PRIOR, learned)
+    for number in range(200):
+        policy.learn(policy.decide(f"r{number}", "Where is it?", [candidate()]), right=False)
+        if not number % every:
+            store.sync(policy)
+    assert learned.number(first) == pytest.approx(1e6 * 0.5 ** (200 / 2_000), rel=0.01)
 
 
 def test_processes_share_what_they_learn_and_what_they_spend() -> None:
@@ -131,7 +147,7 @@ def test_processes_share_what_they_learn_and_what_they_spend() -> None:
         for policy, world in zip(policies, worlds, strict=True):
             asked = world.ask(policy, 100)
             hits, errors = hits + asked[0], errors + asked[1]
-            policy.sync(store.merge)
+            store.sync(policy)
     assert errors <= DELTA * 12_000
     assert hits > 0.1 * 12_000
 

@@ -9,13 +9,21 @@ from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.caches.semantic import Found
 from forebay_jobs.messages import Arrival
 from forebay_schemas.canonical import digests
-from forebay_schemas.config import Config, load_config
+from forebay_schemas.config import Config
 from forebay_schemas.invalidation import Invalidation
 from forebay_schemas.records import CacheOptions, Request
-from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import NOW_MS, make_reply, make_request, make_route, system
-from tests.jobs.doubles import LetterEmbedder, Meaning, MemoryAnswers, MemoryIndex, an_arrival, metrics
+from tests.jobs.doubles import (
+    LetterEmbedder,
+    Meaning,
+    MemoryAnswers,
+    MemoryIndex,
+    an_arrival,
+    an_asker,
+    decided_by,
+    metrics,
+)
 from tests.redis_server import RedisServer
 
 KNOWN = "How do I return a parcel?"
@@ -23,14 +31,10 @@ NEAR = "How do I return a parcel, dear?"  # 0.98 by its letters
 FAR = "Who wrote Hamlet?"
 
 
-def decided_by(**category: Any) -> Config:
-    """A configuration in which all requests are decided on by one policy."""
-    return load_config().model_copy(update={"categories": {"default": CategoryConfig(**category)}})
-
-
 class Rig:
     def __init__(self, server: RedisServer, config: Config) -> None:
         self.config = config.model_copy(update={"redis": server.config().redis})
+        self.client = server.client()
         self.embedder = LetterEmbedder()
         self.index = MemoryIndex()
         self.answers = MemoryAnswers(self.config)
@@ -40,6 +44,7 @@ class Rig:
     def open(self) -> None:
         """As a process begins, which knows nothing but what the stores hold."""
         redis = RedisStore(self.config, self.metrics)
+        self.prefix = redis.prefix
         meaning = Meaning(self.config, self.index, self.answers, self.metrics, redis, self.embedder)
         self.cache, self.hits = meaning.cache, meaning.hits
         self.namespaces, self.teacher = meaning.namespaces, meaning.teacher
@@ -241,6 +246,34 @@ def test_who_asks_again_in_other_words_is_not_given_the_same_answer(rig: Rig) ->
     assert rig.find(make_request(NEAR, user="eve")).answer is not None  # once may be a change of mind
 
 
+def test_a_thumb_down_after_a_rewording_quarantines_too(rig: Rig) -> None:
+    rig.find(make_request(NEAR, user="ada", request_id="first"))
+    rig.find(make_request("How do I return a parcel, dears?", user="ada"))
+    assert rig.teacher.complained("4:acme:first", "user") is not None
+    assert rig.teacher.complained("4:acme:first", "user") is None
+    assert rig.find(make_request(NEAR)).answer is None
+    assert sum(one.wrong for judged in rig.answers.judged.values() for one in judged) == 1
+
+
+def test_who_joined_a_hit_may_complain_too(rig: Rig) -> None:
+    arrival = rig.arrival(make_request(NEAR, request_id="leader"))
+    (found,) = rig.cache.find([arrival], NOW_MS)
+    follower = an_asker(make_request(NEAR, request_id="follower", tenant="acme"))
+    rig.cache.joined(arrival, found, [follower], NOW_MS)
+    assert rig.teacher.complained("4:acme:follower", "user") is not None
+    assert rig.find(make_request(NEAR)).answer is None
+
+
+def test_the_list_of_hits_forgets_what_is_forgotten(rig: Rig) -> None:
+    rig.find(make_request(NEAR, request_id="old"))
+    client = rig.client
+    (key,) = client.scan_iter("*:hit:4:acme:old")
+    client.delete(key)
+    rig.find(make_request(f"{NEAR}!", request_id="new"))
+    assert [known.hit.name for known in rig.hits.worst(10)] == ["4:acme:new"]
+    assert client.zcard(f"{rig.prefix}:hits") == 1
+
+
 def test_the_same_words_again_are_no_rewording(rig: Rig) -> None:
     for _ in range(3):
         assert rig.find(make_request(NEAR, user="ada")).answer is not None
@@ -267,7 +300,7 @@ def test_a_bounded_policy_learns_from_what_was_generated_and_a_new_process_knows
     before = rig.find(make_request(NEAR)).decision
     for number in range(1, 60):
         rig.generate(make_request(f"{NEAR}{'.' * number}"))
-    rig.namespaces.sync(all_of_them=True)
+    rig.namespaces.sync()
     rig.open()
     after = rig.find(make_request(NEAR)).decision
     assert before is not None
@@ -290,10 +323,10 @@ def test_what_was_learned_is_put_back_where_redis_lost_it(redis_server: RedisSer
     rig.generate(make_request(KNOWN))
     for number in range(10):
         rig.generate(make_request(f"{NEAR}{'.' * number}"))
-    rig.namespaces.sync(all_of_them=True)
+    rig.namespaces.sync()
     before = rig.find(make_request(NEAR)).decision
     redis_server.client().flushall()
-    rig.namespaces.sync(all_of_them=True)
+    rig.namespaces.sync()
     rig.open()
     after = rig.find(make_request(NEAR)).decision
     assert before is not None

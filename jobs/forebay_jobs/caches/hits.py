@@ -17,6 +17,10 @@ LISTED = 1_000
 """Of all hits, those that are kept in order: the most doubtful ones, and those that were complained about."""
 
 
+REWORDING = "rewording"
+"""The voice of somebody who asked again in other words."""
+
+
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that was given by meaning."""
 
@@ -50,6 +54,14 @@ class KnownHit(msgspec.Struct, frozen=True, kw_only=True):
     """Whose voice said that it was wrong: a feedback's source, or ``rewording``."""
 
 
+class Complaint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a complaint is about."""
+
+    hit: Hit
+    first: bool
+    """Whether it is the first one about this hit."""
+
+
 class HitStore:
     """See the module. Every method fails open; safe to share between threads."""
 
@@ -59,7 +71,7 @@ class HitStore:
         self._rewording_s = config.semantic.rewording_s
 
     def note(self, hits: Sequence[Hit]) -> None:
-        """Remember hits, and which was the last of each user."""
+        """Remember hits, and which was the last of each user. What nobody may look at any more leaves the list."""
         if hits:
             self._store.call(lambda client: self._note(client, hits), None)
 
@@ -73,8 +85,9 @@ class HitStore:
         hits = [_decoded(value) for value in values]
         return [hit if asker.user else None for hit, asker in zip(hits, askers, strict=True)]
 
-    def complain(self, name: str, voice: str) -> Hit | None:
-        """The hit under a request's name, the first time that somebody says that it was wrong; else None."""
+    def complain(self, name: str, voice: str) -> Complaint | None:
+        """The hit under a request's name, where nobody said before that it was wrong; or only a rewording did, and now
+        somebody says so; else None."""
         return self._store.call(lambda client: self._complain(client, name, voice), None)
 
     def find(self, name: str) -> KnownHit | None:
@@ -95,21 +108,31 @@ class HitStore:
                 pipe.expire(self._key(hit.name), self._kept_s)
                 if hit.user and self._rewording_s:
                     pipe.set(self._last_key(tenant_of(hit.name)[0], hit.user), data, ex=self._rewording_s)
-            pipe.zadd(self._order_key, {hit.name: hit.doubt for hit in hits})
+            pipe.zadd(self._order_key, {hit.name: hit.doubt for hit in hits}, gt=True)
             pipe.zremrangebyrank(self._order_key, 0, -LISTED - 1)
             pipe.expire(self._order_key, self._kept_s)
             pipe.execute()
 
-    def _complain(self, client: redis.Redis, name: str, voice: str) -> Hit | None:
+    def _complain(self, client: redis.Redis, name: str, voice: str) -> Complaint | None:
         known = self._read(client, [name])
-        if not known or not client.hsetnx(self._key(name), "complaint", voice):
+        if not known:
             return None
+        first = bool(client.hsetnx(self._key(name), "complaint", voice))
+        if not first:
+            if known[0].complaint != REWORDING or voice == REWORDING:
+                return None
+            client.hset(self._key(name), "complaint", voice)
         client.zadd(self._order_key, {name: 1.0 + known[0].hit.doubt})
-        return known[0].hit
+        return Complaint(hit=known[0].hit, first=first)
 
     def _worst(self, client: redis.Redis, count: int) -> list[KnownHit]:
         names = cast(list[bytes], client.zrevrange(self._order_key, 0, LISTED))  # typed for asyncio's client too
-        return self._read(client, [name.decode() for name in names])[:count]
+        known = self._read(client, [name.decode() for name in names])
+        left = {one.hit.name for one in known}
+        gone = [name for name in names if name.decode() not in left]
+        if gone:
+            client.zrem(self._order_key, *gone)
+        return known[:count]
 
     def _read(self, client: redis.Redis, names: Sequence[str]) -> list[KnownHit]:
         with client.pipeline(transaction=False) as pipe:

@@ -10,7 +10,7 @@ from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.prices import cost
 
 from forebay_jobs.embedding import Embedder
-from forebay_jobs.messages import Arrival
+from forebay_jobs.messages import Arrival, Asker
 from forebay_jobs.reuse.decision import Decision
 from forebay_jobs.reuse.lesson import Lesson
 from forebay_jobs.reuse.lifetime import shorter_s
@@ -72,6 +72,16 @@ class _Known(msgspec.Struct, frozen=True):
         )
 
 
+class _Given(msgspec.Struct, frozen=True):
+    """An answer that is given by meaning."""
+
+    arrival: Arrival
+    answer: Answer
+    entry: str
+    decision: Decision
+    vector: bytes
+
+
 class SemanticCache:
     """Questions, their vectors, their answers, and the policies that decide whether one is given."""
 
@@ -106,7 +116,6 @@ class SemanticCache:
 
         Has to be called once for each arrival: the policies count requests.
         """
-        self._namespaces.sync()
         found = [Found()] * len(arrivals)
         started = time.perf_counter()
         questions = [arrival.question for arrival in arrivals]
@@ -127,7 +136,14 @@ class SemanticCache:
         rejected = self._rejected(vectors, askers)
         known = self._known(neighbours, askers, rejected, now_ms)
         decisions = [self._decide(arrival, near) for arrival, near in zip(askers, known, strict=True)]
-        self._note_hits(askers, vectors, known, decisions, now_ms)
+        self._note_hits(
+            [
+                (arrival.asker, _Given(arrival, near[0].answer, near[0].neighbour.digest, decision, vector.tobytes()))
+                for arrival, vector, near, decision in zip(askers, vectors, known, decisions, strict=True)
+                if decision is not None and decision.reused
+            ],
+            now_ms,
+        )
         lookup_ms = (time.perf_counter() - embedded) * 1000
         for position, arrival, vector, near, all_near, decision in zip(
             asked, askers, vectors, known, neighbours, decisions, strict=True
@@ -143,10 +159,15 @@ class SemanticCache:
             )
         return found
 
-    def joined(self, arrival: Arrival, decision: Decision, count: int) -> None:
-        """So many equal requests were given the answer of a decision too."""
+    def joined(self, arrival: Arrival, found: Found, askers: Sequence[Asker], now_ms: int) -> None:
+        """These, whose requests are equal to an arrival's, are given the answer that was found for it too."""
+        if not askers or found.decision is None or found.answer is None or found.entry is None:
+            return
         with self._namespaces.lock:
-            self._namespaces.policy(arrival.owner, arrival.asker.category).joined(decision, count)
+            self._namespaces.policy(arrival.owner, arrival.asker.category).joined(found.decision, len(askers))
+        self._metrics.reuse_charged.labels(found.decision.policy).inc(found.decision.charge * len(askers))
+        given = _Given(arrival, found.answer, found.entry, found.decision, found.vector or b"")
+        self._note_hits([(asker, given) for asker in askers], now_ms)
 
     def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
         """Make an arrival's question findable; its answer must have been kept before."""
@@ -230,11 +251,11 @@ class SemanticCache:
         ]
         known: list[list[_Known]] = [[] for _ in arrivals]
         fetched = self._answers.fetch([(neighbour.digest, arrivals[row].epochs or {}) for row, neighbour in near])
+        gone = {neighbour.digest for (_, neighbour), entry in zip(near, fetched, strict=True) if entry.gone}
+        if gone:
+            self._guard.call(lambda: self._index.remove(*gone), None)
         for (row, neighbour), entry in zip(near, fetched, strict=True):
-            if entry.gone:
-                digest = neighbour.digest
-                self._guard.call(lambda digest=digest: self._index.remove(digest), None)
-            elif (
+            if (
                 entry.answer is not None
                 and not entry.quarantined
                 # Its own entry is what the exact cache did not give, or what is to be replaced.
@@ -271,35 +292,24 @@ class SemanticCache:
             self._metrics.reuse_charged.labels(decision.policy).inc(decision.charge)
         return decision
 
-    def _note_hits(
-        self,
-        arrivals: Sequence[Arrival],
-        vectors: Vector,
-        known: Sequence[Sequence[_Known]],
-        decisions: Sequence[Decision | None],
-        now_ms: int,
-    ) -> None:
-        hits: list[Hit] = []
+    def _note_hits(self, given: Sequence[tuple[Asker, _Given]], now_ms: int) -> None:
         judged: list[Judged] = []
-        for arrival, vector, near, decision in zip(arrivals, vectors, known, decisions, strict=True):
-            if decision is None or not decision.reused:
-                continue
-            first, asker = near[0], arrival.asker
-            price = self._config.price(first.answer.tier)
-            saved_usd = cost(first.answer.usage, price, asker.lane)
-            judged.append(Judged(digest=first.neighbour.digest, hits=1, saved_usd=saved_usd))
+        hits: list[Hit] = []
+        for asker, one in given:
+            saved_usd = cost(one.answer.usage, self._config.price(one.answer.tier), asker.lane)
+            judged.append(Judged(digest=one.entry, hits=1, saved_usd=saved_usd))
             hits.append(
                 Hit(
                     name=asker.name,
-                    owner=arrival.owner,
+                    owner=one.arrival.owner,
                     category=asker.category,
-                    digest=first.neighbour.digest,
-                    question=arrival.question or "",
-                    matched_question=first.answer.question or "",
-                    decision=decision,
+                    digest=one.entry,
+                    question=one.arrival.question or "",
+                    matched_question=one.answer.question or "",
+                    decision=one.decision,
                     given_ms=now_ms,
                     user=asker.user,
-                    vector=vector.tobytes() if asker.user else b"",
+                    vector=one.vector if asker.user else b"",
                 )
             )
         self._answers.note(judged)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from forebay_schemas.sections import AdaptiveConfig
 
-from .decision import Decision, Merge
+from .decision import Decision
 from .fixed import decided_by
 from .learned import Learned
 from .neighbourhood import Candidate
@@ -52,9 +52,13 @@ class AdaptiveReuse:
         within = min(max(threshold + step, self._settings.least), self._settings.most)
         self._moved.add(_OFFSET, within - threshold)
 
-    def sync(self, merge: Merge) -> None:
-        """Share how far the threshold was moved."""
-        self._moved.sync(merge)
+    def take(self) -> tuple[bytes, bytes]:
+        """How far the threshold was moved; see ``Learned.take``."""
+        return self._moved.take()
+
+    def settle(self, shared: bytes | None) -> None:
+        """See ``Learned.settle``."""
+        self._moved.settle(shared)
 
     @property
     def threshold(self) -> float:

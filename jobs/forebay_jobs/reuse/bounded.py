@@ -11,7 +11,7 @@ from forebay_schemas.errors import ConfigError
 
 from .budget import Budget
 from .change import ChangeDetector
-from .decision import Decision, Merge, Verdict
+from .decision import Decision, Verdict
 from .estimator import Estimator, Prior
 from .learned import AUDITED_EXPECTED, AUDITED_WRONG, AUDITS, Learned
 from .neighbourhood import FEATURES, LEAST_SIMILARITY, Candidate, features
@@ -114,9 +114,13 @@ class BoundedReuse:
         vector = np.array(decision.vector)
         return self._estimator.wrong(vector), dict(zip(FEATURES, self._estimator.effects(vector).tolist(), strict=True))
 
-    def sync(self, merge: Merge) -> None:
-        """Share what was learned; see ``Learned.sync``."""
-        self._learned.sync(merge)
+    def take(self) -> tuple[bytes, bytes]:
+        """See ``Learned.take``."""
+        return self._learned.take()
+
+    def settle(self, shared: bytes | None) -> None:
+        """See ``Learned.settle``."""
+        self._learned.settle(shared)
         self._estimator.refresh()
         self._budget.set_price(self._inflation())
 

@@ -73,8 +73,12 @@ class Policy(Protocol):
         """Take the label of a decision: whether the neighbour's answer was, or would have been, right."""
         ...
 
-    def sync(self, merge: "Merge") -> None:
-        """Share what was learned with other processes; where ``merge`` raises, nothing is lost."""
+    def take(self) -> tuple[bytes, bytes] | None:
+        """See ``Learned.take``; None where nothing is ever learned."""
+        ...
+
+    def settle(self, shared: bytes | None) -> None:
+        """See ``Learned.settle``."""
         ...
 
 

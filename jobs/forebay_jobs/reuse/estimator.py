@@ -22,7 +22,6 @@ HALF_LIFE_LABELS = 2_000
 """After as many labels a label counts half. 4,000 was no better while nothing changed."""
 _REFRESH_LABELS = 8
 """An inversion costs about as much as a decision; the mean moves little in 8 labels."""
-_FADED_BY_REFRESH = 0.5 ** (_REFRESH_LABELS / HALF_LIFE_LABELS)
 _LEAST = 1e-4
 """No answer is surer than this: one entry in some thousands is mislabelled."""
 _PROBIT = math.pi / 8  # MacKay (1992): the mean of a logistic function over a Gaussian
@@ -93,15 +92,16 @@ class Estimator:
         self._learned.add(PULL, (curvature * logit + weight * (right - expected)) * vector)
         self._labels += 1
         if self._labels >= _REFRESH_LABELS:
-            self._learned.fade(MODEL, _FADED_BY_REFRESH)
             self.refresh()
 
     def refresh(self) -> None:
-        """Follow the sums; to be called when somebody else changed them."""
+        """Follow the sums, faded by the labels since the last time; to be called when others changed them too."""
+        if self._labels:
+            self._learned.fade(MODEL, 0.5 ** (self._labels / HALF_LIFE_LABELS))
+            self._labels = 0
         precision = self._precision + self._learned[INFORMATION].reshape(DIMENSIONS, DIMENSIONS)
         self._covariance = np.linalg.inv(precision)
         self._mean = self._covariance @ (self._pull + self._learned[PULL])
-        self._labels = 0
 
 
 def _logistic(logit: float) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .decision import Decision, Merge, Verdict
+from .decision import Decision, Verdict
 from .neighbourhood import Candidate
 
 FIXED = "fixed"
@@ -33,8 +33,11 @@ class FixedReuse:
     def learn(self, decision: Decision, right: bool) -> None:
         """Nothing is learned."""
 
-    def sync(self, merge: Merge) -> None:
+    def take(self) -> None:
         """There is nothing to share."""
+
+    def settle(self, shared: bytes | None) -> None:
+        """There is nothing to follow."""
 
 
 def decided_by(policy: str, threshold: float, candidates: Sequence[Candidate]) -> Decision:

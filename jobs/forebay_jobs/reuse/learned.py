@@ -14,7 +14,7 @@ from .neighbourhood import FEATURES
 
 DIMENSIONS = len(FEATURES)
 SCORE_BINS = 48
-_VERSION = 1
+VERSION = 1
 """Rises when the meaning or order of a sum changes."""
 
 Sums = npt.NDArray[np.float64]
@@ -78,6 +78,7 @@ class Learned:
         """
         self._rows = np.zeros((3, size))
         self._rows[_FACTOR] = 1.0
+        self._taken = self._rows[_PENDING:].copy()
 
     def __getitem__(self, part: slice) -> Sums:
         """The present sums of a part; not to be written to."""
@@ -95,18 +96,45 @@ class Learned:
         """Add to the sums of a part."""
         self._rows[:_FACTOR, part] += amount
 
-    def sync(self, merge: Merge) -> None:
-        """Bring this process and the others together. Where ``merge`` raises, nothing is lost: the change goes with the
-        next one.
+    def take(self) -> tuple[bytes, bytes]:
+        """What was done to the sums since they were last taken, and all of them, as ``merged`` wants it. What is done
+        until ``settle`` comes on top."""
+        change, whole = _encoded(self._rows[_PENDING:]), _encoded(self._rows[:_PENDING])
+        self._taken = self._rows[_PENDING:].copy()
+        self._rows[_PENDING] = 0.0
+        self._rows[_FACTOR] = 1.0
+        return change, whole
+
+    def settle(self, shared: bytes | None) -> None:
+        """Follow the shared sums, into which what was taken went.
+
+        Args:
+            shared: None where it did not go into them: then it is taken again with the next.
 
         Raises:
             UnreadableState: the shared bytes are of another version or broken.
         """
-        size = self._rows.shape[1]
-        shared = _decoded(merge(_encoded(self._rows[_PENDING:]), _encoded(self._rows[:_PENDING])), 1, size)
-        self._rows[_TOTAL] = shared[0]
-        self._rows[_PENDING] = 0.0
-        self._rows[_FACTOR] = 1.0
+        amount, factor = self._rows[_PENDING:]
+        if shared is not None:
+            self._rows[_TOTAL] = factor * _decoded(shared, 1, len(amount))[0] + amount
+        else:
+            taken_amount, taken_factor = self._taken
+            self._rows[_PENDING] = factor * taken_amount + amount
+            self._rows[_FACTOR] = factor * taken_factor
+
+    def sync(self, merge: Merge) -> None:
+        """Bring this process and the others together, at once. Where ``merge`` raises nothing is lost.
+
+        Raises:
+            UnreadableState: as ``settle``.
+        """
+        taken = self.take()
+        try:
+            shared = merge(*taken)
+        except BaseException:
+            self.settle(None)
+            raise
+        self.settle(shared)
 
 
 def merged(shared: bytes | None, change: bytes, whole: bytes) -> bytes:
@@ -127,7 +155,7 @@ def merged(shared: bytes | None, change: bytes, whole: bytes) -> bytes:
 
 
 def _encoded(rows: Sums) -> bytes:
-    return msgspec.msgpack.encode(_Stored(_VERSION, len(rows), rows.astype("<f8").tobytes()))
+    return msgspec.msgpack.encode(_Stored(VERSION, len(rows), rows.astype("<f8").tobytes()))
 
 
 def _decoded(data: bytes, rows: int, size: int | None = None) -> Sums:
@@ -136,9 +164,9 @@ def _decoded(data: bytes, rows: int, size: int | None = None) -> Sums:
         stored = msgspec.msgpack.decode(data, type=_Stored)
     except msgspec.MsgspecError as error:
         raise UnreadableState(f"learned reuse state: cannot be read ({error}); delete it to learn anew") from None
-    if stored.version != _VERSION:
+    if stored.version != VERSION:
         raise UnreadableState(
-            f"learned reuse state: version {stored.version} is not {_VERSION}; delete it to learn anew, or run the"
+            f"learned reuse state: version {stored.version} is not {VERSION}; delete it to learn anew, or run the"
             " release that wrote it"
         )
     cells, rest = divmod(len(stored.numbers), 8)

@@ -8,9 +8,7 @@ Where Redis has lost it, a process that is in use puts it back.
 
 import logging
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import cast
 
 import redis
@@ -24,15 +22,15 @@ from .bounded import BoundedReuse
 from .decision import Policy
 from .estimator import shipped_prior
 from .fixed import FixedReuse
-from .learned import UnreadableState, merged
+from .learned import VERSION, UnreadableState, merged
 
-SYNC_S = 1.0
-_SYNCED_AT_ONCE = 4
-"""So that a process with a thousand namespaces does not stand still for them."""
 _HELD = 2_000
 """Namespaces in memory, some 30 kB each; one that was not used for longest goes first."""
 _KEPT_S = 90 * 86_400
 """In Redis, without use."""
+
+Name = tuple[str, str]
+"""Owner and category."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +42,13 @@ class Namespaces:
         version: of the embedding model.
     """
 
-    def __init__(
-        self, config: Config, store: RedisStore, version: str, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: Config, store: RedisStore, version: str) -> None:
         self._config = config
         self._store = store
         self._version = version
-        self._monotonic = monotonic
-        self._policies: OrderedDict[tuple[str, str], Policy] = OrderedDict()
-        self._synced: dict[tuple[str, str], float] = {}
+        self._policies: OrderedDict[Name, Policy] = OrderedDict()
+        self._used: set[Name] = set()
+        """Since they were last synced."""
         self.lock = threading.RLock()
 
     def policy(self, owner: str, category: str) -> Policy:
@@ -64,49 +60,55 @@ class Namespaces:
         name = owner, category
         policy = self._policies.get(name)
         if policy is None:
-            policy = self._policies[name] = policy_of(self._config.category(category))
-            self._sync(name, policy)
+            policy = self._policies[name] = self.peek(owner, category)
         self._policies.move_to_end(name)
+        self._used.add(name)
         if len(self._policies) > _HELD:
             oldest, left = self._policies.popitem(last=False)
-            self._sync(oldest, left)
-            self._synced.pop(oldest, None)
+            if oldest in self._used:
+                self._share(oldest, left)
         return policy
 
-    def sync(self, *, all_of_them: bool = False) -> None:
-        """Share what was learned in the namespaces that are due, those first that wait for longest."""
+    def sync(self) -> None:
+        """Share what was learned in the namespaces that were used since the last time. Others may decide meanwhile."""
         with self.lock:
-            due_before = self._monotonic() - (0.0 if all_of_them else SYNC_S)
-            due = sorted((at, name) for name, at in self._synced.items() if at <= due_before)
-            for _, name in due if all_of_them else due[:_SYNCED_AT_ONCE]:
-                self._sync(name, self._policies[name])
+            used = [(name, self._policies[name]) for name in self._used if name in self._policies]
+            self._used.clear()
+        for name, policy in used:
+            self._share(name, policy)
 
     def peek(self, owner: str, category: str) -> Policy:
         """The policy as the stores know it, to be looked at and not to decide: nothing of it is shared."""
         policy = policy_of(self._config.category(category))
         key = self._key(owner, category)
-        self._store.call(
-            lambda client: policy.sync(lambda _, whole: cast(bytes | None, client.get(key)) or whole), None
-        )
+        shared = self._store.call(lambda client: cast(bytes | None, client.get(key)), None)
+        if shared is not None and policy.take() is not None:
+            try:
+                policy.settle(shared)
+            except UnreadableState as error:
+                logger.warning("what was learned under %s is left behind: %s", key, error)
+                return policy_of(self._config.category(category))
         return policy
 
     def _key(self, owner: str, category: str) -> str:
-        kind = f"{self._version}:{self._config.category(category).policy}"
+        kind = f"{VERSION}:{self._version}:{self._config.category(category).policy}"
         return f"{self._store.prefix}:learned:{kind}:{len(owner)}:{owner}:{category}"
 
-    def _sync(self, name: tuple[str, str], policy: Policy) -> None:
-        self._synced[name] = self._monotonic()
+    def _share(self, name: Name, policy: Policy) -> None:
         key = self._key(*name)
-
-        def share(client: redis.Redis) -> None:
+        with self.lock:
+            taken = policy.take()
+        if taken is None:
+            return
+        shared = self._store.call(lambda client: _apply(client, key, *taken), None)
+        with self.lock:
             try:
-                policy.sync(lambda change, whole: _apply(client, key, change, whole))
-            except UnreadableState as error:  # of this process's own: no reason to leave Redis alone
+                policy.settle(shared)
+            except UnreadableState as error:  # what this process did itself makes no sense
                 logger.error("what was learned under %s here is forgotten: %s", key, error)
                 self._policies.pop(name, None)
-                del self._synced[name]
-
-        self._store.call(share, None)
+            if shared is None:
+                self._used.add(name)
 
 
 def policy_of(category: CategoryConfig) -> Policy:
@@ -129,7 +131,7 @@ def _apply(client: redis.Redis, key: str, change: bytes, whole: bytes) -> bytes:
                 new = merged(shared, change, whole)
             except UnreadableState as error:
                 logger.warning("what was learned under %s is replaced: %s", key, error)
-                new = merged(None, change, whole)
+                new = whole
             pipe.multi()
             pipe.set(key, new, ex=_KEPT_S)
             try:

@@ -2,12 +2,15 @@
 
 Judging takes milliseconds, and longer where answers are long. So generated answers wait in a queue for a thread of
 their own; what does not fit is forgotten, as is what waits when a process is killed: labels are many. What the judge
-leaves open is kept for a moment, for the desk to have the large tier asked where the category says so.
+leaves open is kept for a moment, for the desk to have the large tier asked where the category says so. The same thread
+brings what was learned together with other processes, so that no request waits for that.
 """
 
+import contextlib
 import logging
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -16,7 +19,8 @@ import numpy as np
 from forebay_schemas.metrics import JobMetrics
 
 from forebay_jobs.caches.answers import AnswerStore, Judged
-from forebay_jobs.caches.hits import Hit, HitStore
+from forebay_jobs.caches.guard import is_failure
+from forebay_jobs.caches.hits import REWORDING, Hit, HitStore
 from forebay_jobs.caches.questions import Vector
 from forebay_jobs.judging.judge import Judge, Pair
 
@@ -28,7 +32,10 @@ from .rewording import is_rewording
 _WAITING = 10_000
 """Lessons: some tens of MB where answers are long."""
 _AT_ONCE = 16
-_REWORDING = "rewording"
+_SYNC_S = 1.0
+"""Time between bringing what was learned together with other processes."""
+_FEEDBACK = "feedback"
+"""All who complain themselves, in the metrics."""
 _OPEN = 1_000
 """Lessons that the large tier may be asked about."""
 
@@ -47,6 +54,7 @@ class Teacher:
         self._namespaces = namespaces
         self._metrics = metrics
         self._lessons: queue.Queue[Lesson | None] = queue.Queue(_WAITING)
+        self._stop = threading.Event()
         self._open: OrderedDict[str, Lesson] = OrderedDict()
         self._thread: threading.Thread | None = None
 
@@ -56,11 +64,14 @@ class Teacher:
         self._thread.start()
 
     def close(self) -> None:
-        """Work on what waits, then end the thread."""
+        """End the thread, after the lessons that it works on; what waits is forgotten."""
         if self._thread is not None:
-            self._lessons.put(None)
+            self._stop.set()
+            with contextlib.suppress(queue.Full):
+                self._lessons.put_nowait(None)  # wakes it up
             self._thread.join()
             self._thread = None
+            self._stop.clear()
 
     def put(self, lesson: Lesson) -> None:
         """Let a lesson wait for its turn; one too many is forgotten."""
@@ -72,7 +83,7 @@ class Teacher:
     def work(self) -> None:
         """Work on all that waits, here and now."""
         while not self._lessons.empty():
-            self._teach([lesson for lesson in self._waiting() if lesson is not None])
+            self._teach(self._waiting())
 
     def left_open(self, digest: str) -> Lesson | None:
         """The lesson of the answer to a request, once, where the judge left it for the large tier to say."""
@@ -88,8 +99,8 @@ class Teacher:
         before = np.frombuffer(hit.vector, dtype=np.float32)
         if not is_rewording(hit.question, question, before, vector):
             return False
-        if self._hits.complain(hit.name, _REWORDING):
-            self._unlearn(hit, _REWORDING)
+        if self._hits.complain(hit.name, REWORDING):
+            self._unlearn(hit, REWORDING)
             self._answers.note([Judged(digest=hit.digest, wrong=1, reworded=1)])
         return True
 
@@ -97,39 +108,48 @@ class Teacher:
         """Somebody said that the answer to a request was wrong: where it was reused its entry is quarantined.
 
         Returns:
-            The hit, the first time that it is complained about.
+            The hit, the first time that somebody says so.
         """
-        hit = self._hits.complain(name, voice)
-        if hit is not None:
-            self._unlearn(hit, voice)
-            self._answers.note([Judged(digest=hit.digest, wrong=1, quarantined=True)])
+        complaint = self._hits.complain(name, voice)
+        if complaint is None:
+            return None
+        hit = complaint.hit
+        if complaint.first:
+            self._unlearn(hit, _FEEDBACK)
+        self._answers.note([Judged(digest=hit.digest, wrong=int(complaint.first), quarantined=True)])
         return hit
 
-    def _unlearn(self, hit: Hit, voice: str) -> None:
+    def _unlearn(self, hit: Hit, source: str) -> None:
         with self._namespaces.lock:
             self._namespaces.policy(hit.owner, hit.category).learn(hit.decision, right=False)
-        self._metrics.reuse_labels.labels(voice, "wrong").inc()
+        self._metrics.reuse_labels.labels(source, "wrong").inc()
 
     def _run(self) -> None:
-        while True:
-            lessons = self._waiting()
+        synced_s = time.monotonic()
+        while not self._stop.is_set():
+            lessons = self._waiting(_SYNC_S)
             try:
-                self._teach([lesson for lesson in lessons if lesson is not None])
-            except Exception:
+                self._teach(lessons)
+                if time.monotonic() - synced_s >= _SYNC_S:
+                    synced_s = time.monotonic()
+                    self._namespaces.sync()
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
                 logger.exception("%d answers teach nothing, on a defect", len(lessons))
-            if None in lessons:
-                return
 
-    def _waiting(self) -> list[Lesson | None]:
-        lessons = [self._lessons.get()]
-        while len(lessons) < _AT_ONCE and lessons[-1] is not None:
-            try:
+    def _waiting(self, most_s: float = 0.0) -> list[Lesson]:
+        """Some of the lessons that wait; waits so long for the first one."""
+        lessons: list[Lesson | None] = []
+        with contextlib.suppress(queue.Empty):
+            lessons.append(self._lessons.get(timeout=most_s) if most_s else self._lessons.get_nowait())
+            while len(lessons) < _AT_ONCE:
                 lessons.append(self._lessons.get_nowait())
-            except queue.Empty:
-                break
-        return lessons
+        return [lesson for lesson in lessons if lesson is not None]
 
     def _teach(self, lessons: Sequence[Lesson]) -> None:
+        if not lessons:
+            return
         known = self._answers.fetch([(lesson.entry, lesson.epochs) for lesson in lessons])
         pairs = [(lesson, entry, entry.answer) for lesson, entry in zip(lessons, known, strict=True) if entry.answer]
         agreements = self._judge.agree_all(
