@@ -77,14 +77,17 @@ class Traffic:
 
 
 def _grow(metric: Any) -> None:
-    child = metric.labels(*(_LABELS.get(name, "x") for name in metric._labelnames)) if metric._labelnames else metric
+    names = metric._labelnames
+    labels = _LABELS | (_OF_REUSE if metric._name.startswith("forebay_reuse_") else {})
+    child = metric.labels(*(labels.get(name, "x") for name in names)) if names else metric
     child.observe(0.5) if hasattr(child, "observe") else child.inc()
-    if "kind" in metric._labelnames:
+    if "kind" in names:
         for kind in ("prompt", "cached_prompt", "completion"):
             metric.labels("small", kind).inc()
 
 
-_LABELS = {"lane": "interactive", "tier": "small", "verdict": "down", "source": "user"}
+_LABELS = {"lane": "interactive", "tier": "small", "verdict": "down", "source": "user", "age": "within"}
+_OF_REUSE = {"policy": "bounded", "verdict": "reused", "outcome": "wrong", "source": "feedback"}
 
 
 class Prometheus:
