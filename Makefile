@@ -23,7 +23,7 @@ test: $(READY) check fast ## All checks and all tests, with the real stack
 	$(BIN)/pytest -n 2 --dist loadfile -m "stack or model"
 
 quick: EXAMPLES := few
-quick: lint fast ## The fast subset: lint and the tests that need no server and no model, under 30 s
+quick: lint fast ## The fast subset: lint and the tests that need no server and no model, about a minute
 
 check: lint
 	$(BIN)/basedpyright
