@@ -56,17 +56,20 @@ class Traffic:
 
     def _answered(self, tenant: str, source: str) -> list[str]:
         """Two questions with an answer in the cache: a model of random weights finds no end to some."""
-        use, refresh = (
-            CacheOptions(policy=policy, sources=[source]) for policy in (CachePolicy.USE, CachePolicy.REFRESH)
-        )
+
+        def ask(question: str, policy: CachePolicy) -> Reply:
+            cache = CacheOptions(policy=policy, sources=[source])
+            reply = self._client.ask(question, tenant=tenant, cache=cache, timeout_s=60)
+            self.inbox.take(reply)
+            return reply
+
         answered: list[str] = []
         for number in itertools.count():
             question = f"How do I clean pump number {number}?"
-            reply = self._client.ask(question, tenant=tenant, cache=refresh, timeout_s=60)
-            self.inbox.take(reply)
+            reply = ask(question, CachePolicy.REFRESH)
             if reply.finish_reason == "stop" and reply.text.strip():
-                ask = functools.partial(self._client.ask, question, tenant=tenant, cache=use, timeout_s=60)
-                eventually(lambda ask=ask: ask().cache_status == "exact", "the answer to be in the cache")
+                again = functools.partial(ask, question, CachePolicy.USE)
+                eventually(lambda again=again: again().cache_status == "exact", "the answer to be in the cache")
                 answered.append(question)
             if len(answered) == 2:
                 break
