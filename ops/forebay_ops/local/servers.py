@@ -182,6 +182,8 @@ def _flink_settings(config: Config, home: Home) -> dict[str, Any]:
         "rest.address": host,
         "rest.bind-address": "localhost",
         "rest.port": int(port),
+        # What is told of checkpoints is 3 s old by default: longer than they take.
+        "rest.cache.checkpoint-statistics.timeout": "10 ms",
         "jobmanager.rpc.address": "localhost",
         "jobmanager.rpc.port": int(port) + 1,
         "jobmanager.bind-host": "localhost",
