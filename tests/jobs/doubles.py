@@ -22,7 +22,9 @@ from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Ou
 from forebay_jobs.pruning import Pruner
 from forebay_jobs.replies import ReplyWriter
 from forebay_jobs.reuse import fixed
+from forebay_jobs.reuse.bounded import BoundedReuse
 from forebay_jobs.reuse.decision import Decision
+from forebay_jobs.reuse.learned import Learned, merged
 from forebay_jobs.reuse.lesson import Lesson
 from forebay_jobs.reuse.namespaces import Namespaces
 from forebay_jobs.reuse.neighbourhood import Candidate
@@ -350,6 +352,30 @@ class MemoryIndex:
             if where == context
         ]
         return sorted(found, key=lambda neighbour: -neighbour.similarity)
+
+
+class SharedSums:
+    """What processes share, as a store holds it that applies one change at a time; ``away`` makes it fail."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.shared: bytes | None = None
+
+    def sync(self, learned: Learned | BoundedReuse) -> None:
+        """Bring a process and the others together."""
+        taken = learned.take()
+        try:
+            shared = self._merge(*taken)
+        except BaseException:
+            learned.settle(None)
+            raise
+        learned.settle(shared)
+
+    def _merge(self, change: bytes, whole: bytes) -> bytes:
+        if self.away:
+            raise ConnectionError
+        self.shared = merged(self.shared, change, whole)
+        return self.shared
 
 
 class NoRedis(RedisStore):

@@ -10,9 +10,11 @@ import pytest
 from forebay_jobs.reuse.bounded import BoundedReuse
 from forebay_jobs.reuse.decision import Decision, Verdict
 from forebay_jobs.reuse.estimator import read_prior, shipped_prior
-from forebay_jobs.reuse.learned import INFORMATION, Learned, merged
+from forebay_jobs.reuse.learned import INFORMATION, Learned
 from forebay_jobs.reuse.neighbourhood import FEATURES, NEAREST, Candidate, features
 from forebay_schemas.errors import ConfigError
+
+from tests.jobs.doubles import SharedSums
 
 PRIOR = shipped_prior()
 DELTA = 0.02
@@ -96,24 +98,10 @@ def test_the_same_requests_meet_the_same_fate() -> None:
     assert 0.025 < willing.count(Verdict.AUDITED) / len(willing) < 0.055
 
 
-class Store:
-    """What processes share."""
-
-    def __init__(self) -> None:
-        self.shared: bytes | None = None
-
-    def merge(self, change: bytes, whole: bytes) -> bytes:
-        self.shared = merged(self.shared, change, whole)
-        return self.shared
-
-    def sync(self, policy: BoundedReuse) -> None:
-        policy.settle(self.merge(*policy.take()))
-
-
 def test_it_goes_on_where_it_stopped() -> None:
     policy, taught, again = (BoundedReuse(DELTA, PRIOR) for _ in range(3))
     World(4, by_number).ask(taught, 2_000)
-    store = Store()
+    store = SharedSums()
     store.sync(taught)
     store.sync(again)
     near, question = [candidate("How do I order 3 pumps?", 0.95)], "How do I order 4 pumps?"
@@ -127,7 +115,7 @@ def test_it_goes_on_where_it_stopped() -> None:
 
 @pytest.mark.parametrize("every", [1, 5, 1_000])
 def test_old_labels_fade_however_often_processes_meet(every: int) -> None:
-    store, learned = Store(), Learned()
+    store, learned = SharedSums(), Learned()
     first = slice(INFORMATION.start, INFORMATION.start + 1)
     learned.add(first, 1e6)  # so much that new labels do not show
     policy = BoundedReuse(DELTA, PRIOR, learned)
@@ -139,7 +127,7 @@ def test_old_labels_fade_however_often_processes_meet(every: int) -> None:
 
 
 def test_processes_share_what_they_learn_and_what_they_spend() -> None:
-    store = Store()
+    store = SharedSums()
     policies = [BoundedReuse(DELTA, PRIOR) for _ in range(3)]
     worlds = [World(seed, by_number) for seed in range(3)]
     hits = errors = 0

@@ -63,14 +63,19 @@ class Answered:
         return replace(self, config=config).replies(most_kept).values()
 
 
+def _in(folder: Path) -> Answered:
+    """What lies, or is to lie, in a folder, with the settings of its own that lead there."""
+    settings = folder / "forebay.toml"
+    settings.write_text(SETTINGS.format(folder=folder / "ledger"))
+    return Answered(load_config(settings), list(made_up_arrivals(REQUESTS)), folder / "trace.jsonl")
+
+
 @pytest.fixture(scope="session")
 def _answered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the trace and the ledger, which take seconds to make."""
     folder = tmp_path_factory.mktemp("answered")
-    settings = folder / "forebay.toml"
-    settings.write_text(SETTINGS.format(folder=folder / "ledger"))
     with mock.patch.dict(os.environ):
-        made = Answered(load_config(settings), list(made_up_arrivals(REQUESTS)), folder / "trace.jsonl")
+        made = _in(folder)
     made.file.write_bytes(b"".join(arrival.line() for arrival in made.arrivals))
     fill(made.config, made.replies().values())
     return folder
@@ -80,10 +85,9 @@ def _answered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answered(_answered_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answered:
     """So many requests; the commands embed by letters."""
     shutil.copytree(_answered_once, tmp_path, dirs_exist_ok=True)
-    settings = tmp_path / "forebay.toml"
-    settings.write_text(SETTINGS.format(folder=tmp_path / "ledger"))
-    monkeypatch.setenv("FOREBAY_CONFIG", str(settings))
+    found = _in(tmp_path)
+    monkeypatch.setenv("FOREBAY_CONFIG", str(tmp_path / "forebay.toml"))
     monkeypatch.chdir(tmp_path)
     for command in (plan_sources, plan_validate):
         monkeypatch.setattr(command, "loaded_embedder", lambda *_: LetterEmbedder())
-    return Answered(load_config(), list(made_up_arrivals(REQUESTS)), tmp_path / "trace.jsonl")
+    return found

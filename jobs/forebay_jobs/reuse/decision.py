@@ -1,7 +1,7 @@
 """What a policy decided about one request, and why; to be kept until it is known whether it was right."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -80,9 +80,3 @@ class Policy(Protocol):
     def settle(self, shared: bytes | None) -> None:
         """See ``Learned.settle``."""
         ...
-
-
-Merge = Callable[[bytes, bytes], bytes]
-"""Takes what a process did to the shared sums since the last time, and all that it knows, for the case that there are
-no shared sums (any more); applies it with ``learned.merged``, in one step that no other process interleaves; returns
-the new ones."""

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from forebay_schemas.errors import ForebayError
 
-from .decision import Merge
 from .neighbourhood import FEATURES
 
 DIMENSIONS = len(FEATURES)
@@ -122,23 +121,9 @@ class Learned:
             self._rows[_PENDING] = factor * taken_amount + amount
             self._rows[_FACTOR] = factor * taken_factor
 
-    def sync(self, merge: Merge) -> None:
-        """Bring this process and the others together, at once. Where ``merge`` raises nothing is lost.
-
-        Raises:
-            UnreadableState: as ``settle``.
-        """
-        taken = self.take()
-        try:
-            shared = merge(*taken)
-        except BaseException:
-            self.settle(None)
-            raise
-        self.settle(shared)
-
 
 def merged(shared: bytes | None, change: bytes, whole: bytes) -> bytes:
-    """The shared sums after a change, as a ``Merge`` computes them.
+    """The shared sums after a change; to be written in one step that no other process interleaves.
 
     Args:
         shared: as they are; None where there are none, or they were lost: then what one process knows takes their

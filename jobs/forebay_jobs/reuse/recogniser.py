@@ -1,5 +1,6 @@
 """Time-sensitive questions that no rule has words for, recognised by the embedding that is there anyway."""
 
+from functools import cached_property
 from importlib.resources import files
 
 import msgspec
@@ -10,7 +11,7 @@ from forebay_schemas.sections import EmbeddingConfig
 from forebay_jobs.embedding import version_of
 
 
-class Recogniser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Recogniser(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """Logistic regression on a question's unit vector.
 
     Attributes:
@@ -29,7 +30,11 @@ class Recogniser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def time_sensitive(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Which questions are, by their vectors, one a row."""
-        return vectors @ np.asarray(self.weights, dtype=np.float32) + self.bias >= self.least
+        return vectors @ self._weights + self.bias >= self.least
+
+    @cached_property
+    def _weights(self) -> npt.NDArray[np.float32]:
+        return np.asarray(self.weights, dtype=np.float32)
 
 
 def shipped_recogniser(version: str) -> Recogniser | None:

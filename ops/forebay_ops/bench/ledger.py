@@ -1,7 +1,6 @@
 """How long `forebay report` takes on a ledger of many replies, beside the least that reading it can take."""
 
 import datetime as dt
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from ..ledger.folder import current_files
 from ..reporting.page import page
 from ..reporting.query import query
 from .harness import Bench, Goal, Say
-from .made_up import END, make_up
+from .made_up import END, made_up_ledger
 
 _GOAL_S = 30.0
 
@@ -22,10 +21,7 @@ _GOAL_S = 30.0
 @contextmanager
 def bench(rows: int, say: Say) -> Iterator[Bench]:
     """A ledger of so many replies over 90 days, from 50 tenants with 40 endpoints and 100,000 users."""
-    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        root = Path(folder)
-        say(f"making {rows:,} replies up")
-        make_up(root, rows)
+    with made_up_ledger(rows, say) as root:
         files = current_files(root)
         by = [("tenant",), ("endpoint", "category"), ("user",)]
         sides = {

@@ -1,6 +1,9 @@
 """A ledger of made-up replies, the same ones each time, for measuring what reads it."""
 
 import datetime as dt
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from ..ledger.columns import SCHEMA
 from ..ledger.folder import FEEDBACK, LedgerFolder
 from ..ledger.upkeep import ROW_GROUP_ROWS
 from ..ledger.writer import COMPRESSION
+from .harness import Say
 
 DAYS = 90
 END = dt.datetime(2026, 1, 1)
@@ -30,6 +34,15 @@ _STEPS = 1600
 """Complexities are that many steps from 0 to 1: as fine as the router tells lengths apart."""
 
 _Columns = dict[str, Any]
+
+
+@contextmanager
+def made_up_ledger(rows: int, say: Say) -> Iterator[Path]:
+    """The folder of a ledger of so many replies, for as long as it is measured."""
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
+        say(f"making {rows:,} replies up")
+        make_up(Path(folder), rows)
+        yield Path(folder)
 
 
 def make_up(root: Path, rows: int, days: int = DAYS) -> None:

@@ -1,6 +1,5 @@
 """How long `forebay plan simulate` takes on a ledger of many replies, beside the least that reading it can take."""
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from ..simulation.ledger import read_ledger
 from ..simulation.run import Side, Simulation
 from .harness import Bench, Goal, Say
 from .ledger import two_sums
-from .made_up import make_up
+from .made_up import made_up_ledger
 
 _GOAL_S = 60.0
 _WHAT_IF = {"categories": {"support": {"similarity": 0.97, "exact_ttl_s": 3600}, "chat": {"tier": "medium"}}}
@@ -22,10 +21,7 @@ _WHAT_IF = {"categories": {"support": {"similarity": 0.97, "exact_ttl_s": 3600},
 @contextmanager
 def bench(rows: int, say: Say) -> Iterator[Bench]:
     """A ledger of so many replies over 90 days, read and simulated under its own settings and under others."""
-    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        root = Path(folder)
-        say(f"making {rows:,} replies up")
-        make_up(root, rows)
+    with made_up_ledger(rows, say) as root:
         files = current_files(root)
         sides = {
             "two sums": lambda: two_sums(files),
