@@ -23,11 +23,11 @@ class Started:
         self.stopped = False
 
     @contextmanager
-    def bench(self, model: str, say: Say) -> Iterator[Bench]:
+    def bench(self, model: str, engine_cores: int | None, say: Say) -> Iterator[Bench]:
         say("starting nothing")
         goal = Goal(side="ours", metric="tokens_per_s", at_least=0.95)
         try:
-            yield Bench(self.sides, (goal,), {"model": model})
+            yield Bench(self.sides, (goal,), {"model": model, "engine on": f"{engine_cores} cores"})
         finally:
             self.stopped = True
 
@@ -51,10 +51,10 @@ def test_every_benchmark_is_listed_with_a_sentence() -> None:
 
 def test_the_table_holds_figures_ratio_goal_and_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     started = Started(bare=lambda: {"tokens_per_s": 1000.0}, ours=lambda: {"tokens_per_s": 970.0})
-    result = _run(started, monkeypatch)
+    result = _run(started, monkeypatch, "--engine-cores", "1")
     assert result.exit_code == 0, result.output
     assert started.stopped
-    for text in ("1,000", "970.0", "0.97x", "at least 0.95x: met", "model: tiny", "round 3 of 3: ours"):
+    for text in ("1,000", "970.0", "0.97x", "at least 0.95x: met", "model: tiny", "1 cores", "round 3 of 3: ours"):
         assert text in result.output
 
 

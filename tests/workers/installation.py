@@ -85,8 +85,14 @@ class Installation:
     def flush(self) -> None:
         self._producer.flush()
 
-    def read(self, topic: str, until: Callable[[list[bytes]], bool], timeout_s: float = 120) -> list[bytes]:
-        """What a read_committed reader sees from the topic's beginning, until that is enough, and a while longer."""
+    def read(
+        self, topic: str, until: Callable[[list[bytes]], bool], timeout_s: float = 120, more: bool = True
+    ) -> list[bytes]:
+        """What a read_committed reader sees from the topic's beginning until that is enough.
+
+        Args:
+            more: read on until nothing more comes, so that what should not have come is seen too.
+        """
         settings = {"group_id": uuid.uuid4().hex, "isolation_level": "read_committed", "auto_offset_reset": "earliest"}
         consumer = Consumer(self.config.kafka.client(**settings))
         consumer.subscribe([topic])
@@ -100,6 +106,8 @@ class Installation:
                 enough = enough or until(values)
             elif enough:
                 break
+            if enough and not more:
+                break
         consumer.close()
         assert enough, (
             f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
@@ -107,8 +115,8 @@ class Installation:
         return values
 
     def replies_so_far(self, count: int) -> list[Reply]:
-        """The replies that are committed, once there are as many."""
-        values = self.read(self.topics.replies, lambda values: len(values) >= count)
+        """The replies that are committed, as soon as there are as many."""
+        values = self.read(self.topics.replies, lambda values: len(values) >= count, more=False)
         return [CODEC.decode(value, Reply) for value in values]
 
     def replies(self, count: int) -> list[Reply]:

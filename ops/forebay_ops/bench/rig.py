@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,10 @@ class Process:
 class Rig:
     """The processes of one benchmark. Use it as ``with rig(say) as it``."""
 
-    def __init__(self, folder: Path, say: Say) -> None:
+    def __init__(self, folder: Path, say: Say, engine_cores: int | None) -> None:
         self.home = Home(folder, installed=Home.at().root)  # jars and models are shared with the stack of this user
+        cores = sorted(os.sched_getaffinity(0))
+        self._engine_cores = cores[-(engine_cores or len(cores)) :]
         self._folder = folder
         self._say = say
         self._bootstrap = ""
@@ -133,15 +135,13 @@ class Rig:
         config = config.model_copy(update={"metrics": with_free_ports(config).metrics})
         (part,) = local_parts(config, self.home)
         self._say("starting a worker")
-        cores = sorted(os.sched_getaffinity(0))
-        own = ",".join(map(str, cores[number % len(cores) :: of]))
-        environment = {"FOREBAY_CONFIG": str(self.write(config)), "VLLM_CPU_OMP_THREADS_BIND": own}
-        return self._start_part(part, environment)
+        cores = self._engine_cores[number % len(self._engine_cores) :: of]
+        return self._start_part(part, {"FOREBAY_CONFIG": str(self.write(config)), **_computing_on(cores)})
 
     def worker_environment(self, config: Config) -> dict[str, str]:
         """What a worker is given besides what every part is: how vLLM uses this machine."""
         (part,) = local_parts(with_free_ports(config), self.home)
-        return part.environment
+        return part.environment | _computing_on(self._engine_cores)
 
     def process(
         self, name: str, command: list[str], environment: dict[str, str] | None = None, piped: bool = False
@@ -182,10 +182,14 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(say: Say) -> Iterator[Rig]:
-    """A rig with its broker up. Settings in this process's environment are left out of everything that it runs."""
+def rig(say: Say, engine_cores: int | None = None) -> Iterator[Rig]:
+    """A rig with its broker up. Settings in this process's environment are left out of everything that it runs.
+
+    Args:
+        engine_cores: how many cores engines compute on; None: all, which they share with everything else.
+    """
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        it = Rig(Path(folder), say)
+        it = Rig(Path(folder), say, engine_cores)
         for name in [name for name in os.environ if name.startswith("FOREBAY_")]:
             del os.environ[name]  # they are for the user's installation, and this one must not touch it
         try:
@@ -194,6 +198,11 @@ def rig(say: Say) -> Iterator[Rig]:
         finally:
             say("stopping what was started")
             it.close()
+
+
+def _computing_on(cores: Sequence[int]) -> dict[str, str]:
+    """The variables that bind an engine's threads."""
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
 
 
 _FREE = {"input_per_1k": 0.0, "output_per_1k": 0.0}

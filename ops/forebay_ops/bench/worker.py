@@ -47,14 +47,15 @@ _STEPS = {"loading the model": "loading ", "model loaded": "loaded ", "serving":
 
 
 @contextmanager
-def bench(model: str, say: Say) -> Iterator[Bench]:
+def bench(model: str, engine_cores: int | None, say: Say) -> Iterator[Bench]:
     """Bare vLLM and a worker side by side, asked the same.
 
     Args:
         model: one of ``MODELS``.
+        engine_cores: how many cores both engines compute on; None: all.
     """
     load = _LOADS[model]
-    with rig(say) as it:
+    with rig(say, engine_cores) as it:
         config = it.installation(**settings(it, model))
         say("loading the model into bare vLLM (a minute or two)")
         bare = start_bare(it, config)

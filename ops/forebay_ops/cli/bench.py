@@ -1,5 +1,6 @@
 """`forebay bench`: what this project costs and saves, measured beside a baseline."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -68,15 +69,23 @@ def _model_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 @bench.command()
 @_model_option("tiny")
+@click.option(
+    "--engine-cores",
+    type=click.IntRange(1, len(os.sched_getaffinity(0))),
+    help="Cores that both engines compute on, the others being left to everything else as beside an accelerator; "
+    "else all of them.",
+)
 @_options
-def worker(model: str, rounds: int, out: Path | None) -> None:
+def worker(model: str, engine_cores: int | None, rounds: int, out: Path | None) -> None:
     """Tokens per second and latency of a worker behind Kafka, against vLLM by itself.
 
     \b
       forebay bench worker
       forebay bench worker --model smollm2 --rounds 5 --out worker.json
+      forebay bench worker --model smollm2 --engine-cores 1
     """
-    _run("worker", lambda say: worker_bench.bench(model, say), rounds, out, model=model)
+    options = {"model": model} | ({"engine_cores": engine_cores} if engine_cores else {})
+    _run("worker", lambda say: worker_bench.bench(model, engine_cores, say), rounds, out, **options)
 
 
 @bench.command()
