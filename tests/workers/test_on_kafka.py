@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from forebay_schemas.config import Config
+from forebay_schemas.lag import LagProbe
 from forebay_schemas.records import Lane, Reply, Result
 from forebay_schemas.tiers import ModelConfig
 from forebay_workers import intake
-from forebay_workers.lag import LagProbe
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.offsets import Commit, Partition
 from forebay_workers.recent import RecentTasks

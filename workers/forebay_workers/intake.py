@@ -10,11 +10,11 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 from forebay_schemas.codec import Codec
 from forebay_schemas.errors import ForebayError
+from forebay_schemas.lag import LagProbe
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import KafkaConfig
 from prometheus_client import Gauge
 
-from .lag import LagProbe
 from .lanes import Delivery, Room
 from .offsets import Commit, Partition
 from .recent import RecentTasks, read_back
@@ -171,7 +171,7 @@ class Intake:
     async def _watch_lag(self) -> None:
         """Ask where the partitions end. What was fetched does not tell: nothing is while there is no room."""
         while True:
-            unread = await self._lag_probe.measure(self._partitions)
+            unread = await asyncio.to_thread(self._lag_probe.unread, dict(self._partitions))  # reading goes on
             if unread is not None:  # else the last figure stays
                 self._lag.set(unread)
                 self._room.unread[self.topic] = unread

@@ -14,6 +14,7 @@ import click
 from confluent_kafka import KafkaException
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError, ForebayError
+from forebay_schemas.lag import LagProbe
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane
 from forebay_schemas.registry import codec_for
@@ -28,7 +29,6 @@ from .commit import Transactions
 from .control import ControlReader
 from .generation import is_structured
 from .intake import Intake
-from .lag import LagProbe
 from .lanes import Line, Room
 from .loop import Connection, Model, Worker
 from .windows import Window

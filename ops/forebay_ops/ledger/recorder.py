@@ -18,6 +18,7 @@ from forebay_client.kafka_log import kafka_log
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError, RecordError
+from forebay_schemas.lag import LagProbe
 from forebay_schemas.metrics import LedgerMetrics
 from forebay_schemas.registry import codec_for
 from prometheus_client import start_http_server
@@ -39,7 +40,6 @@ _TIDY_EVERY_S = 600.0
 _LAG_EVERY_S = 10.0
 """As often as it is scraped."""
 _RPC_TIMEOUT_S = 10.0
-_LAG_TIMEOUT_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class Recorder:
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
         self._consumer = Consumer(settings, logger=kafka_log)
+        self._lag_probe = LagProbe(config.kafka)
 
     def open(self) -> None:
         """Find the partitions, and where to go on in each. For what is raised see ``record``."""
@@ -148,15 +149,13 @@ class Recorder:
             self._consumer.commit(offsets=ends, asynchronous=True)
 
     def _measure_lag(self) -> None:
-        behind = 0
-        for topic, partition in self._reading:
-            place = TopicPartition(topic, partition)
-            try:
-                low, high = self._consumer.get_watermark_offsets(place, _LAG_TIMEOUT_S)
-            except KafkaException:
-                return  # a broker is away; the last figure stays
-            behind += high - max(low, self._writer_of[topic].ends.get(topic, {}).get(partition, 0))
-        self._metrics.lag.set(behind)
+        written = {
+            (topic, partition): self._writer_of[topic].ends.get(topic, {}).get(partition, 0)
+            for topic, partition in self._reading
+        }
+        behind = self._lag_probe.unread(written)
+        if behind is not None:  # else a broker is away, and the last figure stays
+            self._metrics.lag.set(behind)
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()

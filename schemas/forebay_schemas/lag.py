@@ -1,12 +1,10 @@
-"""How many records wait in a topic: asked beside the reading, so that neither waits for the other."""
+"""How many records wait in topics: asked beside the reading, so that neither waits for the other."""
 
-import asyncio
 from collections.abc import Mapping
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from forebay_schemas.sections import KafkaConfig
 
-from .offsets import Partition
+from .sections import KafkaConfig
 
 _TIMEOUT_S = 1.0
 
@@ -28,15 +26,12 @@ class LagProbe:
         )
         self._consumer = Consumer(settings | {"log_level": 0})  # that brokers are away, the others log
 
-    async def measure(self, next_offsets: Mapping[Partition, int]) -> int | None:
-        """Count what was not read yet; None while a broker is away or slow.
+    def unread(self, next_offsets: Mapping[tuple[str, int], int]) -> int | None:
+        """Count what was not read yet; None while a broker is away, or takes a second to answer. Blocks meanwhile.
 
         Args:
-            next_offsets: where reading goes on, by partition.
+            next_offsets: where reading goes on, by topic and partition.
         """
-        return await asyncio.to_thread(self._unread, dict(next_offsets))  # reading goes on meanwhile
-
-    def _unread(self, next_offsets: Mapping[Partition, int]) -> int | None:
         unread = 0
         for partition, offset in next_offsets.items():
             try:
