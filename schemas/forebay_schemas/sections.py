@@ -461,6 +461,10 @@ class MetricsConfig(Section):
     worker_targets: list[MetricsTarget] = Field(
         default=["localhost"], description="Where it finds the workers; likewise, with worker_port."
     )
+    ledger_targets: list[MetricsTarget] = Field(
+        default=["localhost"],
+        description="Where it finds the ledger; likewise, with ledger_port. Empty where no ledger is kept.",
+    )
     label_values: int = Field(
         default=50,
         ge=1,

@@ -227,6 +227,7 @@ def test_prometheus_and_top_ask_the_ports_that_job_workers_ledger_and_flink_open
     assert targets == {("taskmanager", config.metrics.job_port), ledger, *workers.items(), *flink}
     assert config.metrics.job_targets == ["taskmanager"]
     assert config.metrics.worker_targets == list(workers)
+    assert config.metrics.ledger_targets == ["ledger"]
     image = (ROOT / "ops/docker/job.Dockerfile").read_text()
     assert f"-D metrics.reporter.prom.port={config.metrics.flink_port}\n" in image
     assert f"-D metrics.reporter.prom.factory.class={PROMETHEUS_REPORTER} " in image

@@ -16,7 +16,7 @@ from forebay_schemas.metrics import fqnames
 from forebay_schemas.records import CacheStatus, Lane, ReplyError
 from rich.console import Console
 
-from .top_doubles import Job, Worker, answer, look, said
+from .top_doubles import Job, Ledger, Worker, answer, look, said
 
 CONFIG = load_config()
 FAILED = ReplyError(code=ErrorCode.INTERNAL, message="why", retryable=True)
@@ -97,6 +97,23 @@ def test_gauges_are_of_now() -> None:
     assert [(row.topic, row.lag, row.written_per_s) for row in topics] == [("llm.requests", 10, 6.0)]
     workers = [part for part in shown(first, second).parts if part.name == "worker"]
     assert [(part.inflight, part.held) for part in workers] == [(3, 2), (3, 0)]
+
+
+def test_the_ledger_tells_what_it_has_not_written_yet() -> None:
+    ledger = Ledger()
+    ledger.lag.set(1_234)
+    found = shown(look(0.0, said(Job()), said(Worker()), ledger=said(ledger)))
+    assert {part.name: part.unwritten for part in found.parts if part.unwritten is not None} == {"ledger": 1_234}
+    assert "ledger ledger:9103 up 1,234" in " ".join(text(found, 120).split())
+
+
+def test_while_the_ledger_is_away_the_others_figures_stand() -> None:
+    worker, job = Worker(), said(Job())
+    before = said(worker)
+    answer(worker, 8, CacheStatus.MISS)
+    found = shown(look(0.0, job, before), look(2.0, job, said(worker), ledger=None))
+    assert found.replies_per_s == 4.0
+    assert [(part.name, part.unwritten) for part in found.parts if not part.up] == [("ledger", None)]
 
 
 def test_troubles_are_counted_in_the_window_and_since_the_parts_began() -> None:

@@ -25,17 +25,18 @@ from forebay_schemas.records import CacheStatus
 from forebay_schemas.sections import MetricsConfig
 from prometheus_client import start_http_server
 
-from .top_doubles import Job, Worker, answer
+from .top_doubles import Job, Ledger, Worker, answer
 
 NOBODY = "127.0.0.1:9"
 
 
 class Served:
-    """A job and a worker that serve their metrics."""
+    """A job, a worker and a ledger that serve their metrics."""
 
     def __init__(self) -> None:
         self.job, self.worker = Job(), Worker()
-        self._servers = [start_http_server(0, "127.0.0.1", part.registry)[0] for part in (self.job, self.worker)]
+        parts = (self.job, self.worker, Ledger())
+        self._servers = [start_http_server(0, "127.0.0.1", part.registry)[0] for part in parts]
 
     @property
     def names(self) -> list[str]:
@@ -51,10 +52,11 @@ class Served:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """The parts, and an environment in which they are found; no broker runs."""
     parts = Served()
-    job, worker = parts.names
+    job, worker, ledger = parts.names
     monkeypatch.setenv("FOREBAY_HOME", str(tmp_path))
     monkeypatch.setenv("FOREBAY_METRICS__JOB_TARGETS", json.dumps([job]))
     monkeypatch.setenv("FOREBAY_METRICS__WORKER_TARGETS", json.dumps([worker, NOBODY]))
+    monkeypatch.setenv("FOREBAY_METRICS__LEDGER_TARGETS", json.dumps([ledger]))
     monkeypatch.setenv("FOREBAY_KAFKA__BOOTSTRAP", NOBODY)
     monkeypatch.setattr(backlog, "_TIMEOUT_S", 0.1)
     yield parts
@@ -73,6 +75,7 @@ def test_json_holds_every_part_and_figure(served: Served) -> None:
         ("job", served.names[0]): True,
         ("worker", served.names[1]): True,
         ("worker", NOBODY): False,
+        ("ledger", served.names[2]): True,
         ("kafka", NOBODY): False,
     }
     assert found["answers"][0] == {
@@ -115,7 +118,7 @@ def test_a_name_stands_for_all_its_addresses(monkeypatch: pytest.MonkeyPatch) ->
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in known[host]]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    found = targets(MetricsConfig(job_targets=["job"], worker_targets=["workers:9200", "gone"]))
+    found = targets(MetricsConfig(job_targets=["job"], worker_targets=["workers:9200", "gone"], ledger_targets=[]))
     assert [(each.kind, each.name, each.address) for each in found] == [
         ("job", "job:9101", ("10.0.0.9", 9101)),
         ("worker", "10.0.0.1:9200", ("10.0.0.1", 9200)),

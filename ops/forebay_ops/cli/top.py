@@ -42,8 +42,8 @@ def top(every_s: float, window_s: float, once: bool, as_json: bool) -> None:
       up, down the rest, where the terminal is too low for all of it
 
     The local stack is found by itself, another installation by its configuration (metrics.job_targets,
-    metrics.worker_targets). Without a terminal, --once and --json print one look; the exit code is 1 where a part is
-    away.
+    metrics.worker_targets, metrics.ledger_targets). Without a terminal, --once and --json print one look; the exit
+    code is 1 where a part is away.
 
     \b
       forebay top

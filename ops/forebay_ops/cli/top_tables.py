@@ -96,12 +96,13 @@ def _topics(snapshot: Snapshot) -> Table:
 
 
 def _parts(snapshot: Snapshot) -> Table:
-    table = figures_table("part", "at", "", "in flight", "held", "up for")
+    table = figures_table("part", "at", "", "in flight", "held", "unwritten", "up for")
     table.columns[1].justify = table.columns[2].justify = "left"
     for part in snapshot.parts:
         state = Text("up", "green") if part.up else Text("away", "bold red")
         up_for = "" if part.up_for_s is None else str(timedelta(seconds=round(part.up_for_s)))
-        table.add_row(part.name, Text(part.address or ""), state, _count(part.inflight), _count(part.held), up_for)
+        counts = map(_count, (part.inflight, part.held, part.unwritten))
+        table.add_row(part.name, Text(part.address or ""), state, *counts, up_for)
     return table
 
 
@@ -135,4 +136,4 @@ def _latency(ms: float | None) -> str:
 
 
 def _count(number: float | None) -> str:
-    return "" if number is None else f"{number:.0f}"
+    return "" if number is None else f"{number:,.0f}"

@@ -46,6 +46,7 @@ class Metric(StrEnum):
     FAILED_ATTEMPTS = "forebay_worker_failed_attempts_total"
     COMMITS = "forebay_worker_commits_total"
     WORKER_DEAD_LETTERS = "forebay_worker_dead_letters_total"
+    LEDGER_LAG = "forebay_ledger_lag_records"
     STARTED = "process_start_time_seconds"
     """The Prometheus client's own: when the process began, in seconds since the Unix epoch."""
 
@@ -65,6 +66,7 @@ class Kind(StrEnum):
     JOB = "job"
     """A TaskManager with the job in it."""
     WORKER = "worker"
+    LEDGER = "ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def targets(metrics: MetricsConfig) -> list[Target]:
         for kind, names, port in (
             (Kind.JOB, metrics.job_targets, metrics.job_port),
             (Kind.WORKER, metrics.worker_targets, metrics.worker_port),
+            (Kind.LEDGER, metrics.ledger_targets, metrics.ledger_port),
         )
         for name in names
         for target in _targets(kind, name, port)

@@ -12,6 +12,9 @@ from .figures import Figures, Sums, figures, quantile
 from .look import Look
 from .scrape import Kind, Metric
 
+_ANSWERING = (Kind.JOB, Kind.WORKER)
+"""Who writes replies, and so counts them."""
+
 ERROR = "error"
 """What error replies stand under, beside the cache statuses of answers."""
 
@@ -42,12 +45,13 @@ _FINE = {("ok",), ("committed",)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartRow:
-    """One process or server, whether it answers, and of a worker its generations.
+    """One process or server, whether it answers, of a worker its generations and of the ledger what it has to write.
 
     Attributes:
         up_for_s: since its process began; None where nobody tells.
         inflight: tasks that are being generated.
         held: batch generations that rest while interactive ones run.
+        unwritten: records that are not in the ledger yet, ends of transactions among them.
     """
 
     name: str
@@ -56,6 +60,7 @@ class PartRow:
     up_for_s: float | None = None
     inflight: float | None = None
     held: float | None = None
+    unwritten: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +163,7 @@ class Snapshot:
 def snapshot(looks: Sequence[Look], config: Config) -> Snapshot:
     """What there is to show after these looks, which go from the oldest to the newest."""
     newest = looks[-1]
-    of = {kind: figures(kind, looks) for kind in Kind}
+    of = {kind: figures(kind, looks) for kind in _ANSWERING}
     job, workers = of[Kind.JOB], of[Kind.WORKER]
     replies, spent, baseline = (
         _plus(*(each.rates.total(metric) for each in of.values()))
@@ -193,6 +198,7 @@ def _parts(look: Look, job: Figures, config: Config) -> tuple[PartRow, ...]:
                 up_for_s=look.at.timestamp() - started_s if started_s else None,
                 inflight=said.total(Metric.INFLIGHT) if worker else None,
                 held=said.total(Metric.HELD) if worker else None,
+                unwritten=said.total(Metric.LEDGER_LAG) if target.kind is Kind.LEDGER else None,
             )
         )
     answering = sum(part.up for part in processes if part.name == Kind.JOB)
