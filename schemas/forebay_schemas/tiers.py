@@ -86,10 +86,22 @@ class Backend(StrEnum):
 
 
 class SyntheticConfig(Section):
-    """The load test's backend: no model, configured delay and length."""
+    """The load test's backend: no model, configured delay, length and doubt."""
 
-    latency_ms: float = Field(default=50.0, ge=0, description="Time of one generation.")
-    tokens: int = Field(default=32, ge=1, description="Tokens of one answer.")
+    latency_ms: float = Field(
+        default=50.0, ge=0, description="Time of a generation of `tokens`; others take as much longer as they are."
+    )
+    tokens: int = Field(default=32, ge=1, description="Tokens of one answer, on average.")
+    tokens_spread: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="How much lengths differ: the standard deviation of their logarithm (log-normal); 0: not at all."
+        " In public traces it is about 0.9.",
+    )
+    doubtful_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the answers with a confidence of 0; the others have 1."
+    )
     concurrency: int = Field(default=64, ge=1, description="Generations at the same time; more wait.")
     fail_on: str | None = Field(default=None, description="A prompt that holds this text fails, as an engine's fault.")
     crash_on: str | None = Field(

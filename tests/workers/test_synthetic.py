@@ -1,12 +1,14 @@
 """The load test's backend takes its time, rests when told, and fails where its prompt says so."""
 
 import asyncio
+import math
+import statistics
 import subprocess
 import sys
 
 import pytest
 from forebay_schemas.tiers import SyntheticConfig
-from forebay_workers.backends import GenerationError, GenerationRequest
+from forebay_workers.backends import Generation, GenerationError, GenerationRequest
 from forebay_workers.backends.synthetic import SyntheticBackend
 
 from ..builders import user
@@ -43,6 +45,23 @@ async def test_the_first_token_comes_before_the_last() -> None:
     answer = await SyntheticBackend("load", config).generate(asked())
     assert answer.first_token_ms is not None
     assert answer.first_token_ms >= config.latency_ms / config.tokens - 1
+
+
+async def test_lengths_and_doubt_are_spread_as_configured_and_follow_from_the_request() -> None:
+    config = SyntheticConfig(latency_ms=0, tokens=40, tokens_spread=0.9, doubtful_share=0.2)
+
+    async def answers() -> list[Generation]:
+        backend = SyntheticBackend("load", config)
+        return [await backend.generate(asked(f"Number {number}?", max_tokens=10_000)) for number in range(2_000)]
+
+    given = await answers()
+    lengths = [answer.usage.completion_tokens for answer in given]
+    assert statistics.mean(lengths) == pytest.approx(40, rel=0.1)
+    assert statistics.stdev(map(math.log, lengths)) == pytest.approx(0.9, rel=0.1)
+    assert statistics.mean(answer.confidence == 0 for answer in given) == pytest.approx(0.2, abs=0.03)
+    assert [(answer.text, answer.confidence) for answer in await answers()] == [
+        (answer.text, answer.confidence) for answer in given
+    ]
 
 
 @pytest.mark.parametrize("streamed", [False, True])

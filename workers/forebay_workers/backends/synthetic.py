@@ -1,9 +1,11 @@
-"""The load test's backend: configured latency and length, text that follows from the request, no model."""
+"""The load test's backend: no model; all of an answer follows from the request and the configuration."""
 
 import asyncio
 import hashlib
+import math
 import os
 import signal
+from statistics import NormalDist
 
 import msgspec
 from forebay_schemas.errors import ErrorCode
@@ -46,7 +48,7 @@ class _Clock:
 
 
 class SyntheticBackend:
-    """Answers after a fixed time with as many words as tokens are configured; equal requests get equal text."""
+    """Answers after the configured time with as many words as tokens; equal requests to a model get equal answers."""
 
     synthetic = True
 
@@ -94,10 +96,12 @@ class SyntheticBackend:
 
     async def _write(self, request: GenerationRequest, clock: _Clock, on_text: OnText | None) -> Generation:
         began_s = asyncio.get_running_loop().time()
-        digest = hashlib.shake_128(msgspec.json.encode([request.messages, request.seed]))
-        tokens = min(self._config.tokens, request.max_tokens)
+        digest = hashlib.shake_128(msgspec.json.encode([self.model_id, request.messages, request.seed]))
+        length, doubt = _shares(digest.digest(8))
+        wanted = self._length(length)
+        tokens = min(wanted, request.max_tokens)
         words = [_WORDS[byte % len(_WORDS)] for byte in digest.digest(tokens)]
-        latency_s = self._config.latency_ms / 1000
+        latency_s = self._config.latency_ms / 1000 * tokens / self._config.tokens
         await clock.spend(latency_s / tokens)
         first_token_ms = (asyncio.get_running_loop().time() - began_s) * 1000
         if on_text is None:  # one wait for all the others: a load test has thousands of these
@@ -111,11 +115,25 @@ class SyntheticBackend:
             text=" ".join(words),
             model_id=self.model_id,
             synthetic=True,
-            finish_reason="length" if tokens < self._config.tokens else "stop",
+            finish_reason="length" if tokens < wanted else "stop",
             usage=Usage(
                 prompt_tokens=sum(len((message.content or "").split()) for message in request.messages),
                 completion_tokens=tokens,
             ),
-            confidence=1.0,
+            confidence=0.0 if doubt < self._config.doubtful_share else 1.0,
             first_token_ms=first_token_ms,
         )
+
+    def _length(self, share: float) -> int:
+        """The length in tokens that this share of all answers stays below."""
+        mean, spread = self._config.tokens, self._config.tokens_spread
+        if not spread:
+            return mean
+        of_logarithm = NormalDist(math.log(mean) - spread**2 / 2, spread)
+        return max(1, round(math.exp(of_logarithm.inv_cdf(share))))
+
+
+def _shares(digest: bytes) -> tuple[float, float]:
+    """Two numbers in (0, 1), evenly spread over digests of 8 bytes."""
+    first, second = (int.from_bytes(half) for half in (digest[:4], digest[4:]))
+    return (first + 0.5) / 2**32, (second + 0.5) / 2**32
