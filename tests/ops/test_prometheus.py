@@ -1,7 +1,9 @@
 """A real Prometheus scrapes what all parts serve: panels show data, rules load, exemplars are kept."""
 
 import contextlib
+import html
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -14,14 +16,16 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from forebay_ops.cli import forebay
 from forebay_ops.local.effective import port_is_free
-from forebay_schemas.errors import ErrorCode
+from forebay_schemas.errors import ErrorCode, ForebayError
 from forebay_schemas.metrics import JobMetrics, LedgerMetrics, ReplyMetrics, WorkerMetrics
 from forebay_schemas.records import CacheStatus, Lane, Latency, ReplyError, Usage
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from ..builders import make_reply
-from .test_dashboards import ALERTS, DASHBOARDS, FLINK, OPS, RULES, expressions, filled_in
+from .test_dashboards import ALERTS, DASHBOARDS, FLINK, OPS, RULES, expressions, filled_in, panels
 
 pytestmark = pytest.mark.stack
 
@@ -94,7 +98,8 @@ class Prometheus:
     """A Prometheus of this test's own, with the project's rules."""
 
     def __init__(self, folder: Path, ports: dict[str, int]) -> None:
-        self._port = next(port for port in range(19_090, 20_000) if port_is_free(port))
+        port = next(port for port in range(19_090, 20_000) if port_is_free(port))
+        self.url = f"http://127.0.0.1:{port}"
         config = yaml.safe_load((OPS / "prometheus" / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "500ms"}
         config["rule_files"] = [str(ALERTS)]
@@ -107,14 +112,14 @@ class Prometheus:
         self.log = folder / "prometheus.log"
         command = [
             "prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{self._port}", "--enable-feature=exemplar-storage",
+            f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage",
         ]  # fmt: skip
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def ask(self, path: str, **query: Any) -> Any:
         """The data of an answer of its API; an error that it tells is raised."""
-        url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=5) as response:
             answer = json.load(response)
         assert answer["status"] == "success", answer
@@ -194,3 +199,26 @@ def test_an_exemplar_leads_from_a_latency_to_a_trace(prometheus: Prometheus):
     found = prometheus.ask("query_exemplars", query="forebay_reply_latency_seconds_bucket", start=now_s - 60, end=now_s)
     traces = {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
     assert traces == {TRACEPARENT.split("-")[1]}
+
+
+def test_the_page_draws_every_panel_with_its_data(prometheus: Prometheus, tmp_path: Path):
+    arguments = ["--prometheus", prometheus.url, "--since", "60s", "--scraped-every", "0.2"]
+    file = tmp_path / "page.html"
+    result = CliRunner().invoke(forebay, ["dashboards", *arguments, "--out", str(file)], catch_exceptions=False)
+    assert result.exit_code == 0
+    page = html.unescape(file.read_text())
+    shown = [panel for board in DASHBOARDS for panel in panels(board)]
+    for panel in shown:
+        assert f"<h3>{panel['title']}</h3>" in page
+    assert page.count("<svg") == sum(panel["type"] == "timeseries" for panel in shown)
+    assert "No data" not in page
+    first = page[page.index("<h3>Cache hit rates") : page.index("<h3>Cost trend")]
+    shares = dict(re.findall(r"</span>(\w+)</td><td>([\d.]+)%</td>", first))
+    assert shares.keys() == {"exact", "semantic", "joined"}
+    assert len({*shares.values()} - {"0.0"}) == 1  # one of each kind each time
+
+
+def test_a_server_that_is_no_prometheus_is_named(tmp_path: Path):
+    command = ["dashboards", "--prometheus", "http://127.0.0.1:9", "--out", str(tmp_path / "page.html")]
+    with pytest.raises(ForebayError, match=r"http://127\.0\.0\.1:9 does not answer as a Prometheus does"):
+        CliRunner().invoke(forebay, command, catch_exceptions=False, standalone_mode=False)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "worker": Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
     "ledger": Entry("ledger:ledger", "Keep every reply, and feedback, in Parquet files.", "reports"),
     "report": Entry("report:report", "Show where the money went, and what saved it.", "reports"),
+    "dashboards": Entry("dashboards:dashboards", "Draw the Grafana dashboards without a Grafana.", "reports"),
     "replay": Entry("replay:replay", "Play recorded or public traffic through the pipeline.", "reports"),
     "acceptance": Entry("replay:acceptance", "Play a support desk's traffic, and judge it by goals.", "reports"),
     "bench": Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
