@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import psutil
 from rich.console import Console
 from rich.table import Table
 
+from ..json_files import write_json
 from .harness import Figure
 
 _LOOK_S = 1.0
@@ -64,7 +64,7 @@ def now() -> datetime:
 
 def write(report: Report, file: Path) -> None:
     """Write the report as JSON."""
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    write_json(file, report)
 
 
 def show(report: Report, console: Console) -> None:

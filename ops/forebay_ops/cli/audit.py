@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import click
-import msgspec
 from forebay_schemas.tiers import Price
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from ..audit.questions import MOST_QUESTIONS, Questions
 from ..audit.reading import Call, LogReader
 from ..audit.report import report_of
 from ..audit.run import run
+from ..json_files import write_json
 from ..local.effective import PROFILE
 from .audit_tables import show
 from .embedder import loaded_embedder
@@ -102,7 +102,7 @@ def audit(
         progress.counting("adding up")
         report = report_of(found, reader)
     if out is not None:
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+        write_json(out, report)
     show(Console(), report)
     if stopped():
         click.echo("\nforebay: stopped; this is the report of what was read until then", err=True)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..audit.clusters import LEFT_ALONE_SHARE, Cluster
 from ..audit.report import Bill, Log, Report
-from ..figures import dollars
+from ..figures import money
 from .tables import figures_table
 
 _COLUMNS = 100
@@ -76,16 +76,16 @@ def _bill(report: Report) -> Table:
     sides = _sides(report)
     table = figures_table("bill", *sides)
     bills = list(sides.values())
-    table.add_row("today", *(_money(bill.today) for bill in bills))
-    table.add_row("  saved by exact repeats", *(_money(-bill.saved_exact) for bill in bills))
+    table.add_row("today", *(money(bill.today) for bill in bills))
+    table.add_row("  saved by exact repeats", *(money(-bill.saved_exact) for bill in bills))
     if report.questions:
-        table.add_row("  saved by near repeats, at most", "", _money(-report.with_near.saved_near))
-    table.add_row("  saved by the tiers' prices", *(_money(-bill.saved_routing) for bill in bills))
-    table.add_row("with Forebay", *(_money(bill.then) for bill in bills), style="bold")
+        table.add_row("  saved by near repeats, at most", "", money(-report.with_near.saved_near))
+    table.add_row("  saved by the tiers' prices", *(money(-bill.saved_routing) for bill in bills))
+    table.add_row("with Forebay", *(money(bill.then) for bill in bills), style="bold")
     table.add_row("saved", *(f"{bill.saved_share:.1%}" for bill in bills), style="bold")
     if report.exact_only.month_today is not None:
-        table.add_row("30 days today", *(_money(bill.month_today or 0.0) for bill in bills))
-        table.add_row("30 days with Forebay", *(_money(bill.month_then or 0.0) for bill in bills))
+        table.add_row("30 days today", *(money(bill.month_today or 0.0) for bill in bills))
+        table.add_row("30 days with Forebay", *(money(bill.month_then or 0.0) for bill in bills))
     return table
 
 
@@ -93,7 +93,7 @@ def _models(report: Report) -> Table:
     table = figures_table("today's models", "calls", "cost", "share")
     for model in report.models:
         share = model.cost / report.exact_only.today if report.exact_only.today else 0.0
-        table.add_row(model.model, f"{model.calls:,}", _money(model.cost), f"{share:.1%}")
+        table.add_row(model.model, f"{model.calls:,}", money(model.cost), f"{share:.1%}")
     return table
 
 
@@ -135,9 +135,4 @@ def _name(number: int, cluster: Cluster) -> Text:
 
 
 def _figures(cluster: Cluster) -> tuple[str, str, str, str]:
-    return f"{cluster.calls:,}", f"{cluster.questions:,}", _money(cluster.cost), f"{cluster.share:.1%}"
-
-
-def _money(amount: float) -> str:
-    """Cents where there are dollars."""
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}" if abs(amount) >= 1 else dollars(amount)
+    return f"{cluster.calls:,}", f"{cluster.questions:,}", money(cluster.cost), f"{cluster.share:.1%}"

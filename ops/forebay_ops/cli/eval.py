@@ -18,6 +18,7 @@ from ..evaluation.playing import Conditions
 from ..evaluation.prior import fit_prior
 from ..evaluation.streams import Half, Preparer, Stream
 from ..evaluation.tables import table
+from ..json_files import write_json
 from ..local.effective import PROFILE
 from .embedder import loaded_embedder
 from .eval_eligibility import eligibility
@@ -128,7 +129,7 @@ def reuse(
             )
             show_table(console, table(compared[-1]))
             if out is not None:  # anew with each stream: a long run that is stopped has something to show
-                out.write_bytes(msgspec.json.format(msgspec.json.encode(compared)) + b"\n")
+                write_json(out, compared)
     for one in compared:
         console.print(_decisions(one), highlight=False)
     if page_file is not None:
@@ -170,7 +171,7 @@ def admission_(data: Sequence[Path], delta: float, shuffles: int, out: Path | No
             measured.append(admission(stream, delta, seeds, shipped_prior(), progress.counting))
             show_table(console, admission_table(measured[-1]))
             if out is not None:
-                out.write_bytes(msgspec.json.format(msgspec.json.encode(measured)) + b"\n")
+                write_json(out, measured)
 
 
 @eval_.command()
@@ -191,7 +192,7 @@ def prior(data: Sequence[Path], dev_half: Sequence[Path], out: Path, cache: Path
         streams: list[Stream] = [preparer.stream(file) for file in data]
         streams += [preparer.stream(file, Half.DEV) for file in dev_half]
         fitted = fit_prior(streams, _source(data, dev_half), progress.counting)
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(fitted), indent=0) + b"\n")
+    write_json(out, fitted, indent=0)
 
 
 def _source(data: Sequence[Path], dev_half: Sequence[Path]) -> str:

@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 
 from ..evaluation.eligibility import SENTENCES, Evaluation, read_questions, read_sentences, table, traffic_table
+from ..json_files import write_json
 from ..local.effective import PROFILE
 from ..models.answering import spread
 from .embedder import loaded_embedder
@@ -69,7 +69,7 @@ def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int
         digest = hashlib.sha256(data.read_bytes()).hexdigest()
         source = f"forebay eval eligibility --data {data.name} --out {out.name}, sentences {digest}"
         made = evaluation.time_sensitive(_NAMES.get(config.embedding.model, [config.embedding.model]), source)
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=0) + b"\n")
+        write_json(out, made, indent=0)
     console = Console(width=max(LEAST_WIDTH, Console().width))
     for each in tables:
         show_table(console, each)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import msgspec
 import tomli_w
 from forebay_schemas.config import Config
 from rich.console import Console
 
+from ..json_files import write_json
 from ..local.effective import PROFILE
 from ..simulation.behaviour import ANSWER_TOKENS, SERVICE_MS
 from ..simulation.measured import measured_rates
@@ -118,11 +118,11 @@ def simulate(
     out.write_text(page(outcome, "Forebay: what if"), "utf-8")
     console.print(f"wrote {out}", highlight=False, markup=False)
     if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(outcome))) + b"\n")
+        write_json(json_file, as_json(outcome))
     if measured_file is not None:
         side, figures = list(outcome.totals.items())[-1]
         rates = measured_rates(figures, f"{found.says}, {figures.requests:,} requests, simulated ({side})")
-        measured_file.write_bytes(msgspec.json.format(msgspec.json.encode(rates)) + b"\n")
+        write_json(measured_file, rates)
 
 
 def _outcome(

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 
 from ..figures import money
+from ..json_files import write_json
 from ..local.effective import PROFILE
 from ..simulation.behaviour import ANSWER_TOKENS
 from ..simulation.ledger import read_ledger
@@ -72,11 +72,11 @@ def validate(
         found = compare(traffic, read_ledger(folder, config, run=run, first=taught), replay, config, run, taught)
     _show(Console(), found)
     if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(_as_json(found))) + b"\n")
+        write_json(json_file, _as_json(found))
     if measured_file is not None:
         source = f"the replay {run} of {trace.name}, its last {found.compared:,} answers"
         rates = measured_rates(found.recorded, source)
-        measured_file.write_bytes(msgspec.json.format(msgspec.json.encode(rates)) + b"\n")
+        write_json(measured_file, rates)
     if not all(each.met for each in found.deviations):
         sys.exit(1)
 

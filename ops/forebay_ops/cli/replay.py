@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-import msgspec
 from forebay_client import Client
 from rich.console import Console
 
+from ..json_files import write_json
 from ..replay.acceptance import QUERIES, Verdict, traffic, verdicts
 from ..replay.account import Account, account
 from ..replay.player import Player, Standing, await_first_answer
@@ -178,7 +178,7 @@ def _play(
         found = account(run, played, config)
     goals = judged(found)
     if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode({"replay": found, "goals": goals})) + b"\n")
+        write_json(json_file, {"replay": found, "goals": goals})
     show(Console(), found, config, goals)
     if stopped():
         raise click.Abort

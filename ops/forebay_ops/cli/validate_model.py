@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..json_files import write_json
 from ..models.comparison import Comparison, compare_models
 from ..models.jobs import Subject
 from ..models.prompts import read_prompts
@@ -120,7 +120,7 @@ def validate_model(
             doing=progress.doing,
         )
     if out:
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+        write_json(out, found)
     _show(console, found)
     if found.verdict is not Verdict.RECOMMEND:
         sys.exit(1)
