@@ -1,6 +1,7 @@
 """One run without faults, told four times: replies, ledger, metrics and report agree on how many and how much."""
 
 import datetime as dt
+import html
 import json
 import math
 import threading
@@ -14,7 +15,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from forebay_client import Client
+from forebay_ops.figures import money
 from forebay_ops.ledger.folder import current_files
+from forebay_ops.reporting.page import page
 from forebay_ops.reporting.query import query
 from forebay_ops.reporting.sums import Sums
 from forebay_schemas.records import CacheOptions, CachePolicy, CacheStatus, Hop, Lane, Reply, Usage
@@ -203,6 +206,21 @@ def test_the_report_adds_up_what_the_replies_say(run: Run, running: RunningStack
         for group in grouping.groups:
             _assert_sums(group.sums, [reply for reply in run.replies if key_of(reply) == group.key])
 
+
+def test_the_page_shows_what_the_replies_say(run: Run, running: RunningStack) -> None:
+    by_tier: dict[str, list[Reply]] = defaultdict(list)
+    for reply in run.replies:
+        by_tier[reply.tier or "-"].append(reply)
+    found = query(running.config.ledger.folder, since=run.began, now=run.began, by=[("tier",)])
+    shown = html.unescape(page(found, "Tally"))
+    for name, figure in (
+        ("requests", f"{len(run.replies):,}"),
+        ("spent", money(math.fsum(reply.cost for reply in run.replies))),
+        ("all sent to the largest tier", money(math.fsum(reply.baseline_cost for reply in run.replies))),
+    ):
+        assert f"<tr><td>{name}</td><td>{figure}</td></tr>" in shown
+    for tier, replies in by_tier.items():
+        assert f"<tr><td>{tier}</td><td>{len(replies):,}</td>" in shown
 
 # What the replies say, in the words of each of the others
 
