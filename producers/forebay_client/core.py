@@ -16,25 +16,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from forebay_schemas import commands
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ConfigError, ForebayError, InvalidRequest
-from forebay_schemas.records import Chunk, Control, Lane, Reply, Request
+from forebay_schemas.errors import ConfigError, ForebayError
+from forebay_schemas.records import Chunk, Control, Reply, Request
 from forebay_schemas.registry import codec_for
 from forebay_schemas.topics import Headers
 from forebay_schemas.tracing import tracing_for
-from forebay_schemas.validation import validate
 
 from . import traces
-from .errors import BrokerUnavailable, ClientClosed, RequestTooLarge
+from .errors import BrokerUnavailable, ClientClosed
 from .feed import ReplyFeed
 from .feedback import build_feedback
 from .inbox import Inbox, ReplyRecord
 from .invalidation import Invalidated, await_acknowledgement, build_invalidation
 from .outbox import OnDelivery, Outbox
 from .outstanding import Key, Outstanding
-from .requests import Question, build_cancellation, build_request
+from .preparing import Preparation, Prepared
+from .requests import Question, build_cancellation
 
 if TYPE_CHECKING:
-    from forebay_schemas.spans import Span, Tracing
+    from forebay_schemas.spans import Tracing
 
 POLL_S = 0.05
 """How late a timeout or a delivery failure may be noticed; a reply is noticed at once."""
@@ -61,15 +61,6 @@ class Ticket:
     future: Future[Reply]
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    request: Request
-    value: bytes
-    headers: Headers
-    span: "Span | None"
-    """Open since now; None where the request is in no trace that is recorded."""
-
-
 class Core:
     """See the module. Safe to share between threads; not usable in a process forked from the one that made it.
 
@@ -91,6 +82,8 @@ class Core:
         self._codec = codec_for(config)
         self._tracing = tracing_for(config, "client")
         self._reply_topic = reply_topic or topics.replies
+        named = None if self._reply_topic == topics.replies else self._reply_topic
+        self._preparation = Preparation(config, self._codec, self._tracing, tenant, named)
         self._reply_key = os.urandom(12).hex()
         self._outbox = Outbox(config)
         self._outstanding = Outstanding()
@@ -108,7 +101,7 @@ class Core:
     def publish(self, question: Question | None, fields: Mapping[str, Any]) -> str:
         """Publish a request whose reply this client does not await; returns its id."""
         self.check_usable()
-        prepared = self._prepare(question, fields, None)
+        prepared = self._preparation.prepare(question, fields, None)
         request_id = prepared.request.request_id
         on_delivery = self._reporter(request_id, "request")
         if prepared.span:
@@ -208,7 +201,7 @@ class Core:
         """
         asked_s = asked_s or time.monotonic()
         self.check_usable()
-        prepared = self._prepare(question, fields, timeout_s)
+        prepared = self._preparation.prepare(question, fields, timeout_s)
         request = prepared.request
         key = (request.tenant, request.request_id)
         due_s = asked_s + (_patience_s(request) if timeout_s is None else timeout_s)
@@ -311,31 +304,6 @@ class Core:
                 self._tracing.flush()
             self._at_exit.detach()
 
-    def _prepare(self, question: Question | None, fields: Mapping[str, Any], timeout_s: float | None) -> _Prepared:
-        now_ms = time.time_ns() // 1_000_000
-        request, traceparent = build_request(question, fields, tenant=self.tenant, now_ms=now_ms)
-        if timeout_s is not None:
-            if not timeout_s > 0:
-                raise InvalidRequest("timeout_s", f"is {timeout_s}", "give a positive number of seconds")
-            if request.deadline_ms is None:
-                request = msgspec.structs.replace(request, deadline_ms=now_ms + round(timeout_s * 1000))
-        validate(request, self._config)
-        value = self._codec.encode(request)
-        if len(value) > self._config.kafka.max_record_bytes:
-            raise RequestTooLarge(len(value), self._config.kafka.max_record_bytes)
-        span = None
-        if self._tracing is not None:
-            span = self._tracing.enter("request", traceparent, now_ms)
-            traceparent = span.traceparent
-        headers = Headers(
-            request_id=request.request_id,
-            tenant=request.tenant,
-            reply_topic=None if self._reply_topic == self._config.kafka.topics.replies else self._reply_topic,
-            deadline_ms=request.deadline_ms,
-            traceparent=traceparent,
-        )
-        return _Prepared(request, value, headers, span if span and span.recorded else None)
-
     def _invalidation(self, fields: Mapping[str, Any], issued_by: str, command_id: str) -> Control:
         now_ms = time.time_ns() // 1_000_000
         invalidation = build_invalidation(fields, tenant=self.tenant, now_ms=now_ms)
@@ -347,18 +315,9 @@ class Core:
         self._outbox.send(topic, key, value, {}, on_delivery, wait_s=0.0)
         self._outbox.serve()
 
-    def _send(self, prepared: _Prepared, headers: Headers, on_delivery: OnDelivery) -> None:
-        request = prepared.request
-        topic, key = self._topic(request), request.request_id.encode()
-        self._outbox.send(topic, key, prepared.value, headers.to_kafka(), on_delivery)
-
-    def _topic(self, request: Request) -> str:
-        """The tenant's own topic for the lane where the configuration has one, else the standard one."""
-        for name, bound in self._config.request_topics.items():
-            if bound.tenant == request.tenant and bound.lane == request.lane:
-                return name
-        topics = self._config.kafka.topics
-        return topics.requests_batch if request.lane is Lane.BATCH else topics.requests
+    def _send(self, prepared: Prepared, headers: Headers, on_delivery: OnDelivery) -> None:
+        key = prepared.request.request_id.encode()
+        self._outbox.send(prepared.topic, key, prepared.value, headers.to_kafka(), on_delivery)
 
     def _feedback_topic(self, tenant: str) -> str:
         """The tenant's own topic where the configuration has one, else the standard one."""
