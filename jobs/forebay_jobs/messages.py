@@ -181,6 +181,33 @@ def counts_for(issued_ms: int, created_ms: int, seen_ttl_s: int) -> bool:
     return created_ms < issued_ms + seen_ttl_s * 1000
 
 
+class Shadow(msgspec.Struct, frozen=True, kw_only=True):
+    """A second answer that is wanted of a request that was answered, for nobody to see."""
+
+    reason: str
+    """As in ``Audit``."""
+    tier: str | None = None
+    """Who is to give it, and nobody in its place; None: who would be chosen for the request."""
+    arm: str | None = None
+    """The rollout whose arm is to give it."""
+    weight: int = 1
+    """As in ``Audit``."""
+
+
+class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the second answer is compared with."""
+
+    shadow: Shadow
+    reply: bytes
+    """The encoded ``Reply`` that was served."""
+    embedding: bytes | None = None
+    """Of the question, float16."""
+    other: bytes | None = None
+    """The encoded ``Reply`` of the second one, once it landed."""
+    asked: bool = False
+    """Whether the large tier was asked what the judge left open."""
+
+
 class Flight(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, from the arrival of its leader until a few seconds after its result."""
 
@@ -204,6 +231,8 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of the entry that was decided on."""
     lesson: Lesson | None = None
     """Present where the job itself asks, whether two answers agree."""
+    shadowed: Shadowed | None = None
+    """Present where the job itself asks for a second answer."""
     expires_ms: int = 0
     """When the flight is given up or, once landed, forgotten."""
     looked_at_ms: int = 0

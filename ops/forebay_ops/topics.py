@@ -43,10 +43,12 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         *config.feedback_topics,
         topics.dead,
         topics.events,
-        topics.audit,
     ]
     limit = {"max.message.bytes": str(config.kafka.max_wire_bytes)}
     specs = [TopicSpec(name, config.kafka.partitions, limit) for name in dict.fromkeys(names)]
+    # What the router is retrained from has to last from one time to the next.
+    kept = {"retention.ms": str(config.audits.kept_days * 86_400_000), "retention.bytes": "-1"}
+    specs.append(TopicSpec(topics.audit, config.kafka.partitions, limit | kept))
     # Commands are few and take effect in the order in which they were given, so they share one partition.
     return [*specs, TopicSpec(topics.control, 1, limit | {"cleanup.policy": "compact"})]
 

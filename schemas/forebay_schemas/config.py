@@ -18,6 +18,7 @@ from .errors import ConfigError
 from .records import Lane
 from .sections import (
     PRESETS,
+    AuditsConfig,
     BatchConfig,
     CategoryConfig,
     CostsConfig,
@@ -87,6 +88,7 @@ class Config(BaseSettings):
         default_factory=dict, description="Settings by category; `default` holds for all others."
     )
     router: RouterConfig = RouterConfig()
+    audits: AuditsConfig = AuditsConfig()
     models: dict[str, ModelConfig] = Field(description="Models by name.")
     tiers: Annotated[dict[TierName, TierConfig], AfterValidator(_sorted_tiers)] = Field(
         description="Tiers by name; their order is that of complexity_up_to."

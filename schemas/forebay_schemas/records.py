@@ -151,7 +151,7 @@ class Route(Record, frozen=True, kw_only=True):
     confidence: float
     """In [0, 1]."""
     reason: str
-    """One of ``complexity``, ``low_confidence``, ``category``, ``min_tier``, ``max_tier``."""
+    """One of ``complexity``, ``low_confidence``, ``category``, ``min_tier``, ``max_tier``, ``shadow``."""
     features: dict[str, float] = {}
 
 
@@ -362,3 +362,47 @@ class Event(Record, frozen=True, kw_only=True):
     """The part that speaks: ``job``, ``worker``, ``client``, ``ops``."""
     happened_ms: int
     attributes: dict[str, str] = {}
+
+
+class Audit(Record, frozen=True, kw_only=True):
+    """What was found out about one tier's answer to a request, mostly by having another one answer it too.
+
+    It carries what the router saw instead of the request, so that a router can learn from it; no texts.
+    """
+
+    request_id: str
+    tenant: str
+    audited_ms: int
+    reason: str
+    """``tier_above`` or ``tier_below``: what the tier next to it answers; ``escalation``: its answer did not go out;
+    ``remembered``: nothing yet, kept for the feedback that may come; ``rollout/<name>``: what another arm answers."""
+    tier: str
+    """Whose answer this is about, which but for ``escalation`` is the one that was served."""
+    model_id: str
+    category: str = "default"
+    weight: int = 1
+    """For how many requests of its tier and category it stands: itself, and those since the last one audited."""
+    arm: str | None = None
+    """The rollout whose arm gave the other answer."""
+    cost: float = 0.0
+    latency_ms: float = 0.0
+    """Of the generation, as ``Latency.generation_ms``."""
+    other_tier: str | None = None
+    """Who answered besides; absent where nobody did."""
+    other_model_id: str | None = None
+    other_cost: float = 0.0
+    """At the price of the batch lane."""
+    other_latency_ms: float = 0.0
+    """Of the generation on the batch lane."""
+    other_error: str | None = None
+    """One of ``errors.ErrorCode``, where the other gave no answer."""
+    agrees: bool | None = None
+    """Whether both answers say the same; absent where that cannot be told."""
+    judged_by: str | None = None
+    """What decided: ``text``, ``json``, ``details``, ``embedding`` or ``model``; of an escalation its reason."""
+    features: dict[str, float] = {}
+    """Of the route."""
+    embedding: bytes | None = None
+    """Of the question, float16, little-endian; absent where it was not embedded."""
+    embedding_version: str | None = None
+    """Names the model of the embedding."""

@@ -350,6 +350,9 @@ class CategoryConfig(Section):
     tier: str | None = Field(default=None, description="Send misses straight to this tier; absent: by complexity.")
     escalation: EscalationConfig = EscalationConfig()
     judge: JudgeConfig = JudgeConfig()
+    audit_share: float | None = Field(
+        default=None, ge=0, le=1, description="As audits.share, which holds where this is absent; 0: never."
+    )
     pruning: PruningConfig | None = Field(default=None, description="Absent: passages are passed on as they come.")
 
     @model_validator(mode="after")
@@ -377,6 +380,38 @@ class RouterConfig(Section):
 
     min_confidence: float = Field(
         default=0.65, ge=0, le=1, description="Confidence below which a request goes one tier up."
+    )
+
+
+class AuditsConfig(Section):
+    """Asking a second tier in the background, for nobody to see, so that it is known how well requests are routed."""
+
+    share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the generated answers of each tier and category that a second tier gives too; 0: none.",
+    )
+    at_least_every_s: float = Field(
+        default=3_600.0,
+        gt=0,
+        description="A tier and category that had none audited for this long has its next one audited, however rare.",
+    )
+    remembered: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the generated answers of which is kept what the router saw, about 1 KB each on the audit"
+        " topic: feedback teaches only of those, and of those audited.",
+    )
+    most_open: int = Field(
+        default=256,
+        ge=1,
+        le=10_000,
+        description="Second answers that each of desk.buckets waits for at most; what would be more is not asked.",
+    )
+    kept_days: int = Field(
+        default=40, ge=1, description="How long Kafka keeps the audit topic, from which the router is retrained."
     )
 
 

@@ -13,6 +13,7 @@ import click
 import msgspec
 from forebay_schemas.codec import RECORDS, Codec, avro_folder, file_stem, history, newest
 from forebay_schemas.records import (
+    Audit,
     CacheOptions,
     CachePolicy,
     CacheScope,
@@ -168,6 +169,29 @@ EXAMPLES: tuple[Record, ...] = (
         user="u-1",
         reason="outdated",
         refined_by="r-2",
+    ),
+    Audit(
+        request_id="r-1",
+        tenant="acme",
+        audited_ms=1_760_000_012_000,
+        reason="tier_above",
+        tier="small",
+        model_id="llama-3.1-8b",
+        category="support",
+        weight=100,
+        arm="bigger",
+        cost=0.000125,
+        latency_ms=300.25,
+        other_tier="medium",
+        other_model_id="llama-3.1-70b",
+        other_cost=0.0005,
+        other_latency_ms=800.5,
+        other_error="given_up",
+        agrees=False,
+        judged_by="details",
+        features={"length": 0.25},
+        embedding=b"\x00<\x00\xb8",
+        embedding_version="0123456789ab",
     ),
 )
 """One of each record, with no field at its default, so that each shows in the bytes."""
