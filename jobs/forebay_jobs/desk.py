@@ -27,6 +27,7 @@ from .messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, coun
 from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
 from .reuse.lifetime import kept_s
+from .shadows import LOOK_MS, Shadows, Step
 from .verdicts import verdict_arrival
 
 LONGEST_NAP_MS = 60_000
@@ -48,6 +49,7 @@ class Desk:
         answers: AnswerStore,
         semantic: SemanticCache,
         dispatcher: Dispatcher,
+        shadows: Shadows,
         metrics: JobMetrics,
     ) -> None:
         self._config = config
@@ -55,6 +57,7 @@ class Desk:
         self._answers = answers
         self._semantic = semantic
         self._dispatcher = dispatcher
+        self._shadows = shadows
         self._metrics = metrics
         self._replies = ReplyWriter(config, codec, metrics)
         self._orphans = Orphans(config.desk.orphan_result_s)
@@ -147,6 +150,8 @@ class Desk:
             self._metrics.results.labels("invalid").inc()
             return self._promote(state, key, flight, now_ms)  # the leader got what cannot be read here
         self._metrics.results.labels("matched").inc()
+        if flight.shadowed is not None:
+            return self._go_on(state, key, flight, self._shadows.landed(flight, reply, result.reply, now_ms), now_ms)
         if reply.error is not None:
             return self._failed(state, key, flight, reply.error, now_ms)
         return self._landed(state, key, flight, reply, result.reply, now_ms)
@@ -303,6 +308,7 @@ class Desk:
             for record in self._replies.again(asker, answer, CacheStatus.JOINED, now_ms)
         ]
         release(state, key, flight)
+        sent += self._shadows.answered(state, flight, reply, encoded, now_ms)
         # Whoever missed the cache just before it was filled still finds the flight.
         expires_ms = now_ms + round(self._config.desk.flight_linger_s * 1000)
         flight = msgspec.structs.replace(
@@ -316,6 +322,18 @@ class Desk:
         )
         state.put_flight(key, self._look_again(state, key, flight, expires_ms, now_ms))
         return sent
+
+    def _go_on(self, state: DeskState, key: str, flight: Flight, step: Step, now_ms: int) -> list[Outgoing]:
+        """Let a flight that waits for a second answer take its next step."""
+        if step.flight is None:
+            self._forget(state, key, flight)
+        elif step.flight.task_id is None:
+            release(state, key, flight)
+            lead(state, key, step.flight)
+            state.add_pending(key)
+        else:
+            state.put_flight(key, self._look_again(state, key, step.flight, now_ms + LOOK_MS, now_ms))
+        return step.sent
 
     def _keep(self, flight: Flight, reply: Reply, answer: Answer, now_ms: int) -> str:
         """Fill both caches; what became of the answer, for the metrics."""
@@ -370,6 +388,8 @@ class Desk:
         return sent
 
     def _due(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
+        if flight.shadowed is not None and flight.shadowed.other is not None and not flight.shadowed.asked:
+            return self._go_on(state, key, flight, self._shadows.compare(flight, now_ms), now_ms)
         over = flight.task_id is not None and flight.expires_ms <= now_ms
         if over and flight.answer is not None:
             self._forget(state, key, flight)

@@ -53,6 +53,8 @@ class Dispatcher:
         chosen = flight.route
         if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
             chosen = route(self._codec.decode(leader.request, Request), self._config)
+        if flight.shadowed is not None:
+            chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(
             task_id=_task_id(leader, flight.attempt),
             flight_key=key,

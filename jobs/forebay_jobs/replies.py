@@ -116,7 +116,8 @@ class ReplyWriter:
         )
 
     def _send(self, asker: Asker, reply: Reply) -> Outgoing:
-        self._metrics.replies.count(reply, asker.traceparent)
+        if asker.reply_topic != self._config.kafka.topics.audit:  # what the job asks itself is no service's request
+            self._metrics.replies.count(reply, asker.traceparent)
         if reply.cache_status is CacheStatus.SEMANTIC and reply.similarity is not None:
             self._metrics.similarity.observe(reply.similarity)
         return Outgoing(

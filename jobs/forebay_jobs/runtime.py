@@ -25,12 +25,14 @@ from .caches.semantic import SemanticCache
 from .caches.sweeping import Sweeper
 from .dispatch import Dispatcher
 from .embedding import Embedder
+from .judging.aside import JudgeAside
 from .judging.judge import Judge
 from .pruning import Pruner
 from .relevance import load_cross_encoders
 from .replies import ReplyWriter
 from .reuse.namespaces import Namespaces
 from .reuse.teacher import Teacher
+from .shadows import Shadows
 from .throttle import Pressure
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Runtime:
         self._index: SweepableIndex | None = None
         self._teacher: Teacher | None = None
         self._sweeper: Sweeper | None = None
+        self._aside: JudgeAside | None = None
         self.metrics = _metrics_of_this_process(config.metrics)
         self.pressure = Pressure()
         _serve_metrics(config.metrics.job_port)
@@ -84,9 +87,22 @@ class Runtime:
         return Namespaces(self.config, self.redis, self.embedder.version)
 
     @cached_property
+    def judge(self) -> Judge:
+        return Judge(self.config, self.embedder)
+
+    @cached_property
+    def aside(self) -> JudgeAside:
+        self._aside = JudgeAside(self.judge)
+        self._aside.start()
+        return self._aside
+
+    def shadows(self) -> Shadows:
+        """Those of one more slot, which counts for itself."""
+        return Shadows(self.config, self.codec, self.aside, self.embedder.version, self.metrics)
+
+    @cached_property
     def teacher(self) -> Teacher:
-        judge = Judge(self.config, self.embedder)
-        self._teacher = Teacher(judge, self.answers, self.hits, self.namespaces, self.metrics)
+        self._teacher = Teacher(self.judge, self.answers, self.hits, self.namespaces, self.metrics)
         self._teacher.start()
         return self._teacher
 
@@ -115,6 +131,8 @@ class Runtime:
         if self._teacher is not None:
             self._teacher.close()
             self.namespaces.sync()
+        if self._aside is not None:
+            self._aside.close()
         if self._sweeper is not None:
             self._sweeper.close()
         if self._index is not None:

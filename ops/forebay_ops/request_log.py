@@ -1,19 +1,15 @@
 """What an installation's request topics still hold, read without a trace."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from forebay_client.errors import BrokerUnavailable, explain
-from forebay_client.kafka_log import kafka_log
+from confluent_kafka import TopicPartition
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
 from forebay_schemas.records import Request
 from forebay_schemas.registry import codec_for
 
-_RPC_TIMEOUT_S = 10.0
+from .topic_log import partitions, reading, records, values_since
 
 
 def newest_requests(config: Config, count: int) -> list[Request]:
@@ -24,15 +20,15 @@ def newest_requests(config: Config, count: int) -> list[Request]:
     Raises:
         BrokerUnavailable: the brokers do not answer, or a topic does not exist.
     """
-    with _consumer(config) as consumer:
+    with reading(config) as consumer:
         places = [
             TopicPartition(place.topic, place.partition, max(place.offset, end - count))
-            for place, end in _partitions(consumer, config)
+            for place, end in partitions(consumer, _topics(config), config)
         ]
-        records = list(_records(consumer, places, config))
+        last = list(records(consumer, places, config))
     codec = codec_for(config)
     found: list[Request] = []
-    for _, value in sorted(records, key=lambda record: record[0], reverse=True):
+    for _, value in sorted(last, key=lambda record: record[0], reverse=True):
         if len(found) == count:
             break
         if request := _request(codec, value):
@@ -49,74 +45,14 @@ def requests_since(config: Config, since_ms: int | None) -> Iterator[Request]:
         BrokerUnavailable: as there.
     """
     codec = codec_for(config)
-    with _consumer(config) as consumer:
-        places = [place for place, _ in _partitions(consumer, config)]
-        if since_ms is not None and places:
-            places = _at(consumer, places, since_ms, config)
-        for _, value in _records(consumer, places, config):
-            if request := _request(codec, value):
-                yield request
+    for value in values_since(config, _topics(config), since_ms):
+        if request := _request(codec, value):
+            yield request
 
 
-@contextmanager
-def _consumer(config: Config) -> Iterator[Consumer]:
-    settings = config.kafka.client(
-        client_id="forebay-request-log",
-        group_id="forebay-request-log",  # librdkafka wants a name, also where nobody joins
-        enable_auto_commit=False,
-        enable_partition_eof=True,
-        isolation_level="read_committed",
-        fetch_message_max_bytes=config.kafka.max_wire_bytes,
-    )
-    consumer = Consumer(settings, logger=kafka_log)
-    try:
-        yield consumer
-    finally:
-        consumer.close()
-
-
-def _partitions(consumer: Consumer, config: Config) -> list[tuple[TopicPartition, int]]:
-    """The partitions that hold anything, at their first records, each with its end."""
+def _topics(config: Config) -> list[str]:
     topics = config.kafka.topics
-    found: list[tuple[TopicPartition, int]] = []
-    for name in (topics.requests, topics.requests_batch, *config.request_topics):
-        try:
-            topic: Any = consumer.list_topics(name, timeout=_RPC_TIMEOUT_S).topics[name]
-            if topic.error:
-                raise KafkaException(topic.error)
-            for partition in topic.partitions:
-                low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), _RPC_TIMEOUT_S)
-                if high > low:
-                    found.append((TopicPartition(name, partition, low), high))
-        except KafkaException as error:
-            raise BrokerUnavailable(explain(error.args[0], name, config.kafka.bootstrap)) from None
-    return found
-
-
-def _at(consumer: Consumer, places: Sequence[TopicPartition], since_ms: int, config: Config) -> list[TopicPartition]:
-    """The places of the first records from a time on, of the partitions that have any."""
-    wanted = [TopicPartition(place.topic, place.partition, since_ms) for place in places]
-    try:
-        return [place for place in consumer.offsets_for_times(wanted, _RPC_TIMEOUT_S) if place.offset >= 0]
-    except KafkaException as error:
-        raise BrokerUnavailable(explain(error.args[0], places[0].topic, config.kafka.bootstrap)) from None
-
-
-def _records(consumer: Consumer, places: list[TopicPartition], config: Config) -> Iterator[tuple[int, bytes]]:
-    """The time and the value of each record from these places to the ends of their partitions."""
-    unread = {(place.topic, place.partition) for place in places}
-    consumer.assign(places)
-    while unread:
-        message = consumer.poll(_RPC_TIMEOUT_S)
-        if message is None:
-            raise BrokerUnavailable(f"{min(unread)[0]} gave nothing for {_RPC_TIMEOUT_S:g} s; see that its brokers run")
-        error = message.error()
-        if error is None:
-            yield message.timestamp()[1], message.value() or b""
-        elif error.code() == KafkaError._PARTITION_EOF:
-            unread.discard((message.topic() or "", message.partition() or 0))
-        elif error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN:
-            raise BrokerUnavailable(explain(error, message.topic() or "", config.kafka.bootstrap))
+    return [topics.requests, topics.requests_batch, *config.request_topics]
 
 
 def _request(codec: Codec, value: bytes) -> Request | None:

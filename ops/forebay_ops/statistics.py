@@ -40,7 +40,7 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
     )
 
 
-def share_interval(count: int, of: int) -> Interval:
+def share_interval(count: float, of: float) -> Interval:
     """A share of cases (``of`` above 0) with its score interval (Wilson, 1927): of few cases, and near 0 and 1, too."""
     z = NormalDist().inv_cdf(1 - _TAIL)
     share, weight = count / of, z * z / of

@@ -271,6 +271,13 @@ class JobMetrics:
             ["source", "outcome"],
             registry=registry,
         )
+        self.audits = Counter(
+            "forebay_audits_total",
+            "Generated answers that a second tier was asked for too, by why (tier_above, tier_below, rollout), the tier"
+            " that was served, and what came of it: agrees, differs, unsure, failed; skipped: it could not be asked.",
+            ["reason", "category", "tier", "outcome"],
+            registry=registry,
+        )
         self.hit_age = Histogram(
             "forebay_hit_age_seconds",
             "Age of the answers that were given again, for exact hits and hits by meaning.",
@@ -367,7 +374,8 @@ class WorkerMetrics:
         self.cost = Counter(
             "forebay_cost_dollars_total",
             "US dollars charged for generations, by the tier that generated; an answer that went on to another tier"
-            " counts here when it goes on, and in forebay_reply_cost_dollars_total with the reply.",
+            " counts here when it goes on, and in forebay_reply_cost_dollars_total with the reply. What the job asks"
+            " itself, to judge and to audit, counts here alone.",
             ["tier", "lane"],
             registry=registry,
         )

@@ -408,7 +408,7 @@ class AuditsConfig(Section):
         default=256,
         ge=1,
         le=10_000,
-        description="Second answers that each of desk.buckets waits for at most; what would be more is not asked.",
+        description="Most generations of second answers that each of desk.buckets waits for; more are not asked.",
     )
     kept_days: int = Field(
         default=40, ge=1, description="How long Kafka keeps the audit topic, from which the router is retrained."

@@ -17,6 +17,7 @@ from forebay_jobs.caches.semantic import Found, SemanticCache
 from forebay_jobs.desk import Desk
 from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.embedding import Embedder
+from forebay_jobs.judging.aside import JudgeAside
 from forebay_jobs.judging.judge import Judge
 from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Place, asker_name
 from forebay_jobs.pruning import Pruner
@@ -29,6 +30,7 @@ from forebay_jobs.reuse.lesson import Lesson
 from forebay_jobs.reuse.namespaces import Namespaces
 from forebay_jobs.reuse.neighbourhood import Candidate
 from forebay_jobs.reuse.teacher import Teacher
+from forebay_jobs.shadows import Shadows
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
@@ -439,6 +441,12 @@ def a_dispatcher(config: Config, counted: JobMetrics) -> Dispatcher:
     return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config), pruner)
 
 
+def the_shadows(config: Config, counted: JobMetrics, aside: JudgeAside | None = None) -> Shadows:
+    """Shadows over doubles, whose judge works when a test tells it to."""
+    aside = aside or JudgeAside(Judge(config, LetterEmbedder()))
+    return Shadows(config, CODEC, aside, LetterEmbedder().version, counted)
+
+
 def an_asker(request: Request, **fields: Any) -> Asker:
     """Who asks a request, with a reply key of its own."""
     asker = Asker.of(
@@ -499,10 +507,15 @@ class DeskRig:
         self.answers = MemoryAnswers(self.config)
         self.meaning = ScriptedMeaning()
         self.metrics = metrics()
-        self.desk = Desk(
-            self.config, CODEC, self.answers, self.meaning, a_dispatcher(self.config, self.metrics), self.metrics
-        )
+        self.aside = JudgeAside(Judge(self.config, LetterEmbedder()))
+        self.desk = self.a_desk()
         self.now_ms = NOW_MS
+
+    def a_desk(self) -> Desk:
+        """One as a process that was just started has it."""
+        dispatcher = a_dispatcher(self.config, self.metrics)
+        shadows = the_shadows(self.config, self.metrics, self.aside)
+        return Desk(self.config, CODEC, self.answers, self.meaning, dispatcher, shadows, self.metrics)
 
     def arrive(self, request: Request, /, **fields: Any) -> list[Outgoing]:
         """A request arrives; what the desk writes at once."""

@@ -24,7 +24,7 @@ from forebay_schemas.records import (
     Task,
     Usage,
 )
-from forebay_schemas.sections import CategoryConfig
+from forebay_schemas.sections import AuditsConfig, CategoryConfig
 from forebay_schemas.validation import expired
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -45,9 +45,15 @@ from tests.jobs.doubles import (
     reply_of,
     reply_to,
     task_of,
+    the_shadows,
 )
 
-CONFIG = load_config().model_copy(update={"categories": {"default": CategoryConfig(policy="fixed")}})
+CONFIG = load_config().model_copy(
+    update={
+        "categories": {"default": CategoryConfig(policy="fixed")},
+        "audits": AuditsConfig(share=0, remembered=0),  # what the job asks itself answers nobody
+    }
+)
 ERRORS = {
     "broken": ReplyError(code="engine_failed", message="broken", retryable=True),
     "refused": ReplyError(code="engine_refused", message="refused", retryable=False),
@@ -85,7 +91,9 @@ class World:
         semantic = Meaning(CONFIG, self.index, self.answers, counted).cache
         self.commands = Commands(CODEC, self.answers)
         self.intake = Intake(CONFIG, CODEC, self.answers, counted)
-        self.desk = Desk(CONFIG, CODEC, self.answers, semantic, a_dispatcher(CONFIG, counted), counted)
+        self.desk = Desk(
+            CONFIG, CODEC, self.answers, semantic, a_dispatcher(CONFIG, counted), the_shadows(CONFIG, counted), counted
+        )
         self.checkpoint()
 
     # What may happen

@@ -25,6 +25,7 @@ from tests.jobs.doubles import (
     reply_of,
     reply_to,
     task_of,
+    the_shadows,
 )
 
 ASKED, NEAR = "How do I return a parcel?", "How do I return a parcel, dear?"
@@ -77,7 +78,9 @@ class Pipeline:
         self.answers = MemoryAnswers(config)
         self.intake = Intake(config, CODEC, self.answers, counted)
         semantic = Meaning(config, MemoryIndex(), self.answers, counted).cache
-        self.desk = Desk(config, CODEC, self.answers, semantic, a_dispatcher(config, counted), counted)
+        self.desk = Desk(
+            config, CODEC, self.answers, semantic, a_dispatcher(config, counted), the_shadows(config, counted), counted
+        )
         self.state = MemoryState()
         self.now_ms = NOW_MS
         self.offset = 0

@@ -33,6 +33,7 @@ from tests.jobs.doubles import (
     metrics,
     reply_of,
     task_of,
+    the_shadows,
 )
 
 VERBS = ("send", "pay", "track", "return")
@@ -142,7 +143,8 @@ class JobInMemory:
         meaning = Meaning(config, MemoryIndex(), answers, counted)
         self._teacher = meaning.teacher
         self._intake = Intake(config, CODEC, answers, counted)
-        self._desk = Desk(config, CODEC, answers, meaning.cache, a_dispatcher(config, counted), counted)
+        shadows = the_shadows(config, counted)
+        self._desk = Desk(config, CODEC, answers, meaning.cache, a_dispatcher(config, counted), shadows, counted)
         self._state = MemoryState()
         self._tasks = itertools.count()
         self._working: list[tuple[int, str, Task]] = []
@@ -170,7 +172,8 @@ class JobInMemory:
         while self._working and self._working[0][0] <= now_ms:
             ends_ms, _, task = heapq.heappop(self._working)
             reply = self._answer(task, ends_ms)
-            self._replies.append(reply)
+            if task.reply_topic != self._config.kafka.topics.audit:
+                self._replies.append(reply)
             result = Result(
                 task_id=task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=CODEC.encode(reply)
             )

@@ -25,12 +25,17 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CacheStatus, Feedback, FeedbackSource, Lane, Reply, Usage, Verdict
 
-from tests.builders import NOW_MS, make_feedback, make_reply
+from tests.builders import NOW_MS, make_feedback, make_reply, make_route
 
 from .made_up import DAY_MS, REUSED, fill, fill_feedback, ledger_config, made_up_replies
 
 NOW = dt.datetime(2025, 10, 13)
 TODAY = NOW.date()
+SHADOWS = [
+    make_reply(request_id=f"shadow-{number}", route=make_route(reason="shadow"), cost=0.25, baseline_cost=4.0)
+    for number in range(3)
+]
+"""What the job asked itself."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, list[Repl
     replies = made_up_replies(config, 600)
     repeated = [each for each in replies[-9:] if each.cache_status in REUSED]
     assert repeated
-    fill(config, [*replies, *repeated], file_rows=150)
+    fill(config, [*replies, *repeated, *SHADOWS], file_rows=150)
     return config, replies
 
 
@@ -119,6 +124,10 @@ def test_percentiles_are_those_of_the_replies(made_up: tuple[Config, list[Reply]
 def test_repeats_are_told_and_counted_nowhere(made_up: tuple[Config, list[Reply]], found: Report) -> None:
     assert found.repeats == sum(each.cache_status in REUSED for each in made_up[1][-9:])
     assert found.repeats_cost == 0
+
+
+def test_what_the_job_asks_itself_is_told_and_counted_nowhere(found: Report) -> None:
+    assert (found.shadows, found.shadows_cost) == (3, 0.75)
 
 
 # --- what saved it

@@ -42,6 +42,14 @@ def counted(outcome: Outcome, lane: Lane = Lane.INTERACTIVE, tier: str = "small"
     return lambda name, **labels: total(registry, f"forebay_{name}", **labels)
 
 
+def test_a_reply_to_nobody_counts_by_what_it_took_alone(run: Answering) -> None:
+    """What the job asks itself is no service's request, and is paid for."""
+    run.pool.says = [saying()]
+    read = counted(run.outcome(delivery(task_for(reply_topic="llm.audit"))))
+    assert read("replies_total") == read("reply_cost_dollars_total") == 0
+    assert read("cost_dollars_total") == pytest.approx(SMALL_COST)
+
+
 # Escalation
 
 

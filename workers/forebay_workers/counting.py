@@ -19,7 +19,8 @@ def count(metrics: WorkerMetrics, delivery: Delivery, outcome: Outcome) -> None:
     reply = outcome.reply
     if reply is None:
         return
-    metrics.replies.count(reply, delivery.task.traceparent if delivery.task else None)
+    if not outcome.to_nobody:
+        metrics.replies.count(reply, delivery.task.traceparent if delivery.task else None)
     _count_generation(metrics, tier, lane, reply.usage, reply.cost - sum(hop.cost for hop in reply.path))
     if reply.error:
         return

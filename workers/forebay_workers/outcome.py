@@ -41,6 +41,7 @@ class Outcome:
         hops: what this delivery adds to the reply's path.
         handed_to: the tier whose turn it is now; the last hop says why.
         standby: whether another model than the tier's own answered.
+        to_nobody: whether the job asked itself, so that the reply is no service's.
     """
 
     records: tuple[OutgoingRecord, ...]
@@ -49,6 +50,7 @@ class Outcome:
     hops: tuple[Hop, ...] = ()
     handed_to: str | None = None
     standby: bool = False
+    to_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,7 @@ class Outcomes:
             reply=reply,
             hops=work.hops,
             standby=generation is not None and generation.model_id != own_model,
+            to_nobody=task.reply_topic == self._config.kafka.topics.audit,
         )
 
     def _for_review(self, work: Work, generation: Generation, doubt: str, now_ms: float) -> OutgoingRecord:

@@ -32,7 +32,13 @@ class DeskOperator(KeyedProcessFunction):
         with runtime.locked():
             self._codec = runtime.codec
             self._desk = Desk(
-                self._config, runtime.codec, runtime.answers, runtime.semantic, runtime.dispatcher, runtime.metrics
+                self._config,
+                runtime.codec,
+                runtime.answers,
+                runtime.semantic,
+                runtime.dispatcher,
+                runtime.shadows(),
+                runtime.metrics,
             )
         self._metrics = runtime.metrics
         self._state = _FlinkState(runtime_context, self._config.desk.batch_window_ms)

@@ -62,6 +62,9 @@ SCHEMA = pa.schema(
 """What each file holds, whatever is configured, so that files of all days can be read together. ``docs/ledger.md``
 tells the meaning of each; most have the name and the meaning of their field of ``records.Reply``."""
 
+NO_SHADOW = "route_reason IS DISTINCT FROM 'shadow'"
+"""In SQL, that somebody asked for a reply, and not the job itself to audit its routing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Discounts:

@@ -17,7 +17,7 @@ from forebay_client.errors import BrokerUnavailable, explain
 from forebay_client.kafka_log import kafka_log
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ConfigError, ForebayError, RecordError
+from forebay_schemas.errors import ConfigError, ErrorCode, ForebayError, RecordError
 from forebay_schemas.lag import LagProbe
 from forebay_schemas.metrics import LedgerMetrics
 from forebay_schemas.registry import codec_for
@@ -174,7 +174,9 @@ class Recorder:
             table.check(found, topic)
             record = found
         except RecordError as error:
-            _log.warning("%s/%d: offset %d is passed over: %s", topic, partition, offset, error)
+            other_record = error.code is ErrorCode.UNKNOWN_SCHEMA and topic == self._config.kafka.topics.audit
+            if not other_record:  # audits are there too
+                _log.warning("%s/%d: offset %d is passed over: %s", topic, partition, offset, error)
         return Entry(topic, partition, offset, record)
 
     def _read_new_partitions(self) -> None:

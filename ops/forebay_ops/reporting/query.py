@@ -11,6 +11,7 @@ import duckdb
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CacheStatus
 
+from ..ledger.columns import NO_SHADOW
 from ..ledger.folder import FEEDBACK, current_files
 from .feedback import COUNTED, NO_VERDICTS, Verdicts, create_rated
 from .outlook import Payback, Projection, payback, project
@@ -91,6 +92,8 @@ class Report:
         first, last: times of the first and the last reply, UTC.
         repeats: replies that answered a request once more, and are counted nowhere else.
         repeats_cost: what they cost, in US dollars.
+        shadows: second answers, by which the job audits its routing; they are counted nowhere else.
+        shadows_cost: what they cost, in US dollars.
         days, months: sums by date, and by month as ``2026-11``.
         tiers_by_day: answers generated, by date and tier.
         by_status: latencies of answers by cache status.
@@ -108,6 +111,8 @@ class Report:
     totals: Sums
     repeats: int
     repeats_cost: float
+    shadows: int
+    shadows_cost: float
     days: list[tuple[dt.date, Sums]]
     months: list[tuple[str, Sums]]
     tiers: Grouping
@@ -182,6 +187,8 @@ def _report(
         totals=totals,
         repeats=period.repeats,
         repeats_cost=period.repeats_cost,
+        shadows=period.shadows,
+        shadows_cost=period.shadows_cost,
         days=days,
         months=period.by_month(),
         tiers=period.generated_by_tier(),
@@ -199,8 +206,8 @@ def _report(
 
 
 class _Period:
-    """The rows of a period as tables: ``ledger`` all of them, ``counted`` without repeats, ``daily`` added up, and
-    ``rated`` the verdicts on them."""
+    """The rows of a period as tables: ``ledger`` all of them, ``counted`` without repeats and shadows, ``daily`` added
+    up, and ``rated`` the verdicts on them."""
 
     def __init__(
         self,
@@ -221,7 +228,7 @@ class _Period:
         dimensions = ", ".join(dict.fromkeys(("day", "completed_at", *_COLUMNS)))
         connection.execute(
             f"CREATE TEMP VIEW counted AS SELECT {dimensions}, total_ms, error_code, {measures}"
-            " FROM ledger WHERE NOT repeat"
+            f" FROM ledger WHERE NOT repeat AND {NO_SHADOW}"
         )
         connection.execute(
             f"CREATE TEMP TABLE daily AS SELECT day, cache_status, tier, model_id, {_SUMS} FROM counted GROUP BY ALL"
@@ -229,10 +236,14 @@ class _Period:
         create_rated(connection, "since", feedback, dimensions, ended)
         self.first: dt.datetime | None
         self.last: dt.datetime | None
-        [(self.first, self.last, self.repeats, self.repeats_cost)] = self._rows(
-            "SELECT min(completed_at) FILTER (NOT repeat), max(completed_at) FILTER (NOT repeat),"
-            " count(*) FILTER (repeat), coalesce(sum(cost) FILTER (repeat), 0) FROM ledger"
-        )
+        [(self.first, self.last)] = self._rows("SELECT min(completed_at), max(completed_at) FROM counted")
+        self.repeats, self.repeats_cost = self._apart(f"repeat AND {NO_SHADOW}")
+        self.shadows, self.shadows_cost = self._apart(f"NOT ({NO_SHADOW})")
+
+    def _apart(self, which: str) -> tuple[int, float]:
+        """How many rows are not counted for a reason, and what they cost."""
+        [found] = self._rows(f"SELECT count(*), coalesce(sum(cost), 0) FROM ledger WHERE {which}")
+        return found
 
     def totals(self) -> Sums:
         [row] = self._rows(f"SELECT {_SUMS} FROM daily")

@@ -62,6 +62,8 @@ def _bill(report: Report) -> Iterator[tuple[str, str]]:
         yield "a month's fixed costs are earned in", "never" if payback.days is None else f"{payback.days:.1f} days"
     if report.repeats:
         yield "repeated replies, not counted above", f"{report.repeats:,}, which cost {money(report.repeats_cost)}"
+    if report.shadows:
+        yield "audits of the routing, not counted above", f"{report.shadows:,}, which cost {money(report.shadows_cost)}"
 
 
 def _layers(totals: Sums) -> Table:

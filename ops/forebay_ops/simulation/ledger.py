@@ -13,6 +13,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CachePolicy, Lane
 
+from ..ledger.columns import NO_SHADOW
 from ..ledger.folder import current_files
 from .behaviour import ANSWER_TOKENS, SERVICE_MS, Behaviour
 from .linking import linked, traffic_of
@@ -97,7 +98,7 @@ class _Reading:
     ) -> None:
         self._connection = connection
         connection.execute("SET enable_progress_bar = false")  # the command shows progress of its own
-        within = ["NOT repeat"]
+        within = ["NOT repeat", NO_SHADOW]
         # Number 0 is asked to see whether the pipeline answers; it is not of the trace.
         within += [f"number >= 0 AND starts_with(request_id, {_quoted(f'replay-{run}-')})"] if run else []
         within += [f"number < {first}"] if first is not None else []
