@@ -36,9 +36,11 @@ from .errors import (
     StreamRestarted,
 )
 from .invalidation import Invalidated
+from .migration import Answer, Migration, Mirrored, Source
 from .streams import AsyncStream, Stream
 
 __all__ = [
+    "Answer",
     "AsyncClient",
     "AsyncStream",
     "BrokerUnavailable",
@@ -59,6 +61,8 @@ __all__ = [
     "InvalidationPending",
     "Lane",
     "Message",
+    "Migration",
+    "Mirrored",
     "RecordError",
     "Reply",
     "ReplyTimeout",
@@ -66,6 +70,7 @@ __all__ = [
     "RequestCancelled",
     "RequestFailed",
     "RequestTooLarge",
+    "Source",
     "Stream",
     "StreamRestarted",
     "Verdict",

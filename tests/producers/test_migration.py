@@ -1,0 +1,169 @@
+"""A service that calls a provider directly brings Forebay in: mirrored, then by share, falling back at once."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from forebay_client import Client, ConfigError, Migration, Mirrored, Source, migration
+from forebay_schemas.records import Reply, ReplyError, Request
+
+from tests.builders import make_reply, make_request
+from tests.producers.doubles import MemoryKafka, echo, silence
+
+USERS = [f"user-{number}" for number in range(1_000)]
+
+
+def direct(question: Any, **fields: Any) -> str:
+    return f"direct: {question}"
+
+
+def migrating(client: Client, stage: str | Callable[[], str], **settings: Any) -> Migration:
+    return Migration(client, direct, stage, **settings)
+
+
+def failing(request: Request) -> list[Reply]:
+    error = ReplyError(code="engine_failed", message="no luck", retryable=True)
+    return [make_reply(request_id=request.request_id, tenant=request.tenant, text="", error=error)]
+
+
+@pytest.fixture
+def clock_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now_s = [1_000.0]
+    monkeypatch.setattr(migration.time, "monotonic", lambda: now_s[0])
+    return now_s
+
+
+# Who goes where
+
+
+def test_before_it_begins_forebay_hears_of_nothing(client: Client, kafka: MemoryKafka) -> None:
+    with migrating(client, "off") as service:
+        answer = service.ask("Hello?", user="ada")
+    assert (answer.text, answer.source) == ("direct: Hello?", Source.DIRECT)
+    assert kafka.sent == []
+
+
+def test_at_the_end_all_go_through_forebay(client: Client) -> None:
+    with migrating(client, "100") as service:
+        answer = service.ask("Hello?", user="ada", category="support")
+    assert (answer.text, answer.source) == ("Hello?", Source.FOREBAY)
+    assert answer.reply is not None
+
+
+def test_each_stage_has_its_share_of_the_users_and_all_of_the_one_before(client: Client, kafka: MemoryKafka) -> None:
+    stage = ["10"]
+    through: dict[str, set[str]] = {}
+    with migrating(client, lambda: stage[0]) as service:
+        for stage[0] in ("10", "50", "90"):
+            answers = {user: service.ask("Hello?", user=user) for user in USERS}
+            through[stage[0]] = {user for user, answer in answers.items() if answer.source is Source.FOREBAY}
+    assert through["10"] < through["50"] < through["90"]
+    assert [len(through[stage]) / len(USERS) for stage in through] == pytest.approx([0.1, 0.5, 0.9], abs=0.04)
+    assert {sent.request.user for sent in kafka.sent} == through["90"]
+
+
+def test_who_names_no_user_stays_together_by_tenant_and_a_request_names_its_own(client: Client) -> None:
+    with migrating(client, "50") as service:
+        by_tenant = {tenant: {service.ask("Hello?", tenant=tenant).source for _ in range(3)} for tenant in USERS[:40]}
+        assert all(len(sources) == 1 for sources in by_tenant.values())
+        assert len(set(map(frozenset, by_tenant.values()))) == 2
+        for user in USERS[:20]:
+            finished = make_request(tenant="acme", user=user)
+            assert service.ask(finished).source is service.ask("Hello?", user=user).source
+
+
+def test_another_migration_begins_with_others(client: Client) -> None:
+    def first(name: str) -> set[str]:
+        with migrating(client, "10", name=name) as service:
+            return {user for user in USERS if service.ask("Hello?", user=user).source is Source.FOREBAY}
+
+    assert first("support") != first("search")
+
+
+@pytest.mark.parametrize("stage", ["20", "Shadow", ""])
+def test_a_stage_that_is_none_is_refused_with_those_that_are(client: Client, stage: str) -> None:
+    with pytest.raises(ConfigError, match="use one of off, shadow, 10, 50, 90, 100"):
+        migrating(client, stage)
+    with migrating(client, lambda: stage) as service, pytest.raises(ConfigError, match="stage"):
+        service.ask("Hello?")
+
+
+# In the shadow
+
+
+def test_a_mirrored_question_is_asked_of_both_and_the_user_sees_the_direct_answer(client: Client) -> None:
+    mirrored: list[Mirrored] = []
+    with migrating(client, "shadow", on_mirrored=mirrored.append) as service:
+        answer = service.ask("Hello?", user="ada")
+    assert (answer.text, answer.source, answer.reply) == ("direct: Hello?", Source.DIRECT, None)
+    (both,) = mirrored
+    assert (both.question, both.direct, both.reply and both.reply.text) == ("Hello?", "direct: Hello?", "Hello?")
+
+
+def test_a_mirror_that_is_slow_or_fails_is_not_noticed(client: Client, kafka: MemoryKafka) -> None:
+    """The direct answers are there while the mirror still waits, and one that cannot be mirrored is not."""
+    answered = threading.Event()
+
+    def slow(request: Request) -> list[Reply]:
+        answered.wait(30)
+        return failing(request)
+
+    kafka.answer = slow
+    mirrored: list[Mirrored] = []
+    with migrating(client, "shadow", on_mirrored=mirrored.append) as service:
+        assert {service.ask(f"{number}?").source for number in range(100)} == {Source.DIRECT}
+        answered.set()
+    assert 1 <= len(mirrored) <= migration._MOST_MIRRORED
+    assert all(both.reply is None and "no luck" in str(both.problem) for both in mirrored)
+
+
+def test_what_the_direct_call_raises_is_the_services_and_the_mirror_is_told(client: Client) -> None:
+    def broken(question: Any, **fields: Any) -> str:
+        raise ConnectionError("the provider is away")
+
+    mirrored: list[Mirrored] = []
+    with Migration(client, broken, "shadow", on_mirrored=mirrored.append) as service, pytest.raises(ConnectionError):
+        service.ask("Hello?")
+    assert [both.direct for both in mirrored] == [None]
+
+
+# Falling back
+
+
+def test_when_forebay_fails_the_direct_call_answers_at_once(client: Client, kafka: MemoryKafka) -> None:
+    kafka.answer = failing
+    with migrating(client, "100") as service:
+        answer = service.ask("Hello?")
+    assert (answer.text, answer.source) == ("direct: Hello?", Source.FALLBACK)
+    assert "no luck" in str(answer.problem)
+
+
+def test_when_forebay_is_late_the_direct_call_answers_and_the_deadline_says_so(
+    client: Client, kafka: MemoryKafka
+) -> None:
+    kafka.answer = silence
+    with migrating(client, "100") as service:
+        answer = service.ask("Hello?", within_s=0.1)
+    assert answer.source is Source.FALLBACK
+    sent = kafka.sent[0]
+    assert sent.headers.deadline_ms is not None
+    assert sent.headers.deadline_ms - sent.request.created_ms == 100
+
+
+def test_when_the_brokers_are_away_the_direct_call_answers(client: Client, kafka: MemoryKafka) -> None:
+    kafka.reachable = False
+    with migrating(client, "100") as service:
+        assert service.ask("Hello?").source is Source.FALLBACK
+
+
+def test_one_that_keeps_failing_is_left_alone_for_a_while(
+    client: Client, kafka: MemoryKafka, clock_s: list[float]
+) -> None:
+    kafka.answer = failing
+    with migrating(client, "100") as service:
+        assert {service.ask("Hello?").source for _ in range(20)} == {Source.FALLBACK}
+        assert len(kafka.sent) == migration.FAILURES_TO_LEAVE
+        kafka.answer = echo
+        clock_s[0] += migration.LEFT_ALONE_S + 1
+        assert service.ask("Hello?").source is Source.FOREBAY
