@@ -37,6 +37,7 @@ _COMMANDS = {
     "validate-model": Entry(
         "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"
     ),
+    "parity": Entry("parity:parity", "Say what routing loses against the largest tier for everything.", "local"),
     "plan": Entry("plan:plan", "Work out what a bill would be under other assumptions."),
     "audit": Entry("audit:audit", "Read a call log, and tell what Forebay would save.", "local"),
     "check-prompts": Entry("check_prompts:check_prompts", "Find what keeps prompts out of prefix caches."),

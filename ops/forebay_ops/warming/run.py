@@ -21,7 +21,7 @@ from .sieve import Wanted, to_send
 _STEP_S = 0.2
 """How late an interruption, or the end of patience, may be noticed."""
 _GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
-_CHARS_PER_TOKEN = 3
+CHARS_PER_TOKEN = 3
 _TEMPLATE_TOKENS = 100
 """What of a prompt is set aside for at most: few texts have more tokens, and few tiers add more to a prompt."""
 
@@ -217,10 +217,15 @@ class Warming:
 
 def most_usd(request: Request, config: Config) -> float:
     """About the most that a request may cost on the batch lane: each tier in turn writes all that it may."""
-    chars = sum(len(turn.content or "") for turn in all_messages(request)) + sum(map(len, request.passages))
+    chars = prompt_chars(request)
     total = 0.0
     for name, tier in config.tiers.items():
         longest = tier.max_tokens if request.max_tokens is None else min(tier.max_tokens, request.max_tokens)
-        usage = Usage(prompt_tokens=chars // _CHARS_PER_TOKEN + _TEMPLATE_TOKENS, completion_tokens=longest)
+        usage = Usage(prompt_tokens=chars // CHARS_PER_TOKEN + _TEMPLATE_TOKENS, completion_tokens=longest)
         total += cost(usage, config.price(name), Lane.BATCH)
     return total
+
+
+def prompt_chars(request: Request) -> int:
+    """Characters of what a model is shown of a request."""
+    return sum(len(turn.content or "") for turn in all_messages(request)) + sum(map(len, request.passages))

@@ -1,0 +1,1 @@
+"""Quality parity: what is lost by routing, against sending everything to the largest tier."""

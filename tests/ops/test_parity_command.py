@@ -1,0 +1,149 @@
+"""`forebay parity` from a shell, on a broker in memory: both paths are asked, and what routing loses is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from forebay_client import Reply, Request, core
+from forebay_ops.cli import forebay
+from forebay_ops.cli import parity as command
+from forebay_schemas.records import CachePolicy, Lane, ReplyError
+
+from tests.builders import make_reply, make_request
+from tests.jobs.doubles import LetterEmbedder
+from tests.producers.doubles import MemoryKafka
+
+RIGHT = "On 3 May."
+
+
+def answer(request: Request) -> list[Reply]:
+    """The largest tier is right; the router's choice is, but of what is hard."""
+    question = request.messages[-1].content or ""
+    large = request.min_tier == "large"
+    text = RIGHT if large or "hard" not in question else "On 4 May."
+    cost, tier = (0.5, "large") if large else (0.125, "small")
+    return [make_reply(request_id=request.request_id, tenant=request.tenant, text=text, cost=cost, tier=tier)]
+
+
+@pytest.fixture
+def kafka(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryKafka:
+    memory = MemoryKafka(answer=answer)
+    monkeypatch.setattr(core, "Outbox", memory.outbox)
+    monkeypatch.setattr(core, "Inbox", memory.inbox)
+    monkeypatch.setattr(command, "loaded_embedder", lambda *_: LetterEmbedder())
+    monkeypatch.chdir(tmp_path)
+    return memory
+
+
+def run(lines: list[dict[str, Any]], *arguments: object) -> Result:
+    file = Path("sample.jsonl")
+    file.write_text("".join(json.dumps({"tenant": "acme"} | line) + "\n" for line in lines))
+    return CliRunner().invoke(forebay, ["parity", str(file), *map(str, arguments)])
+
+
+def lines(easy: int, hard: int, **fields: Any) -> list[dict[str, Any]]:
+    questions = [f"When is it, {number}?" for number in range(easy)] + [f"hard {number}?" for number in range(hard)]
+    return [{"question": question, **fields} for question in questions]
+
+
+def figures(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code in (0, 1), result.output
+    return json.loads(Path("parity.json").read_text())
+
+
+def test_both_paths_are_asked_greedily_on_the_batch_lane_past_the_caches(kafka: MemoryKafka) -> None:
+    assert run([{"question": "When?", "lane": "interactive", "stream": True}]).exit_code == 0
+    routed, large = sorted((sent.request for sent in kafka.sent), key=lambda request: request.min_tier or "")
+    assert (routed.min_tier, large.min_tier) == (None, "large")
+    for request in (routed, large):
+        assert (request.lane, request.temperature, request.stream) == (Lane.BATCH, 0.0, False)
+        assert request.cache.policy is CachePolicy.BYPASS
+
+
+def test_with_labels_the_loss_is_that_of_right_answers_with_its_interval(kafka: MemoryKafka) -> None:
+    result = run(lines(80, 20, answer=RIGHT, category="dates"), "--out", "parity.json")
+    (found,) = figures(result)
+    assert (found["category"], found["by"], found["cases"], found["right"]) == ("dates", "labels", 100, [0.8, 1.0])
+    assert found["lost"]["mean"] == pytest.approx(0.2)
+    assert 0.1 < found["lost"]["low"] < 0.2 < found["lost"]["high"] < 0.3
+    assert (found["tiers"], found["cost"]) == ({"small": 100}, [12.5, 50.0])
+    assert result.exit_code == 1
+    assert "beyond" in result.output
+
+
+def test_without_loss_and_with_too_few_it_says_so_and_refuses_nothing(kafka: MemoryKafka) -> None:
+    assert "within" in run(lines(400, 0, answer=RIGHT)).output
+    few = run(lines(10, 0, answer=RIGHT))
+    assert "unsure" in few.output
+    assert few.exit_code == 0
+
+
+def test_without_labels_the_judge_compares_and_the_large_tier_says_what_it_leaves_open(kafka: MemoryKafka) -> None:
+    def unclear(request: Request) -> list[Reply]:
+        path = "aaab" if request.min_tier == "large" else "abbb"
+        text = "same" if request.category == "judge" else path
+        return [make_reply(request_id=request.request_id, tenant=request.tenant, text=text)]
+
+    kafka.answer = unclear
+    (found,) = figures(run(lines(30, 0), "--out", "parity.json"))
+    assert (found["by"], found["cases"], found["lost"]["mean"], found["right"]) == ("judge", 30, 0.0, None)
+    assert sum(sent.request.category == "judge" for sent in kafka.sent) == 30
+
+
+def test_what_fails_on_one_path_is_left_out_and_counted(kafka: MemoryKafka) -> None:
+    def failing(request: Request) -> list[Reply]:
+        error = ReplyError(code="given_up", message="why", retryable=False)
+        bad = "hard" in (request.messages[-1].content or "") and request.min_tier == "large"
+        return (
+            [make_reply(request_id=request.request_id, tenant=request.tenant, text="", error=error)]
+            if bad
+            else answer(request)
+        )
+
+    kafka.answer = failing
+    result = run(lines(5, 3, answer=RIGHT), "--out", "parity.json")
+    assert figures(result)[0]["cases"] == 5
+    assert "5 of 8 were answered on both paths" in result.output
+
+
+def test_a_dry_run_says_what_it_may_cost_and_asks_nothing(kafka: MemoryKafka) -> None:
+    result = run([*lines(3, 0), {"question": "No.", "max_tier": "small"}], "--dry-run")
+    assert result.exit_code == 0
+    assert "3 requests on two paths" in result.output
+    assert "1 are left out: their max_tier forbids the largest tier" in result.output
+    assert "at most about $" in result.output
+    assert kafka.sent == []
+
+
+def test_the_sample_is_the_same_each_time(kafka: MemoryKafka) -> None:
+    run(lines(50, 0), "--n", 5)
+    first = [sent.request.messages[-1].content for sent in kafka.sent]
+    kafka.sent.clear()
+    run(lines(50, 0), "--n", 5)
+    assert [sent.request.messages[-1].content for sent in kafka.sent] == first
+    assert len(set(first)) == 5
+
+
+def test_without_a_file_the_newest_requests_are_the_sample(kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = [make_request(f"When, {number}?") for number in range(4)]
+    monkeypatch.setattr("forebay_ops.parity.sample.newest_requests", lambda config, count: newest[:count])
+    assert CliRunner().invoke(forebay, ["parity", "--n", "3"]).exit_code == 0
+    assert len(kafka.sent) == 6
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ({"question": "When?", "answer": 3}, "line 1: answer: is 3, no text; give the right answer, or leave it out"),
+        ({"question": "When?", "colour": "red"}, "line 1: colour: is no field of a request"),
+        ({"question": ""}, "line 1: "),
+    ],
+)
+def test_a_line_that_is_no_case_is_refused_with_its_number(
+    kafka: MemoryKafka, line: dict[str, Any], problem: str
+) -> None:
+    result = run([line])
+    assert problem in str(result.exception)
+    assert kafka.sent == []
