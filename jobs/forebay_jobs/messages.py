@@ -200,8 +200,8 @@ class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Shadow
     reply: bytes
     """The encoded ``Reply`` that was served."""
-    embedding: bytes | None = None
-    """Of the question, float16."""
+    question: str | None = None
+    """As in ``Audit``."""
     other: bytes | None = None
     """The encoded ``Reply`` of the second one, once it landed."""
     asked: bool = False

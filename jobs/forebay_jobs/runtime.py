@@ -98,7 +98,7 @@ class Runtime:
 
     def shadows(self) -> Shadows:
         """Those of one more slot, which counts for itself."""
-        return Shadows(self.config, self.codec, self.aside, self.embedder.version, self.metrics)
+        return Shadows(self.config, self.codec, self.aside, self.metrics)
 
     @cached_property
     def teacher(self) -> Teacher:

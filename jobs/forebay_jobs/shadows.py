@@ -10,7 +10,6 @@ import hashlib
 import logging
 
 import msgspec
-import numpy as np
 from forebay_schemas.canonical import question_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
@@ -35,6 +34,8 @@ MOST_BYTES = 64 * 1024
 """Of a request and its answer together. They wait in the desk's state, and the judge would not compare longer ones."""
 _OUTCOMES = ("agrees", "differs", "unsure", "failed", "skipped")
 """All begin at zero at once: what first appears as 1 has no increase, and an alert would miss it."""
+QUESTION_CHARS = 8_000
+"""Of a question that an audit keeps: more than embedding models read."""
 _PRIORITY = -100
 """Among the tasks of the batch lane: after those that somebody waits for."""
 
@@ -55,13 +56,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Shadows:
     """Those of one slot. The methods return what is to be written; the desk keeps the flights."""
 
-    def __init__(
-        self, config: Config, codec: Codec, judge: JudgeAside, embedding_version: str, metrics: JobMetrics
-    ) -> None:
+    def __init__(self, config: Config, codec: Codec, judge: JudgeAside, metrics: JobMetrics) -> None:
         self._config = config
         self._codec = codec
         self._judge = judge
-        self._embedding_version = embedding_version
         self._metrics = metrics
         self._audited = Sampler(config.audits.at_least_every_s)
         self._remembered = Sampler()
@@ -84,7 +82,7 @@ class Shadows:
         state is bounded, and the same request does not wait twice.
 
         Args:
-            flight: that was answered, with its request and vector.
+            flight: that was answered, with its request.
             encoded: the reply that was served.
         """
         request = self._codec.decode(flight.leader.request, Request)
@@ -107,7 +105,7 @@ class Shadows:
             max_tier=shadow.tier or request.max_tier,
         )
         arrival = own_arrival(asked, flight.leader.asker.origin, flight.leader.bucket, self._config, self._codec)
-        shadowed = Shadowed(shadow=shadow, reply=encoded, embedding=_float16(flight.vector))
+        shadowed = Shadowed(shadow=shadow, reply=encoded, question=_question(request))
         self._metrics.flights_opened.inc()
         lead(state, key, Flight(leader=arrival, lane=Lane.BATCH, route=_route(flight, shadow), shadowed=shadowed))
         state.add_pending(key)
@@ -142,9 +140,8 @@ class Shadows:
         return Step(sent=[self._compared(shadowed, found.equal, found.by, now_ms)])
 
     def _answered(self, state: DeskState, flight: Flight, reply: Reply, encoded: bytes, now_ms: int) -> list[Outgoing]:
-        embedding = _float16(flight.vector)
         left = {hop.tier: hop for hop in reply.path if hop.reason != "unavailable" and hop.tier != reply.tier}
-        sent = [self._escalated(reply, hop, embedding, now_ms) for hop in left.values()]
+        sent = [self._escalated(reply, hop, self._asked(flight), now_ms) for hop in left.values()]
         if reply.finish_reason != "stop" or not reply.text.strip():
             return sent  # half an answer says nothing about whole ones
         tier, category = reply.tier or "", self._category(reply.category)
@@ -157,8 +154,8 @@ class Shadows:
             if self.begin(state, flight, encoded, shadow, now_ms):
                 return sent
             self._count(shadow.reason, category, tier, "skipped")
-        if embedding is not None and self._remembered.take((tier, category), self._config.audits.remembered, now_ms):
-            sent.append(self._write(_about(reply, now_ms, "remembered"), embedding))
+        if self._remembered.take((tier, category), self._config.audits.remembered, now_ms):
+            sent.append(self._write(_about(reply, now_ms, "remembered", question=self._asked(flight))))
         return sent
 
     def _suits(self, request: Request, flight: Flight, encoded: bytes) -> bool:
@@ -199,7 +196,7 @@ class Shadows:
     def _compared(self, shadowed: Shadowed, agrees: bool | None, by: str | None, now_ms: int) -> Outgoing:
         first, other = self._replies(shadowed)
         shadow = shadowed.shadow
-        audit = _about(first, now_ms, shadow.reason, weight=shadow.weight, arm=shadow.arm)
+        audit = _about(first, now_ms, shadow.reason, weight=shadow.weight, arm=shadow.arm, question=shadowed.question)
         if other is not None:
             audit = msgspec.structs.replace(
                 audit,
@@ -214,12 +211,12 @@ class Shadows:
         outcome = {None: "unsure", True: "agrees", False: "differs"}[agrees]
         outcome = "failed" if audit.other_error else outcome
         self._count(shadow.reason, self._category(first.category), audit.tier, outcome)
-        return self._write(audit, shadowed.embedding)
+        return self._write(audit)
 
-    def _escalated(self, reply: Reply, hop: Hop, embedding: bytes | None, now_ms: int) -> Outgoing:
+    def _escalated(self, reply: Reply, hop: Hop, question: str | None, now_ms: int) -> Outgoing:
         """The tier whose answer did not go out was not good enough, as far as its worker could tell."""
         audit = msgspec.structs.replace(
-            _about(reply, now_ms, "escalation"),
+            _about(reply, now_ms, "escalation", question=question),
             tier=hop.tier,
             model_id=hop.model_id,
             cost=hop.cost,
@@ -229,11 +226,12 @@ class Shadows:
             agrees=False,
             judged_by=hop.reason,
         )
-        return self._write(audit, embedding)
+        return self._write(audit)
 
-    def _write(self, audit: Audit, embedding: bytes | None) -> Outgoing:
-        version = None if embedding is None else self._embedding_version
-        audit = msgspec.structs.replace(audit, embedding=embedding, embedding_version=version)
+    def _asked(self, flight: Flight) -> str | None:
+        return _question(self._codec.decode(flight.leader.request, Request))
+
+    def _write(self, audit: Audit) -> Outgoing:
         return Outgoing(
             topic=self._config.kafka.topics.audit, key=audit.request_id.encode(), value=self._codec.encode(audit)
         )
@@ -281,9 +279,9 @@ def _route(flight: Flight, shadow: Shadow) -> Route | None:
     return msgspec.structs.replace(flight.route, tier=shadow.tier)
 
 
-def _float16(vector: bytes | None) -> bytes | None:
-    """Half of the size; cosines change by less than 0.001."""
-    return None if vector is None else np.frombuffer(vector, dtype=np.float32).astype("<f2").tobytes()
+def _question(request: Request) -> str | None:
+    question = question_of(request)
+    return question and question[:QUESTION_CHARS]
 
 
 def _digest(asker: Asker, reason: str) -> str:

@@ -367,7 +367,7 @@ class Event(Record, frozen=True, kw_only=True):
 class Audit(Record, frozen=True, kw_only=True):
     """What was found out about one tier's answer to a request, mostly by having another one answer it too.
 
-    It carries what the router saw instead of the request, so that a router can learn from it; no texts.
+    It carries what a router learns from.
     """
 
     request_id: str
@@ -401,8 +401,6 @@ class Audit(Record, frozen=True, kw_only=True):
     judged_by: str | None = None
     """What decided: ``text``, ``json``, ``details``, ``embedding`` or ``model``; of an escalation its reason."""
     features: dict[str, float] = {}
-    """Of the route."""
-    embedding: bytes | None = None
-    """Of the question, float16, little-endian; absent where it was not embedded."""
-    embedding_version: str | None = None
-    """Names the model of the embedding."""
+    """Of the route, so as they were at the time."""
+    question: str | None = None
+    """The user's last turn, cut where it is long; absent where somebody else spoke last."""

@@ -401,8 +401,8 @@ class AuditsConfig(Section):
         default=0.1,
         ge=0,
         le=1,
-        description="Share of the generated answers of which is kept what the router saw, about 1 KB each on the audit"
-        " topic: feedback teaches only of those, and of those audited.",
+        description="Share of the generated answers whose question is kept on the audit topic: feedback teaches only of"
+        " those, and of those audited.",
     )
     most_open: int = Field(
         default=256,

@@ -222,6 +222,7 @@ def test_the_page_shows_what_the_replies_say(run: Run, running: RunningStack) ->
     for tier, replies in by_tier.items():
         assert f"<tr><td>{tier}</td><td>{len(replies):,}</td>" in shown
 
+
 # What the replies say, in the words of each of the others
 
 

@@ -23,7 +23,7 @@ def test_an_answer_is_compared_with_that_of_the_tier_above_which_nobody_sees(run
     assert (audit.reason, audit.tier, audit.other_tier, audit.weight) == ("tier_above", "small", "medium", 1)
     assert (audit.agrees, audit.judged_by) == (True, "text")  # both tiers have one model, which is asked greedily
     assert audit.other_cost > 0
-    assert len(audit.embedding or b"") == 2 * 384
+    assert (audit.question or "").startswith("How do I mend pump")
     shown = [one.request_id for one in running.replies() if one.tenant == "audit"]
     assert shown.count(reply.request_id) == 1
     assert not any(request_id.startswith("shadow-") for request_id in shown)

@@ -444,7 +444,7 @@ def a_dispatcher(config: Config, counted: JobMetrics) -> Dispatcher:
 def the_shadows(config: Config, counted: JobMetrics, aside: JudgeAside | None = None) -> Shadows:
     """Shadows over doubles, whose judge works when a test tells it to."""
     aside = aside or JudgeAside(Judge(config, LetterEmbedder()))
-    return Shadows(config, CODEC, aside, LetterEmbedder().version, counted)
+    return Shadows(config, CODEC, aside, counted)
 
 
 def an_asker(request: Request, **fields: Any) -> Asker:

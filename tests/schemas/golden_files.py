@@ -190,8 +190,7 @@ EXAMPLES: tuple[Record, ...] = (
         agrees=False,
         judged_by="details",
         features={"length": 0.25},
-        embedding=b"\x00<\x00\xb8",
-        embedding_version="0123456789ab",
+        question="How long does delivery take?",
     ),
 )
 """One of each record, with no field at its default, so that each shows in the bytes."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-import msgspec
 from forebay_client import Client, Reply
 from forebay_jobs.judging.judge import Judge
 from forebay_schemas.config import Config
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..figures import money
+from ..json_files import write_json
 from ..parity.asking import Asking, Told
 from ..parity.comparing import Answered, Parity, compare
 from ..parity.sample import Case, both_paths, cases_in, limit_usd, may_be_asked, recent_cases, sampled, usual_usd
@@ -95,7 +95,7 @@ def parity(
         raise click.ClickException("no request may be asked of the largest tier (max_tier); give others")
     found = _measured(chosen, config, _Limits(in_flight, within_h * 3600, patience_s))
     if out:
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+        write_json(out, found)
     _show(console, found, tolerance)
     if any(each.finding(tolerance) == "beyond" for each in found):
         sys.exit(1)
