@@ -1,0 +1,80 @@
+"""From outcomes to labels: whose answers to a question were good, as audits, escalations and feedback say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from forebay_schemas.records import Audit, Verdict
+
+from .reading import Outcomes
+
+_COMPARED = ("tier_above", "tier_below")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A question, and whose answers to it were good, as far as it is known.
+
+    Attributes:
+        right: by tier, in their order.
+        weight: for how many requests it stands.
+    """
+
+    question: str
+    right: Mapping[str, bool]
+    weight: int = 1
+
+
+def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
+    """What outcomes say of the tiers, one entry a request, in the order in which they were audited.
+
+    - Of two tiers that agree both were right; of two that differ the larger one was.
+    - A tier whose answer did not go out was not right.
+    - Feedback is of the answer that was served, and counts more: what agrees with it was as right. What differs from a
+      right one was wrong; of what differs from a wrong one, only the larger tier's is taken for right. Where several
+      users gave some, one thumb down is enough.
+
+    Args:
+        tiers: from the smallest to the largest; what is said of others is left out.
+    """
+    thumbs: dict[tuple[str, str], bool] = {}
+    for given in outcomes.feedback:
+        key = (given.tenant, given.request_id)
+        thumbs[key] = thumbs.get(key, True) and given.verdict is Verdict.UP
+    about: dict[tuple[str, str], list[Audit]] = {}
+    for audit in outcomes.audits:
+        # A rollout's arm may have another model behind a tier.
+        if audit.question and not audit.reason.startswith("rollout/"):
+            about.setdefault((audit.tenant, audit.request_id), []).append(audit)
+    found = (_labelled(audits, thumbs.get(key), tiers) for key, audits in about.items())
+    return [each for each in found if each.right]
+
+
+def _labelled(audits: Sequence[Audit], up: bool | None, tiers: Sequence[str]) -> Labelled:
+    right: dict[str, bool] = {}
+    weight = 1
+    for audit in audits:
+        if audit.reason == "escalation":
+            right.setdefault(audit.tier, False)
+            served = audit.other_tier
+        else:
+            served = audit.tier
+        if up is not None and served is not None:
+            right[served] = up
+        other = audit.other_tier
+        if audit.reason in _COMPARED and audit.agrees is not None and {audit.tier, other} <= set(tiers):
+            assert other is not None
+            weight = audit.weight
+            right |= _compared(audit.tier, other, audit.agrees, up, tiers.index(other) > tiers.index(audit.tier))
+    question = audits[0].question
+    assert question is not None, "those without one are left out"
+    return Labelled(question, {tier: right[tier] for tier in tiers if tier in right}, weight)
+
+
+def _compared(served: str, other: str, agrees: bool, up: bool | None, other_is_larger: bool) -> dict[str, bool]:
+    if agrees:
+        return dict.fromkeys((served, other), up is not False)
+    if up is None:
+        return {served: not other_is_larger, other: other_is_larger}
+    if up:
+        return {served: True, other: False}
+    return {served: False} | ({other: True} if other_is_larger else {})

@@ -1,0 +1,80 @@
+"""What audits, escalations and feedback say of the tiers, as labels for the router."""
+
+from typing import Any
+
+import pytest
+from forebay_ops.outcomes.labels import labels
+from forebay_ops.outcomes.reading import Outcomes
+from forebay_schemas.records import Audit, Feedback, Verdict
+
+from tests.builders import make_feedback
+
+from .test_router_drift import audit
+
+TIERS = ("small", "medium", "large")
+
+
+def labelled(*audits: Audit, feedback: list[Feedback] | None = None) -> list[dict[str, bool]]:
+    found = labels(Outcomes(list(audits), feedback or []), TIERS)
+    return [dict(each.right) for each in found]
+
+
+def asked(number: int = 0, /, **fields: Any) -> Audit:
+    return audit(number, **{"question": f"Question {number}?", **fields})
+
+
+BELOW = {"reason": "tier_below", "tier": "large", "other_tier": "medium"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "thumb", "right"),
+    [
+        ({"agrees": True}, None, {"small": True, "medium": True}),
+        ({"agrees": False}, None, {"small": False, "medium": True}),
+        ({"agrees": True}, "down", {"small": False, "medium": False}),
+        ({"agrees": False}, "down", {"small": False, "medium": True}),
+        ({"agrees": False}, "up", {"small": True, "medium": False}),
+        ({"agrees": True, **BELOW}, None, {"medium": True, "large": True}),
+        ({"agrees": False, **BELOW}, None, {"medium": False, "large": True}),
+        ({"agrees": False, **BELOW}, "down", {"large": False}),
+        ({"agrees": None}, "down", {"small": False}),
+        ({"reason": "escalation", "agrees": False, "other_tier": "large"}, None, {"small": False}),
+        ({"reason": "escalation", "agrees": False, "other_tier": "large"}, "up", {"small": False, "large": True}),
+        ({"reason": "remembered", "agrees": None, "other_tier": None}, "up", {"small": True}),
+    ],
+)
+def test_what_is_known_of_the_tiers(fields: dict[str, Any], thumb: str | None, right: dict[str, bool]) -> None:
+    given = [make_feedback(request_id="request-0", verdict=Verdict(thumb))] if thumb else []
+    assert labelled(asked(**fields), feedback=given) == [right]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"agrees": None},
+        {"question": None},
+        {"reason": "remembered", "agrees": None},
+        {"reason": "rollout/new", "agrees": False},
+        {"other_tier": "gone"},
+    ],
+)
+def test_what_says_nothing_of_the_tiers_is_left_out(fields: dict[str, Any]) -> None:
+    assert labelled(asked(**fields)) == []
+
+
+def test_one_thumb_down_of_several_users_is_enough_and_others_requests_are_not_meant() -> None:
+    given = [
+        make_feedback(request_id="request-0", user="ada", verdict=Verdict.DOWN),
+        make_feedback(request_id="request-0", user="bob", verdict=Verdict.UP),
+        make_feedback(request_id="request-0", tenant="rival", verdict=Verdict.DOWN),
+        make_feedback(request_id="request-1", verdict=Verdict.UP),
+    ]
+    right = {"small": True, "medium": True}
+    assert labelled(asked(0), asked(1), feedback=given) == [dict.fromkeys(right, False), right]
+
+
+def test_an_escalated_answer_that_was_audited_too_tells_of_three_tiers() -> None:
+    escalated = asked(reason="escalation", agrees=False, other_tier="medium")
+    above = asked(tier="medium", other_tier="large", agrees=False, weight=40)
+    (found,) = labels(Outcomes([escalated, above], []), TIERS)
+    assert (found.right, found.weight) == ({"small": False, "medium": False, "large": True}, 40)
