@@ -7,13 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from forebay_jobs.reuse.eligibility import Reuse, nature_of
 from forebay_ops.bench.made_up import make_up
 from forebay_ops.cli import forebay, plan_sources
 from forebay_ops.simulation import nearness
-from forebay_schemas.config import load_config
+from forebay_schemas import prices
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.records import Hop, Reply
 
 from tests.builders import make_request
 from tests.jobs.doubles import LetterEmbedder
@@ -51,6 +54,32 @@ def test_a_ledger_at_its_own_settings_is_what_it_records(answered: Answered, tmp
     for name in ("cost", "baseline_cost"):
         assert present[name] == pytest.approx(recorded[name])
     assert found["fronts"] == []  # nobody labelled it
+
+
+def test_what_long_answers_cost_that_went_up_is_what_it_records(
+    answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "went up"
+    monkeypatch.setenv("FOREBAY_LEDGER__FOLDER", str(folder))
+    config = load_config()
+    replies = [
+        escalated(reply, config) if reply.hops and number % 7 == 0 else reply
+        for number, reply in answered.replies().items()
+    ]
+    fill(config, replies)
+    found = figures(tmp_path)
+    recorded, present = total(found, "recorded"), total(found, "present")
+    assert recorded["cost"] > 1.2 * sum(reply.cost for reply in answered.replies().values())
+    assert present["cost"] == pytest.approx(recorded["cost"], rel=0.03)  # it does not know from which lane they went
+
+
+def escalated(reply: Reply, config: Config) -> Reply:
+    """As if its tier had been in doubt, and the largest had said four times as much."""
+    first = Hop(tier=reply.tier or "", model_id="", reason="confidence", usage=reply.usage, cost=reply.cost)
+    usage = msgspec.structs.replace(reply.usage, completion_tokens=4 * reply.usage.completion_tokens)
+    largest = list(config.tiers)[-1]
+    cost = reply.cost + prices.cost(usage, config.price(largest), reply.lane)
+    return msgspec.structs.replace(reply, path=[first], tier=largest, usage=usage, cost=cost, hops=2)
 
 
 def test_a_ledger_of_a_policy_that_learns_is_what_it_records_and_a_threshold_in_its_place_is_tried(

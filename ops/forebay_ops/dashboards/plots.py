@@ -38,7 +38,6 @@ def timeseries(panel: Panel, lines: Sequence[Line], times: Sequence[dt.datetime]
             for line, colour in zip(lines, colours, strict=True):
                 axes.plot(at, line.values, color=colour, linewidth=1.4)
         axes.set_xlim(at[0], at[-1])
-        axes.set_ylim(shown.min, shown.max)
         locator = AutoDateLocator(minticks=3, maxticks=7)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -46,6 +45,7 @@ def timeseries(panel: Panel, lines: Sequence[Line], times: Sequence[dt.datetime]
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
+            axes.set_ylim(shown.min, shown.max, auto=None)
             axes.locator_params(axis="y", nbins=5)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value, shown)))
         return svg_of(figure)

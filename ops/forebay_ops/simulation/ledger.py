@@ -15,7 +15,7 @@ from forebay_schemas.records import CachePolicy, Lane
 
 from ..ledger.columns import NO_SHADOW
 from ..ledger.folder import current_files
-from .behaviour import ANSWER_TOKENS, SERVICE_MS, Behaviour
+from .behaviour import ANSWER_TOKENS, SERVICE_MS, Behaviour, Share
 from .linking import linked, traffic_of
 from .traffic import GENERATED, STATUSES, TOKENS, Case, Floats, Ints, Kind, Recorded, Traffic
 
@@ -23,17 +23,21 @@ _GENERATED = "cache_status IN ('miss', 'bypass')"
 _BOUND = "CASE WHEN route_reason IN ('min_tier', 'max_tier') THEN route_reason END"
 _CASE = f"category, lane, cache_status = 'bypass', {_BOUND}, if({_BOUND} IS NULL, NULL, route_tier), complexity"
 _RECOGNISED = "coalesce(features['recognised'], 1.0) > 0"
-_FURTHER = f"""
-WITH made AS (  -- the generations of each reply, by their tiers: those on its path, then the one that answered
-    SELECT route_tier, list_append(
-        list_transform(list_filter(coalesce(path, []), lambda hop: hop.reason <> 'unavailable'), lambda hop: hop.tier),
-        tier
-    ) AS tiers
-    FROM answers WHERE {_GENERATED} AND route_tier IS NOT NULL
+_SHARES = f"""
+WITH made AS (SELECT * FROM answers WHERE {_GENERATED} AND route_tier IS NOT NULL),
+generations AS (  -- those on the paths of the replies, and those that answered
+    SELECT route_tier, tier, completion_tokens AS tokens FROM made
+    UNION ALL
+    SELECT route_tier, hop.tier, hop.completion_tokens
+    FROM (SELECT route_tier, unnest(path) AS hop FROM made) WHERE hop.reason <> 'unavailable'
 ),
-sent AS (SELECT route_tier, count(*) AS replies FROM made GROUP BY ALL),
-later AS (SELECT route_tier, unnest(tiers[2:]) AS tier FROM made)
-SELECT route_tier, tier, count(*) / any_value(replies) FROM later JOIN sent USING (route_tier) GROUP BY ALL
+by_tier AS (SELECT route_tier, tier, count(*) AS prompts, sum(tokens) AS tokens FROM generations GROUP BY ALL),
+written AS (  -- as if each tier wrote all of them
+    SELECT route_tier, limits.tier, count(*) AS replies, sum(least(completion_tokens, limits.tokens)) AS tokens
+    FROM made, limits GROUP BY ALL
+)
+SELECT route_tier, tier, prompts / replies, coalesce(by_tier.tokens / nullif(written.tokens, 0), 0)
+FROM by_tier JOIN written USING (route_tier, tier)
 """
 _NUMBER = "coalesce(try_cast(regexp_extract(request_id, '^replay-.*-([0-9]+)$', 1) AS BIGINT), 0) - 1"
 """As ``replay.run.Run`` counts, from 0 here; below zero for what no replay sent."""
@@ -127,7 +131,7 @@ class _Reading:
                 cost=columns["cost"],
                 baseline_cost=columns["baseline_cost"],
             ),
-            behaviour=self._behaviour(np.where(generated, columns["total_ms"], np.nan)),
+            behaviour=self._behaviour(np.where(generated, columns["total_ms"], np.nan), config),
             number=columns["number"].astype(np.int64),
             errors=errors,
         )
@@ -170,15 +174,16 @@ class _Reading:
         known = np.array([row[0] for row in rows], dtype=np.uint64)
         return list(kinds), cases, np.searchsorted(known, hashes).astype(np.int64)
 
-    def _behaviour(self, each_ms: Floats) -> Behaviour:
+    def _behaviour(self, each_ms: Floats, config: Config) -> Behaviour:
         times = self._rows(
             f"SELECT route_tier, lane, median(total_ms) FROM answers WHERE {_GENERATED} AND route_tier IS NOT NULL"
             " GROUP BY ALL"
         )
-        further = self._rows(_FURTHER)
-        by_tier: dict[str, dict[str, float]] = {}
-        for first, then, times_each in further:
-            by_tier.setdefault(first, {})[then] = times_each
+        limits = ", ".join(f"({_quoted(name)}, {tier.max_tokens})" for name, tier in config.tiers.items())
+        self._connection.execute(f"CREATE TEMP TABLE limits AS SELECT * FROM (VALUES {limits}) AS each(tier, tokens)")
+        shares: dict[str, dict[str, Share]] = {}
+        for first, tier, prompts, answers in self._rows(_SHARES):
+            shares.setdefault(first, {})[tier] = Share(prompts, answers)
         [(median_ms, tokens)] = self._rows(
             f"SELECT median(total_ms), avg(completion_tokens) FROM answers WHERE {_GENERATED}"
         )
@@ -187,7 +192,7 @@ class _Reading:
             otherwise_ms=SERVICE_MS if median_ms is None else median_ms,
             each_ms=each_ms,
             answer_tokens=ANSWER_TOKENS if tokens is None else round(tokens),
-            further=by_tier,
+            shares=shares,
         )
 
     def _rows(self, sql: str) -> Sequence[Any]:

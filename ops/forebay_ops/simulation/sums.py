@@ -167,14 +167,13 @@ def _dollars(cells: Cells, traffic: Traffic, tier: Ints, config: Config, behavio
     """
     lanes = np.array([_LANES.index(traffic.kinds[case.kind].lane) for case in traffic.cases])
     rates = np.array([[_rates(config.price(name), lane) for name in config.tiers] for lane in _LANES])
-    further = np.eye(len(config.tiers)) + [
-        [behaviour.further.get(first, {}).get(then, 0.0) for then in config.tiers] for first in config.tiers
-    ]
-    tokens = cells.tokens[GENERATED].sum(axis=0)
+    prompts, answers = behaviour.shares_of(list(config.tiers))
+    read = cells.tokens[GENERATED].sum(axis=0)
     paid = np.zeros(len(tier))
     for place in range(len(config.tiers)):
-        tokens[:, COMPLETION] = cells.completions[GENERATED, :, place].sum(axis=0)
-        paid += further[tier, place] * (tokens * rates[lanes, place]).sum(axis=1)
+        tokens = read * prompts[tier, place, np.newaxis]
+        tokens[:, COMPLETION] = cells.completions[GENERATED, :, place].sum(axis=0) * answers[tier, place]
+        paid += (tokens * rates[lanes, place]).sum(axis=1)
     prompt = cells.tokens[:, :, PROMPT].sum(axis=0)
     completion = cells.completions[:, np.arange(len(tier)), tier].sum(axis=0)
     of_prompt = baseline_cost(Usage(prompt_tokens=_MANY), config) / _MANY
