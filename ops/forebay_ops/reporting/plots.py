@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from ..figures import duration, money
@@ -23,6 +23,7 @@ _TIERS = ("#9ccbe0", "#3f93b8", "#0b4f6c", "#e0a458", "#7d5ba6", "#8a8f98")
 _KINDS = {"exact": "#3a9d6e", "semantic": "#0b6e8f", "joined": "#e0a458"}
 _PROJECTED_SHOWN_DAYS = 7
 _LEAST_MS = 0.1
+_LEAST_DAYS = 6
 
 Days = Sequence[tuple[dt.date, Sums]]
 
@@ -32,18 +33,17 @@ def spend(days: Days, projection: Projection | None) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = axes_of(width=14)  # as wide as two of the others
         dates: list[Any] = [day for day, _ in days]
+        ahead = range(1, _PROJECTED_SHOWN_DAYS + 1) if projection else ()
+        to_come: list[Any] = [dates[-1] + dt.timedelta(days=number) for number in ahead]
         for label, colour, values, pace in (
             ("largest tier", _BASELINE, [sums.baseline_cost for _, sums in days], "baseline_cost"),
             ("spent", _SPENT, [sums.cost for _, sums in days], "cost"),
         ):
             axes.plot(dates, values, color=colour, label=label, **_dots(dates))
             if projection:
-                to_come: list[Any] = [
-                    dates[-1] + dt.timedelta(days=number) for number in range(1, _PROJECTED_SHOWN_DAYS + 1)
-                ]
                 level = [getattr(projection, pace)] * len(to_come)
                 axes.plot(to_come, level, color=colour, linestyle=(0, (3, 2)), label=f"{label}, projected")
-        _dated(axes)
+        _dated(axes, dates + to_come)
         _in_money(axes)
         legend(axes)
         return svg_of(figure)
@@ -57,7 +57,7 @@ def hit_rates(days: Days) -> str:
         for kind, colour in _KINDS.items():
             shares = [sums.share(getattr(sums, kind)) for _, sums in days]
             axes.plot(dates, shares, color=colour, label=kind, **_dots(dates))
-        _dated(axes)
+        _dated(axes, dates)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         legend(axes)
@@ -77,7 +77,7 @@ def tier_split(tiers_by_day: Sequence[tuple[dt.date, str, int]], tiers: Sequence
             shares = [counts[day].get(tier, 0) / sum(counts[day].values()) for day in dates]
             axes.bar(dates, shares, bottom=below, width=0.85, color=_TIERS[number % len(_TIERS)], label=tier)
             below = [low + share for low, share in zip(below, shares, strict=True)]
-        _dated(axes)
+        _dated(axes, dates)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         legend(axes)
         return svg_of(figure)
@@ -170,8 +170,13 @@ def _dots(dates: Sequence[dt.date]) -> dict[str, Any]:
     return {"marker": "o", "markersize": 4} if len(dates) < 15 else {}
 
 
-def _dated(axes: Axes) -> None:
-    locator = AutoDateLocator(minticks=2, maxticks=9)
+def _dated(axes: Axes, dates: Sequence[dt.date]) -> None:
+    """Days below the plot: a few at least, so that one is neither a wall nor lost among years."""
+    half, last = dt.timedelta(hours=14), max(dates[-1], dates[0] + dt.timedelta(days=_LEAST_DAYS - 1))
+    left, right = (dt.datetime.combine(day, dt.time()) for day in (dates[0], last))
+    edges: Any = (left - half, right + half)  # matplotlib takes times, its types do not say so
+    axes.set_xlim(*edges)
+    locator = AutoDateLocator(minticks=2, maxticks=9) if last == dates[-1] else DayLocator()
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
