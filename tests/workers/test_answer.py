@@ -124,6 +124,14 @@ def test_an_expired_request_costs_no_token(run: Answering) -> None:
     assert (reply.text, reply.hops, reply.cost, run.pool.asked) == ("", 0, 0.0, [])
 
 
+@pytest.mark.parametrize("unread", ["x", "{}", "[]", "null", "[" * 100_000])
+def test_a_response_format_that_nobody_checked_is_an_error_of_the_request(run: Answering, unread: str) -> None:
+    reply = run.reply(delivery(task_for(make_request(response_format=unread))))
+    assert reply.error is not None
+    assert (reply.error.code, run.pool.asked) == ("invalid_request", [])
+    assert "response_format" in reply.error.message
+
+
 def test_a_request_that_can_still_be_answered_in_time_is(run: Answering) -> None:
     assert run.reply(delivery(task_for(make_request(deadline_ms=NOW_MS + 101)))).error is None
 

@@ -6,7 +6,7 @@ import pytest
 from forebay_schemas.records import Lane, Message, Request
 from forebay_schemas.tiers import TierConfig
 from forebay_workers.backends import GenerationRequest
-from forebay_workers.generation import generation_request, once_more
+from forebay_workers.generation import generation_request, is_structured, once_more
 
 from ..builders import make_request, system, user
 
@@ -117,3 +117,9 @@ def test_tools_and_formats_are_read_and_plain_text_is_no_format() -> None:
     assert request.response_format == form
     assert asked(make_request(response_format='{"type": "text"}')).response_format is None
     assert asked(make_request(tools="[]")).tools is None
+
+
+@pytest.mark.parametrize("unread", ["x", "{}", "[]"])
+def test_what_cannot_be_read_is_no_format_that_an_answer_could_follow(unread: str) -> None:
+    assert not is_structured(make_request(response_format=unread))
+    assert is_structured(make_request(response_format='{"type": "json_object"}'))

@@ -5,6 +5,7 @@ import json
 import random
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +23,7 @@ from forebay_workers.recent import RecentTasks
 from prometheus_client import Gauge
 
 from ..broker import Broker
-from ..builders import make_task
+from ..builders import make_request, make_task
 from .doubles import CODEC
 from .installation import Installation, with_own_topics
 
@@ -256,12 +257,17 @@ def test_records_that_cannot_be_read_are_passed_over_and_progress_goes_on(instal
     worker = installed.worker()
     for value in (b"garbage", b"", CODEC.encode(make_task())[:-4], b"x" * 200_000):
         installed.produce(value)
+    unchecked = make_request(
+        request_id="r0", lane=Lane.BATCH, created_ms=round(time.time() * 1000), response_format="x"
+    )
+    installed.produce(CODEC.encode(make_task(unchecked, reply_topic=installed.topics.replies)), lane=Lane.BATCH)
     installed.send(1)
     installed.flush()
     letters = installed.dead_letters(4)
     assert Counter(letter.code for letter in letters) == {"not_avro": 3, "malformed": 1}
     assert max(len(letter.value) for letter in letters) < 100_000
-    assert [reply.request_id for reply in installed.replies(1)] == ["r1"]
+    errors = {reply.request_id: reply.error and reply.error.code for reply in installed.replies(2)}
+    assert errors == {"r0": "invalid_request", "r1": None}
     worker.terminate()
     assert worker.wait(30) == 0
     assert installed.committed() == 5

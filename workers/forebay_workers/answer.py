@@ -158,7 +158,10 @@ class Answerer:
         request, tier = work.request, work.delivery.tier
         rules = self._config.category(category_of(request)).escalation
         lane = Lane.INTERACTIVE if work.delivery.urgent else work.delivery.lane
-        asked = generation_request(work.delivery.generation_id, request, self._config.tiers[tier], lane)
+        try:
+            asked = generation_request(work.delivery.generation_id, request, self._config.tiers[tier], lane)
+        except InvalidRequest as error:
+            return self._outcomes.failed(work, error.code, str(error), self._now_ms())
         told = None if asked.response_format else on_text
         try:
             generation = await self._generate(work, pool, asked, told)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from forebay_schemas.canonical import all_messages
+from forebay_schemas.errors import InvalidRequest
 from forebay_schemas.records import Lane, Message, Request
 from forebay_schemas.tiers import TierConfig
 
@@ -27,6 +28,9 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
     Args:
         generation_id: one that no other attempt on the task has, of whichever tier.
         lane: of the task, which is not the request's where a batch request leads an interactive one.
+
+    Raises:
+        InvalidRequest: its response format cannot be read; whoever wrote the task did not check it.
     """
     messages, static = _conversation(request, tier)
     return GenerationRequest(
@@ -46,8 +50,11 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
 
 
 def is_structured(request: Request | None) -> bool:
-    """Whether the answer follows a response format; False where the request cannot be read."""
-    return request is not None and _response_format(request) is not None
+    """Whether the answer follows a response format; False where the request, or its format, cannot be read."""
+    try:
+        return request is not None and _response_format(request) is not None
+    except InvalidRequest:
+        return False
 
 
 def once_more(request: GenerationRequest) -> GenerationRequest:
@@ -56,8 +63,15 @@ def once_more(request: GenerationRequest) -> GenerationRequest:
 
 
 def _response_format(request: Request) -> dict[str, Any] | None:
-    form = None if request.response_format is None else json.loads(request.response_format)
-    return None if form is None or form["type"] == "text" else form
+    if request.response_format is None:
+        return None
+    try:
+        form = json.loads(request.response_format)
+    except (ValueError, RecursionError):
+        form = None
+    if not isinstance(form, dict) or "type" not in form:
+        raise InvalidRequest("response_format", "is no JSON object with a type", "give OpenAI's, as JSON text")
+    return None if form["type"] == "text" else form
 
 
 def _conversation(request: Request, tier: TierConfig) -> tuple[list[Message], int]:
