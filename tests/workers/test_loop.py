@@ -235,6 +235,34 @@ async def test_a_record_that_its_topic_does_not_take_is_left_out_and_no_other(st
     assert len(run.published.replies()) == 1
 
 
+@pytest.mark.parametrize("leaves", ["revoked", "told to stop"])
+async def test_who_leaves_leaves_what_is_refused_just_now_to_others_and_gives_nothing_up(
+    start: Start, leaves: str
+) -> None:
+    run = await start(settings=SETTINGS + '[kafka]\nreply_topics = ["acme.away"]\n')
+    run.published.gone = {"acme.away"}
+    run.small.deliver("left", offset=0, to="acme.away")
+    run.small.deliver("told", offset=1)
+    run.small.deliver("waits", partition=1, to="acme.away")
+    await run.asked("left", "told", "waits")
+    begun = run.published.begun
+    run.model.answer("left", "told", "waits")
+    await run.until(lambda: run.published.begun > begun)
+    if leaves == "revoked":
+        await run.small.revoke(0)
+        run.published.gone = set()
+        await run.until(lambda: run.published.offsets().get(Q) == 1)
+    else:
+        run.stop.set()
+        await run.task
+        assert run.done(Q) == (0, set())
+    assert run.done(P) == (0, {1})
+    assert run.attempts(P) == {}
+    topics = [record.topic for share in run.published.committed for record in share.records]
+    assert "llm.replies" in topics
+    assert "llm.requests.dead" not in topics
+
+
 async def test_without_its_dead_letters_a_worker_waits_for_its_operator(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,9 +35,3 @@ def test_one_that_came_back_has_time_again() -> None:
     topics.accepted(["other", "gone"])
     topics.note("gone", WHY, 101)
     assert topics.given_up(101) == {}
-
-
-def test_who_is_about_to_leave_has_no_patience() -> None:
-    topics = Undeliverable()
-    topics.note("gone", WHY, 100, patient=False)
-    assert topics.given_up(100) == {"gone": WHY}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 
 from forebay_schemas.metrics import WorkerMetrics
@@ -13,7 +14,7 @@ from .commit import Committed, Share
 from .connection import Connection
 from .counting import count
 from .lanes import Delivery
-from .offsets import OffsetTracker, Partition
+from .offsets import OffsetTracker, Partition, Unpublished
 from .outcome import Outcome
 from .undeliverable import Undeliverable
 
@@ -107,48 +108,56 @@ class CommitCycle:
             await self._news.wait()
             await asyncio.sleep(max(0.0, last_s + self._interval_s - time.monotonic()))
             last_s = time.monotonic()
-            if not await self.commit(patient=True):
+            if not await self.commit():
                 await asyncio.sleep(RETRY_COMMIT_S)
 
-    async def commit_for_good(self) -> None:
-        """Commit before the chance is gone: where topics are refused, a second time without what is for them."""
-        if not await self.commit(patient=False):
-            await self.commit(patient=False)
+    async def commit_before_leaving(self) -> bool:
+        """Commit before the chance is gone; False when some of it could not be.
 
-    async def commit(self, *, patient: bool) -> bool:
+        Outcomes for topics that are refused just now are left to whoever takes their partitions over and generates
+        them again: it has the patience that there is no time for here.
+        """
+        if await self.commit():
+            return True
+        if refused := set(self._undeliverable.refused):
+            _log.warning("leaving what is for %s to others: the brokers refuse it just now", ", ".join(sorted(refused)))
+        return await self.commit(without=refused)
+
+    async def commit(self, *, without: Collection[str] = ()) -> bool:
         """Publish what is finished with the progress it stands for; False when some of it has to be tried again.
 
         Args:
-            patient: whether topics that are refused may still appear, before what is for them is given up.
+            without: topics; outcomes with a record for one of them wait for another commit.
         """
         async with self.lock:
             self._news.clear()
             self._leave_out_given_up()
+            left_out = self._left_out(without)
             # More may come while these are published.
-            finished = {one: outcome for one, outcome in self._finished.items() if self._tellable(one)}
-            entering = [one for one in self._entering if self._tellable(one)]
-            shares = self._shares(finished)
+            finished = {one: outcome for one, outcome in self._finished.items() if self._tellable(one, left_out)}
+            entering = [one for one in self._entering if self._tellable(one, left_out)]
+            shares = self._shares(finished, left_out)
             began_ms = time.time() * 1000
             done = await self._connection.publisher.commit(shares) if shares else Committed()
-            refused = self._note(shares, done, patient)
+            deferred = self._note(shares, done)
             for delivery in finished:
-                if delivery.partition[0] not in refused and (outcome := self._finished.pop(delivery, None)):
+                if delivery.partition[0] not in deferred and (outcome := self._finished.pop(delivery, None)):
                     count(self._metrics, delivery, outcome)
                     if delivery.span is not None:
                         traces.committed(delivery.span, delivery, outcome, began_ms)
                     self._on_published(delivery)
             for delivery in entering:
                 # One that was withdrawn meanwhile is not here any more.
-                if delivery.partition[0] not in refused and delivery in self._entering:
+                if delivery.partition[0] not in deferred and delivery in self._entering:
                     del self._entering[delivery]
                     self._on_entered(delivery)
-            if any(map(self._tellable, (*self._finished, *self._entering))):
+            if any(self._tellable(one, {}) for one in (*self._finished, *self._entering)):
                 self._news.set()
             self._on_committed()
-            return not refused
+            return not deferred
 
-    def _note(self, shares: list[Share], done: Committed, patient: bool) -> set[str]:
-        """Take down what the brokers took; returns the topics whose share has to be tried again."""
+    def _note(self, shares: list[Share], done: Committed) -> set[str]:
+        """Take down what the brokers took; returns the topics of tasks whose share has to be tried again."""
         for share in shares:
             self._metrics.commits.labels("committed" if share.topic in done.topics else "aborted").inc()
             if share.topic in done.topics:
@@ -156,16 +165,16 @@ class CommitCycle:
                 self._offsets.committed(share.commits)
                 self._undeliverable.accepted(record.topic for record in share.records)
         for topic, reason in done.refused.items():
-            self._undeliverable.note(topic, reason, time.monotonic(), patient=patient)
+            self._undeliverable.note(topic, reason, time.monotonic())
         for record, reason in done.rejected:
             for delivery, outcome in self._finished.items():
                 if any(one is record for one in outcome.records):
                     self._leave_out(delivery, outcome, {record.topic: reason})
-        refused = {share.topic for share in shares}.difference(done.topics)
+        deferred = {share.topic for share in shares}.difference(done.topics)
         for source in self._connection.sources:
-            if source.topic in refused:
+            if source.topic in deferred:
                 source.refresh()
-        return refused
+        return deferred
 
     def _leave_out_given_up(self) -> None:
         """Publish outcomes without what is for topics that were given up, so that it does not hold up all others."""
@@ -181,11 +190,20 @@ class CommitCycle:
         _log.error("task %s: the brokers refuse what is for %s", delivery.name, ", ".join(sorted(why)))
         self._finished[delivery] = self._answerer.undeliverable(delivery, outcome, why)
 
-    def _tellable(self, delivery: Delivery) -> bool:
-        return self._offsets.tellable(delivery.partition, delivery.offset)
+    def _left_out(self, topics: Collection[str]) -> Unpublished:
+        """The finished tasks with a record for one of these topics."""
+        left_out: defaultdict[Partition, set[int]] = defaultdict(set)
+        for delivery, outcome in self._finished.items():
+            if any(record.topic in topics for record in outcome.records):
+                left_out[delivery.partition].add(delivery.offset)
+        return left_out
 
-    def _shares(self, finished: Mapping[Delivery, Outcome]) -> list[Share]:
-        commits = self._offsets.to_commit()
+    def _tellable(self, delivery: Delivery, left_out: Unpublished) -> bool:
+        partition, offset = delivery.partition, delivery.offset
+        return offset not in left_out.get(partition, ()) and self._offsets.tellable(partition, offset, left_out)
+
+    def _shares(self, finished: Mapping[Delivery, Outcome], left_out: Unpublished) -> list[Share]:
+        commits = self._offsets.to_commit(left_out)
         shares = [
             Share(
                 source.topic,

@@ -202,7 +202,7 @@ class Worker:
         """Commit what is finished, which was paid for. Only what runs may have to do with a failure."""
         self._paused = True
         self._withdraw(self._offsets.partitions(), running=not self._failure.done())
-        await self._commits.commit_for_good()
+        await self._commits.commit_before_leaving()
 
     # What sources tell
 
@@ -241,7 +241,7 @@ class Worker:
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is finished and give up what is not: another worker begins where the commit ends."""
         self._withdraw(partitions)
-        await self._commits.commit_for_good()
+        await self._commits.commit_before_leaving()
         self._drop(partitions)
 
     async def lost(self, partitions: Collection[Partition]) -> None:
@@ -448,7 +448,7 @@ class Worker:
             _log.warning("%d generations are left unfinished; another worker will do them", left)
         self._withdraw(self._offsets.partitions())
         for _ in range(LAST_COMMITS):
-            if await self._commits.commit(patient=False):
+            if await self._commits.commit_before_leaving():
                 break
             await asyncio.sleep(RETRY_COMMIT_S)
         if self._failure.done():

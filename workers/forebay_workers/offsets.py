@@ -8,7 +8,7 @@ So a successor generates only what has no committed outcome, and knows which tas
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 Partition = tuple[str, int]
@@ -20,6 +20,10 @@ take 2,732 of the 4,095 that the brokers allow by default."""
 MAX_ATTEMPTS = 14
 """The most attempts that can be told of."""
 
+Unpublished = Mapping[Partition, Collection[int]]
+"""Offsets of finished tasks."""
+
+_NONE: Unpublished = {}
 _DONE = 15
 _FORMAT = "1:"
 
@@ -130,14 +134,24 @@ class OffsetTracker:
         progress = self._partitions.get(partition)
         return progress is not None and progress.full
 
-    def tellable(self, partition: Partition, offset: int) -> bool:
-        """Whether a commit can tell of an offset. One behind a wide gap in the log waits until the window has moved."""
-        progress = self._partitions.get(partition)
-        return progress is None or progress.tellable(offset)
+    def tellable(self, partition: Partition, offset: int, without: Unpublished = _NONE) -> bool:
+        """Whether a commit can tell of an offset. One behind a wide gap in the log waits until the window has moved.
 
-    def to_commit(self) -> dict[Partition, Commit]:
-        """What to store, for each partition of which there is news since ``committed``."""
-        commits = {partition: progress.commit() for partition, progress in self._partitions.items()}
+        Args:
+            without: as for ``to_commit``.
+        """
+        progress = self._partitions.get(partition)
+        return progress is None or progress.tellable(offset, without.get(partition, ()))
+
+    def to_commit(self, without: Unpublished = _NONE) -> dict[Partition, Commit]:
+        """What to store, for each partition of which there is news since ``committed``.
+
+        Args:
+            without: finished tasks whose outcomes are not published with this commit: it tells them as never begun.
+        """
+        commits = {
+            partition: progress.commit(without.get(partition, ())) for partition, progress in self._partitions.items()
+        }
         return {
             partition: commit
             for partition, commit in commits.items()
@@ -166,8 +180,8 @@ class _Progress:
     def full(self) -> bool:
         return self._offset is not None and self._last_read - self._offset >= WINDOW - 1
 
-    def tellable(self, offset: int) -> bool:
-        return self._offset is None or offset - self._offset < WINDOW
+    def tellable(self, offset: int, without: Collection[int]) -> bool:
+        return self._offset is None or offset - min((self._offset, *without)) < WINDOW
 
     def read(self, offset: int) -> bool:
         if offset <= self._last_read:
@@ -202,7 +216,9 @@ class _Progress:
             self._done = {done for done in self._done if done >= following}
             self.attempts = {at: count for at, count in self.attempts.items() if at >= following}
 
-    def commit(self) -> Commit | None:
+    def commit(self, without: Collection[int]) -> Commit | None:
         if self._offset is None:
             return None
-        return Commit(self._offset, encode(self._done, self.attempts, self._offset))
+        offset = min((self._offset, *without))
+        done = self._done.union(range(offset, self._offset)).difference(without)
+        return Commit(offset, encode(done, self.attempts, offset))

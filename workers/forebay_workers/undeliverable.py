@@ -1,6 +1,6 @@
 """When to give up on a topic that nobody may write to: it is gone, or was never there."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 PATIENCE_S = 10.0
@@ -23,12 +23,17 @@ class Undeliverable:
     def __init__(self) -> None:
         self._topics: dict[str, _Refused] = {}
 
-    def note(self, topic: str, reason: str, now_s: float, *, patient: bool = True) -> None:
-        """A record for this topic was refused just now; without patience the topic is given up at once."""
+    @property
+    def refused(self) -> Collection[str]:
+        """The topics that took no record when they were last tried."""
+        return self._topics.keys()
+
+    def note(self, topic: str, reason: str, now_s: float) -> None:
+        """A record for this topic was refused just now."""
         refused = self._topics.setdefault(topic, _Refused(now_s, reason))
         refused.reason = reason
         known = refused.left_alone_until_s is not None
-        if known or not patient or now_s - refused.since_s >= PATIENCE_S:
+        if known or now_s - refused.since_s >= PATIENCE_S:
             refused.left_alone_until_s = now_s + LEFT_ALONE_S
 
     def accepted(self, topics: Iterable[str]) -> None:
