@@ -143,6 +143,16 @@ def test_a_generation_ends_at_the_deadline(run: Answering) -> None:
     assert (reply.error.code, reply.hops, len(run.pool.asked)) == ("deadline_exceeded", 0, 1)
 
 
+async def test_a_backend_is_told_when_its_time_is_over(run: Answering) -> None:
+    now_s = asyncio.get_running_loop().time()
+    for time_s in (60.0, None):
+        deadline_ms = None if time_s is None else round(run.pool.now_ms + time_s * 1000)
+        await run.answerer.answer(delivery(task_for(make_request(deadline_ms=deadline_ms))), run.pool)
+    limited, unlimited = run.pool.asked
+    assert limited.until_s == pytest.approx(now_s + 60.0, abs=1.0)
+    assert unlimited.until_s is None
+
+
 def test_a_time_out_of_the_backends_own_is_no_deadline(run: Answering) -> None:
     run.pool.says = [TimeoutError()]
     outcome = run.answer(delivery(task_for(make_request(deadline_ms=NOW_MS + 60_000))))

@@ -63,9 +63,12 @@ async def never() -> Generation:
     return await asyncio.get_running_loop().create_future()
 
 
-async def cut(endpoint: Endpoint, count: int, after_s: float, clock: Clock, heard: bool = False) -> None:
-    """As many calls that nobody answers are cancelled together after so long, as those with a deadline are."""
-    hanging = [asyncio.create_task(endpoint.call(never)) for _ in range(count)]
+async def cut(
+    endpoint: Endpoint, count: int, after_s: float, clock: Clock, heard: bool = False, time_s: float | None = None
+) -> None:
+    """As many calls that nobody answers, and which have so much time, are cancelled together after so long."""
+    until_s = clock() + (after_s if time_s is None else time_s)
+    hanging = [asyncio.create_task(endpoint.call(never, until_s)) for _ in range(count)]
     await asyncio.sleep(0)
     clock.now_s += after_s
     if heard:
@@ -83,12 +86,14 @@ async def test_an_endpoint_that_hangs_is_left_alone_although_every_deadline_ends
         await endpoint.call(saying(ANSWER))
 
 
-@pytest.mark.parametrize(("after_s", "heard"), [(1.0, False), (30.0, True)])
+@pytest.mark.parametrize(("after_s", "heard", "time_s"), [(1.0, False, 1.0), (30.0, True, 30.0), (30.0, False, 31.0)])
 async def test_a_call_that_is_taken_back_says_nothing_of_an_endpoint_that_works(
-    clock: Clock, after_s: float, heard: bool
+    clock: Clock, after_s: float, heard: bool, time_s: float
 ) -> None:
+    """It had too little time, or others were answered, or it still had time: its partition went to another worker."""
     endpoint = made(clock)
-    await cut(endpoint, 6, after_s, clock, heard)
+    await cut(endpoint, 6, after_s, clock, heard, time_s)
+    assert endpoint.takes == 64
     assert await endpoint.call(saying(ANSWER)) is ANSWER
 
 
@@ -109,6 +114,23 @@ async def test_the_end_of_a_limit_that_is_near_is_waited_for(clock: Clock, pause
     limited = Passing("slow down", limited=True, again_s=3.0)
     assert await endpoint.call(saying(limited, ANSWER)) is ANSWER
     assert sum(pauses) >= 3.0
+
+
+async def test_no_call_comes_before_the_end_of_a_limit_not_even_one_that_waited_for_a_place(
+    clock: Clock, pauses: list[float]
+) -> None:
+    endpoint = made(clock, concurrency=1, max_retries=1)
+    called_s: list[float] = []
+    say = saying(Passing("slow down", limited=True, again_s=3.0), ANSWER, ANSWER, ANSWER)
+
+    async def once() -> Generation:
+        called_s.append(clock())
+        await asyncio.sleep(0)
+        return await say()
+
+    await asyncio.gather(*(endpoint.call(once) for _ in range(3)))
+    assert len(called_s) == 4
+    assert all(at_s >= called_s[0] + 3.0 for at_s in called_s[1:])
 
 
 async def test_one_that_is_limited_works_and_is_no_reason_to_leave_it_alone(clock: Clock) -> None:

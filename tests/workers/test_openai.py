@@ -16,6 +16,7 @@ from forebay_schemas.tiers import EndpointConfig
 from forebay_workers.backends import CutShort, GenerationError, GenerationRequest, Unavailable
 from forebay_workers.backends import endpoint as calls
 from forebay_workers.backends.openai import OpenAIBackend
+from forebay_workers.backends.pool import Pool
 
 from ..builders import system, user
 
@@ -339,6 +340,23 @@ async def test_one_that_says_when_is_not_asked_before_by_any_call(
         with pytest.raises(Unavailable, match=r"another 3[56]\d\d s"):
             await backend.generate(asked())
     assert (backend.takes, len(endpoint.bodies)) == (0, 1)
+
+
+@pytest.mark.parametrize(("time_s", "takes"), [(0.0, 0), (3600.0, 64)])
+async def test_only_a_call_whose_time_is_over_tells_that_its_endpoint_hangs(
+    endpoint: Endpoint, connect: Any, monkeypatch: pytest.MonkeyPatch, time_s: float, takes: int
+) -> None:
+    monkeypatch.setattr(calls, "SILENT_S", 0.0)
+    endpoint.replies = [never]
+    pool = Pool(await connect(failures_to_open=1))
+    call = asyncio.create_task(pool.generate(asked(until_s=time.monotonic() + time_s)))
+    async with asyncio.timeout(10):
+        while not endpoint.answering:
+            await asyncio.sleep(0.001)
+    call.cancel()  # at the end of its time, or because its partition goes to another worker
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert pool.takes == takes
 
 
 @pytest.mark.parametrize(

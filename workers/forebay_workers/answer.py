@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from forebay_schemas.canonical import category_of
@@ -203,6 +203,7 @@ class Answerer:
         limit = asyncio.timeout(left_s if left_s < math.inf else None)
         try:
             async with limit:
+                asked = replace(asked, until_s=limit.when())
                 try:
                     return await self._ask(work, pool, asked, on_text)
                 except CutShort as error:

@@ -31,6 +31,8 @@ class GenerationRequest:
     lane: Lane = Lane.INTERACTIVE
     priority: int = 0
     """Higher comes first among those of one lane."""
+    until_s: float | None = None
+    """When the answer is of no use any more and the generation is cancelled, on the clock of the event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

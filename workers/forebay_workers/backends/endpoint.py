@@ -17,7 +17,7 @@ LONGEST_PAUSE_S = 8.0
 LONGEST_LIMIT_S = 10.0
 """A rate limit that ends later than this is not waited for: whoever waits is better served by another model."""
 SILENT_S = 2.0
-"""A call that is cancelled sooner tells nothing about its endpoint. One that hangs is found out by this, because most
+"""A call whose time is over sooner tells nothing about its endpoint. One that hangs is found out by this, because most
 deadlines end before ``timeout_s`` does."""
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Endpoint:
     """The calls to one endpoint, whatever tier they are for. A rate limit that one of them meets holds for all."""
 
     def __init__(self, name: str, config: EndpointConfig, now_s: Callable[[], float]) -> None:
-        """``now_s`` is a monotonic clock in seconds."""
+        """``now_s`` is a monotonic clock in seconds: that of the event loop."""
         self._name = name
         self._config = config
         self._now_s = now_s
@@ -60,11 +60,13 @@ class Endpoint:
         """Something came from the endpoint, so it does not hang."""
         self._heard_s = self._now_s()
 
-    async def call(self, once: Callable[[], Awaitable[Generation]]) -> Generation:
+    async def call(self, once: Callable[[], Awaitable[Generation]], until_s: float | None = None) -> Generation:
         """Ask until there is an answer, or no hope for one.
 
         Args:
             once: makes one call.
+            until_s: when the caller cancels it because its time is over; cancelled sooner, it says nothing of the
+                endpoint.
 
         Raises:
             Unavailable: the endpoint failed, is limited for long or is left alone.
@@ -72,12 +74,12 @@ class Endpoint:
         """
         for retry in itertools.count():
             last = retry == self._config.max_retries
-            await self._limit_over()
             async with self._room:
+                await self._limit_over()
                 if not self._breaker.admits():
                     raise Unavailable(f"{self._name} is left alone for a while, because it kept failing")
                 try:
-                    return await self._watched(once, last)
+                    return await self._watched(once, until_s, last)
                 except Passing as error:
                     pause_s = error.again_s or _pause_s(retry)
                     if error.limited or error.again_s:
@@ -88,7 +90,9 @@ class Endpoint:
             await asyncio.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    async def _watched(self, once: Callable[[], Awaitable[Generation]], last: bool) -> Generation:
+    async def _watched(
+        self, once: Callable[[], Awaitable[Generation]], until_s: float | None, last: bool
+    ) -> Generation:
         """One call; how it ends is what the breaker and the others hear of."""
         began_s = self._now_s()
         try:
@@ -106,7 +110,8 @@ class Endpoint:
             self._breaker.succeeded()
             raise
         except BaseException:
-            if self._heard_s <= began_s <= self._now_s() - SILENT_S:
+            late = until_s is not None and until_s <= self._now_s()
+            if late and self._heard_s <= began_s <= self._now_s() - SILENT_S:
                 self._failed()
             else:
                 self._breaker.abandoned()

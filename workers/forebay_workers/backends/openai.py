@@ -101,7 +101,7 @@ class OpenAIBackend:
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        return await self._endpoint.call(lambda: self._once(request, on_text))
+        return await self._endpoint.call(lambda: self._once(request, on_text), request.until_s)
 
     def hold(self, generation_id: str) -> None:
         """See ``can_rest``."""
