@@ -57,7 +57,7 @@ class Running:
             Window.of(worker),
             lambda _: True,
         )
-        shared = loop.Model(line, self.rooms, [self.model])
+        shared = loop.Model(line, self.rooms, {"small": self.model, "large": self.model})
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.worker = Worker(

@@ -16,14 +16,20 @@ from .doubles import delivery
 JSON = '{"type": "json_object"}'
 HOUR_MS = 3_600_000.0
 WINDOW = Window(2 * HOUR_MS, HOUR_MS)
-ALL = 1_000
-"""A model takes whatever it is given."""
+ALL = {"small": 1_000, "large": 1_000}
+"""Each tier takes whatever it is given."""
 
 
 def task(
-    lane: Lane = Lane.INTERACTIVE, *, partition: int = 0, priority: int = 0, age_ms: float = 0, structured: bool = False
+    lane: Lane = Lane.INTERACTIVE,
+    *,
+    tier: str = "small",
+    partition: int = 0,
+    priority: int = 0,
+    age_ms: float = 0,
+    structured: bool = False,
 ) -> Delivery:
-    one = delivery(lane=lane, partition=partition)
+    one = delivery(tier=tier, lane=lane, partition=partition)
     request = make_request(lane=lane, response_format=JSON if structured else None)
     one.request = msgspec.structs.replace(request, priority=priority, created_ms=round(NOW_MS - age_ms))
     return one
@@ -182,12 +188,19 @@ def test_batch_tasks_wait_while_their_model_is_left_alone_unless_they_press() ->
     late, young, urgent = task(Lane.BATCH, age_ms=HOUR_MS + 1), task(Lane.BATCH), task()
     queue = line(8, young, late, urgent, beside=8)
     queue.look_ahead(NOW_MS, 0)
-    assert queue.moves(NOW_MS, 0).start == [urgent, late]
+    assert queue.moves(NOW_MS, {"small": 0}).start == [urgent, late]
     for one in (urgent, late):
         queue.ended(one, answered=False)
     queue.add(other := task(Lane.BATCH))
-    assert queue.moves(NOW_MS, 1).start == [young], "one tries it again"
+    assert queue.moves(NOW_MS, {"small": 1}).start == [young], "one tries it again"
     assert queue.moves(NOW_MS, ALL).start == [other]
+
+
+def test_a_tier_whose_standby_answers_goes_on_while_another_of_the_same_model_waits() -> None:
+    waiting, answered = [task(Lane.BATCH) for _ in range(3)], [task(Lane.BATCH, tier="large") for _ in range(3)]
+    queue = line(8, *waiting, *answered)
+    assert queue.moves(NOW_MS, {"small": 0, "large": 2}).start == answered[:2]
+    assert queue.moves(NOW_MS, ALL).start == [*waiting, *answered[2:]]
 
 
 def test_where_nothing_new_may_start_what_rests_goes_on() -> None:

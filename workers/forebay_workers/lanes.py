@@ -4,7 +4,8 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,8 @@ class Moves:
 
 _Waiting = list[tuple[float, int, Delivery]]
 """A heap: by rank, then in the order of arrival."""
+_Kind = tuple[str, bool]
+"""Of batch tasks: their tier, and whether they can rest."""
 
 
 class Line:
@@ -158,15 +161,15 @@ class Line:
         self._pace = Pace()
         self._number = itertools.count()
         self._interactive: _Waiting = []
-        self._batch: dict[bool, _Waiting] = {True: [], False: []}
-        """By whether they can rest."""
+        self._batch: defaultdict[_Kind, _Waiting] = defaultdict(list)
         self._running: dict[Delivery, bool] = {}
         """With whether they can rest."""
         self._held: dict[Delivery, None] = {}
 
     def add(self, delivery: Delivery) -> None:
         """A task may be generated; higher priority first, then the order of arrival."""
-        queue = self._batch[self._can_rest(delivery)] if delivery.lane is Lane.BATCH else self._interactive
+        kind = (delivery.tier, self._can_rest(delivery))
+        queue = self._batch[kind] if delivery.lane is Lane.BATCH else self._interactive
         priority = delivery.request.priority if delivery.request else 0
         heapq.heappush(queue, (-priority, next(self._number), delivery))
 
@@ -185,12 +188,12 @@ class Line:
         needed = self._pace.places_for(len(presses_at_ms) + unread, next_ms - now_ms)
         self._raised = min(max(pressing, needed), self._shared)
 
-    def moves(self, now_ms: float, takes: int) -> Moves:
+    def moves(self, now_ms: float, takes: Mapping[str, int]) -> Moves:
         """What to change now; it is taken for done.
 
         Args:
-            takes: generations that the model takes at present: none while it is left alone. Only batch tasks wait
-                for it then, and of them not those that press: others may have an answer for them.
+            takes: by tier, generations that its pool takes at present: none while it is left alone. Only batch tasks
+                wait for it then, and of them not those that press: others may have an answer for them.
         """
         batch = [one for one in self._running if one.lane is Lane.BATCH]
         going = [one for one in batch if one not in self._held]
@@ -209,7 +212,7 @@ class Line:
             places = min(places, max(self._beside, self._raised))
         hold = yielding[max(0, places - fixed) :]  # those that began last have the least to lose
         release = [one for one in batch if one in self._held][: max(0, places - len(going))]
-        begun = self._begin(min(places, takes) - len(going) - len(release), fixed, now_ms, left_alone=not takes)
+        begun = self._begin(places, len(going) + len(release), fixed, now_ms, takes)
         self._running |= dict.fromkeys(start, True) | begun
         self._held = {one: None for one in (*self._held, *hold) if one not in release}
         self._pace.keeps(len(self._running) - busy - len(self._held), now_ms)
@@ -259,19 +262,25 @@ class Line:
         wait_ms = self._quiet_from_ms - now_ms
         return wait_ms if not busy and 0 < wait_ms <= self._resume_after_ms else 0  # more: the clock was set back
 
-    def _begin(self, free: int, fixed: int, now_ms: float, *, left_alone: bool) -> dict[Delivery, bool]:
-        """Take batch tasks for ``free`` places from what waits, with whether they can rest."""
+    def _begin(
+        self, places: int, going: int, fixed: int, now_ms: float, takes: Mapping[str, int]
+    ) -> dict[Delivery, bool]:
+        """Take batch tasks for the places that are left from what waits, with whether they can rest."""
         begun: dict[Delivery, bool] = {}
-        while True:
-            may = [rests for rests, queue in self._batch.items() if queue and (rests or fixed < self._shared)]
-            rests = min(may, key=lambda rests: self._batch[rests][0], default=None)
-            if rests is None or not (free > 0 or (left_alone and self._batch[rests][0][0] == _PRESSING)):
-                return begun
-            delivery = heapq.heappop(self._batch[rests])[2]
+
+        def may_begin(kind: _Kind) -> bool:
+            tier, rests = kind
+            if not self._batch[kind] or not (rests or fixed < self._shared):
+                return False
+            has_to_go = not takes[tier] and self._batch[kind][0][0] == _PRESSING
+            return has_to_go or min(places, takes[tier]) > going + len(begun)
+
+        while kind := min(filter(may_begin, self._batch), key=lambda kind: self._batch[kind][0], default=None):
+            delivery = heapq.heappop(self._batch[kind])[2]
             delivery.urgent = self._presses_at_ms(delivery) <= now_ms
-            begun[delivery] = rests
-            fixed += not rests
-            free -= 1
+            begun[delivery] = kind[1]
+            fixed += not kind[1]
+        return begun
 
     def _batch_tasks(self) -> Iterator[Delivery]:
         yield from (one for one in self._running if one.lane is Lane.BATCH)

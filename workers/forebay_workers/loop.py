@@ -73,15 +73,15 @@ class Model:
 
     line: Line
     rooms: Mapping[Lane, Room]
-    pools: Sequence[TextModel]
-    """Those of its tiers."""
+    pools: Mapping[str, TextModel]
+    """By tier: its models differ in their standbys."""
     generations: dict[Delivery, asyncio.Task[None] | None] = field(default_factory=dict)
     """Those that were started; None where one has not begun, because its attempt is not committed yet, or it rests."""
 
     @property
-    def takes(self) -> int:
-        """Generations that it takes at present, whichever of its tiers they are for."""
-        return min(pool.takes for pool in self.pools)
+    def takes(self) -> Mapping[str, int]:
+        """By tier, the generations that are taken at present."""
+        return {tier: pool.takes for tier, pool in self.pools.items()}
 
 
 class Worker:

@@ -127,10 +127,11 @@ def _model_names(config: Config, tier: str) -> list[str]:
 
 def _model(config: Config, name: str, pools: Mapping[str, Pool]) -> Model:
     """Where the tasks of a model wait. More than it can soon use is left in Kafka, where other workers find it."""
-    own = [pool for pool in pools.values() if pool.model_id == name]
-    places = config.worker.max_inflight or 2 * own[0].concurrency
+    own = {tier: pool for tier, pool in pools.items() if pool.model_id == name}
+    concurrency = next(iter(own.values())).concurrency
+    places = config.worker.max_inflight or 2 * concurrency
     line = Line(
-        own[0].concurrency,
+        concurrency,
         config.worker.batch_beside_interactive,
         config.worker.batch_resume_after_ms,
         Window.of(config.worker),
