@@ -4,10 +4,9 @@ import json
 import logging
 import shutil
 import tempfile
-import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.stack)
-
-
-def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 120.0, poll_s: float = 0.02) -> Any:
-    """Wait until a condition gives something true, and return that; fail with what was waited for."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(poll_s)
-    raise AssertionError(f"after {timeout_s:g} s still not: {what}")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from forebay_ops.reporting.query import query
 from forebay_ops.reporting.sums import Sums
 from forebay_schemas.records import CacheOptions, CachePolicy, CacheStatus, Hop, Lane, Reply, Usage
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 from .traffic import QUESTIONS, Inbox
 
 JSON = json.dumps({"type": "json_object"})

@@ -13,7 +13,8 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.records import DeadLetter, Message, Reply, Request, Result
 from forebay_schemas.topics import BUCKET, Headers
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 
 CODEC = Codec()
 

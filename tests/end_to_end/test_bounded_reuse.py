@@ -21,7 +21,8 @@ from forebay_schemas.sections import CategoryConfig
 from forebay_schemas.tiers import ModelConfig
 from prometheus_client import CollectorRegistry
 
-from .conftest import SETTINGS, RunningStack, eventually, stack_up
+from ..waiting import eventually
+from .conftest import SETTINGS, RunningStack, stack_up
 
 COUNT = 1_500
 DELTA = 0.02

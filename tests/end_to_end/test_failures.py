@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 from forebay_schemas.records import CacheStatus
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 from .traffic import Inbox, plan, publish
 
 COUNT = 500

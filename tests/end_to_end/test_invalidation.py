@@ -12,7 +12,8 @@ from forebay_client import Client, Reply
 from forebay_ops.local.supervision import Supervisor
 from forebay_schemas.records import CacheOptions, CachePolicy
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 from .traffic import Inbox
 
 SCOPES = [(tenant, source) for tenant in ("north", "south") for source in ("pricing", "stock")]

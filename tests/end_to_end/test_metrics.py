@@ -11,7 +11,8 @@ from forebay_ops.top.snapshot import Snapshot, snapshot
 from forebay_schemas.records import CacheOptions, CachePolicy
 
 from ..ops.test_dashboards import FLINK
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 
 
 def _served(running: RunningStack) -> str:

@@ -7,7 +7,8 @@ import psutil
 import redis
 from forebay_schemas.records import CacheOptions, CachePolicy, Reply
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 from .traffic import Inbox
 
 BYPASS = CacheOptions(policy=CachePolicy.BYPASS)

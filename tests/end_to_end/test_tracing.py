@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pytest
 from forebay_client import Client, Reply
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 
 MISS = """
 forebay-client request

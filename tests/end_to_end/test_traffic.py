@@ -4,7 +4,8 @@ from collections import Counter
 
 from forebay_schemas.records import CachePolicy, Reply
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 from .traffic import QUESTIONS, TENANTS, Inbox, plan, publish
 
 COUNT = 500

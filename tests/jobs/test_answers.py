@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,13 +15,7 @@ from tests.builders import NOW_MS, make_request, make_route
 from tests.jobs.answer_store import PREFIX, REQUEST, Store, make_request_like, open_answers
 from tests.jobs.doubles import an_asker
 from tests.redis_server import RedisServer
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.005)
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -202,7 +194,7 @@ def test_without_a_server_everything_fails_open_and_comes_back_by_itself(redis_s
         assert (store.up(), store.errors() >= 1) == (0, True)
     finally:
         redis_server.start()
-    until(lambda: store.look(REQUEST).epochs, "Redis is used again")
+    eventually(lambda: store.look(REQUEST).epochs, "Redis is used again")
     assert store.up() == 1
 
 
@@ -245,7 +237,7 @@ def test_a_slow_server_is_used_again_when_it_is_fast(redis_server: RedisServer) 
     redis_server.freeze()
     assert store.look(REQUEST) == Lookup()
     redis_server.thaw()
-    until(lambda: store.found(REQUEST), "the answer is found again")
+    eventually(lambda: store.found(REQUEST), "the answer is found again")
 
 
 def test_a_server_that_refuses_writes_is_away(store: Store) -> None:
@@ -255,4 +247,4 @@ def test_a_server_that_refuses_writes_is_away(store: Store) -> None:
         assert store.look(REQUEST) == Lookup()
     finally:
         store.redis.config_set("maxmemory", "0")
-    until(lambda: store.look(REQUEST).epochs, "Redis is used again")
+    eventually(lambda: store.look(REQUEST).epochs, "Redis is used again")

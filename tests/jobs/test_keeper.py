@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from forebay_schemas.config import load_config
 
 from tests.jobs.doubles import configured
 from tests.jobs.flink_rest import FlinkRest
+from tests.waiting import eventually
 
 NAME = job_name(load_config())
 RUN = [sys.executable, "-c", ""]
@@ -54,16 +54,10 @@ class Rig:
             assert not self._thread.is_alive()
         self.rest.close()
 
-    def eventually(self, condition: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, f"still not: {what}"
-            time.sleep(0.002)
-
     def rounds(self, count: int = 3) -> None:
         """Wait until the keeper has looked a few more times."""
         before = self.rest.asked.count("/jobs/overview")
-        self.eventually(lambda: self.rest.asked.count("/jobs/overview") >= before + count, "the keeper looks")
+        eventually(lambda: self.rest.asked.count("/jobs/overview") >= before + count, "the keeper looks")
 
     def checkpoint(self, name: str, at_s: int, *, complete: bool = True, job: str = "old") -> str:
         folder = self.folder / job / name
@@ -95,7 +89,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 def test_a_cluster_without_the_job_gets_it_once_with_empty_state(rig: Rig) -> None:
     rig.run()
-    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    eventually(lambda: rig.submitted, "the job is submitted")
     rig.rounds()
     assert rig.restored_from == [None]
 
@@ -124,7 +118,7 @@ def test_a_job_that_ended_is_brought_back_from_the_newest_complete_checkpoint(ri
     (rig.folder / "old" / "shared").mkdir()
     rig.rest.add("mine", NAME, state)
     rig.run()
-    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    eventually(lambda: rig.submitted, "the job is submitted")
     assert rig.restored_from == [newest]
 
 
@@ -132,7 +126,7 @@ def test_jobs_of_others_do_not_count(rig: Rig) -> None:
     rig.rest.add("theirs", "another job")
     rig.rest.add("also theirs", f"{NAME} too")
     rig.run()
-    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    eventually(lambda: rig.submitted, "the job is submitted")
     assert {job["state"] for job in rig.rest.jobs.values()} == {"RUNNING"}
 
 
@@ -140,7 +134,7 @@ def test_of_two_jobs_the_younger_is_cancelled(rig: Rig) -> None:
     rig.rest.add("younger", NAME, start_time=20)
     rig.rest.add("older", NAME, start_time=10)
     rig.run()
-    rig.eventually(lambda: rig.rest.jobs["younger"]["state"] == "CANCELLING", "the younger is cancelled")
+    eventually(lambda: rig.rest.jobs["younger"]["state"] == "CANCELLING", "the younger is cancelled")
     rig.rounds()
     assert rig.rest.jobs["older"]["state"] == "RUNNING"
     assert rig.rest.asked.count("PATCH /jobs/younger") == 1
@@ -161,7 +155,7 @@ def test_nothing_is_submitted_before_there_are_slots(rig: Rig) -> None:
     rig.rounds()
     assert rig.submitted == []
     rig.rest.slots = 1
-    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    eventually(lambda: rig.submitted, "the job is submitted")
 
 
 @pytest.mark.parametrize(
@@ -182,14 +176,14 @@ def test_a_jobmanager_that_goes_down_or_comes_up_is_waited_for(rig: Rig, answer:
     rig.rounds()
     assert rig.submitted == []
     rig.rest.answer = None
-    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    eventually(lambda: rig.submitted, "the job is submitted")
 
 
 def test_a_jobmanager_that_is_away_is_waited_for(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     address = rig.rest.address
     rig.rest.close()
     rig.run()
-    rig.eventually(lambda: caplog.records, "it says so")
+    eventually(lambda: caplog.records, "it says so")
     rig.stop.set()
     assert [record.message.partition(" (")[0] for record in caplog.records] == [
         f"waiting for the JobManager at {address}"
@@ -201,7 +195,7 @@ def test_a_submission_that_fails_is_tried_again(rig: Rig) -> None:
     rig.command = [sys.executable, "-c", "raise SystemExit(3)"]
     rig.on_submit = lambda: None
     rig.run()
-    rig.eventually(lambda: len(rig.submitted) >= 2, "the job is submitted again")
+    eventually(lambda: len(rig.submitted) >= 2, "the job is submitted again")
 
 
 def test_a_checkpoint_that_cannot_be_restored_gives_way_to_an_older_one(rig: Rig) -> None:
@@ -209,7 +203,7 @@ def test_a_checkpoint_that_cannot_be_restored_gives_way_to_an_older_one(rig: Rig
     newest = rig.checkpoint("chk-2", 200)
     rig.on_submit = lambda: None  # the cluster refuses, or the job fails at once
     rig.run()
-    rig.eventually(lambda: len(rig.submitted) >= 9, "both are tried, and tried again")
+    eventually(lambda: len(rig.submitted) >= 9, "both are tried, and tried again")
     rig.stop.set()
     assert rig.restored_from[:6] == [newest] * 3 + [older] * 3
     assert None not in rig.restored_from, "it would forget who waits"
@@ -220,13 +214,13 @@ def test_a_job_that_completes_a_checkpoint_makes_its_origin_good_again(rig: Rig)
     rig.checkpoint("chk-1", 100)
     rig.on_submit = lambda: None
     rig.run()
-    rig.eventually(lambda: len(rig.submitted) == 2, "two submissions fail")
+    eventually(lambda: len(rig.submitted) == 2, "two submissions fail")
     rig.rest.checkpoints["new"] = newest
     rig.rest.add("new", NAME)
     rig.rounds()
     del rig.rest.jobs["new"]
     before = len(rig.submitted)
-    rig.eventually(lambda: len(rig.submitted) >= before + 3, "it is submitted again")
+    eventually(lambda: len(rig.submitted) >= before + 3, "it is submitted again")
     rig.stop.set()
     assert rig.restored_from[before : before + 3] == [newest] * 3
 
@@ -241,9 +235,7 @@ def test_what_earlier_submissions_left_is_removed_once_the_job_has_a_checkpoint_
     rig.rounds()
     assert (rig.folder / "first").exists()
     rig.rest.checkpoints["mine"] = own
-    rig.eventually(
-        lambda: {path.name for path in rig.folder.iterdir()} == {"third", "mine"}, "old checkpoints are removed"
-    )
+    eventually(lambda: {path.name for path in rig.folder.iterdir()} == {"third", "mine"}, "old checkpoints are removed")
     rig.rounds()
     assert {path.name for path in rig.folder.iterdir()} == {"third", "mine"}
 
@@ -257,13 +249,13 @@ def test_the_cluster_is_asked_for_checkpoints_that_cannot_be_listed(rig: Rig) ->
     rig.rest.checkpoints["mine"] = "s3://bucket/checkpoints/mine/chk-9"
     rig.rounds()
     del rig.rest.jobs["mine"]  # the JobManager died and forgot it
-    rig.eventually(lambda: rig.submitted, "the job is submitted")
+    eventually(lambda: rig.submitted, "the job is submitted")
     assert rig.restored_from == ["s3://bucket/checkpoints/mine/chk-9"]
 
 
 def test_a_signal_ends_a_submission_that_hangs(rig: Rig) -> None:
     rig.command = [sys.executable, "-c", "import time; time.sleep(600)"]
     rig.run()
-    rig.eventually(lambda: rig.submitted, "the submission runs")
+    eventually(lambda: rig.submitted, "the submission runs")
     rig.close()  # within seconds, or it fails
     rig.rest = FlinkRest()

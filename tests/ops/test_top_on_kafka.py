@@ -1,7 +1,6 @@
 """The lag that `forebay top` shows, on a real broker."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -11,6 +10,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.records import Lane
 
 from tests.broker import Broker
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.stack
 
@@ -38,7 +38,10 @@ def test_lag_is_what_the_reader_has_not_committed_until_nobody_can_tell(broker: 
     _commit(config, group, TopicPartition(tasks, 0, 4))
 
     backlogs = Backlogs(config)
-    _until(lambda: _find(backlogs, tasks) == Backlog(tasks, group, end=10, lag=6))
+    # Its parts learn one after another of new topics and groups.
+    eventually(
+        lambda: _find(backlogs, tasks) == Backlog(tasks, group, end=10, lag=6), "the broker tells of the backlog"
+    )
     assert _find(backlogs, "acme.requests") == Backlog("acme.requests", topics.job_group, end=3, lag=3)
     assert _find(backlogs, topics.requests) == Backlog(topics.requests, topics.job_group, end=0, lag=0)
     broker.kill()
@@ -60,12 +63,3 @@ def _commit(config: Config, group: str, progress: TopicPartition) -> None:
     consumer = Consumer(config.kafka.client(group_id=group))
     consumer.commit(offsets=[progress], asynchronous=False)
     consumer.close()
-
-
-def _until(met: Callable[[], bool]) -> None:
-    """Wait for the broker, whose parts learn one after another of new topics and groups."""
-    for _ in range(100):
-        if met():
-            return
-        threading.Event().wait(0.1)
-    assert met()

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from forebay_client import AsyncClient, ClientClosed, InvalidRequest, Reply, ReplyTimeout, RequestFailed
@@ -12,6 +12,7 @@ from forebay_schemas.records import Chunk, ReplyError
 
 from tests.builders import make_reply
 from tests.producers.doubles import MemoryKafka, silence
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -102,12 +103,6 @@ def piece_of(kafka: MemoryKafka, index: int, text: str) -> None:
 def reply_of(kafka: MemoryKafka, text: str) -> None:
     request = kafka.sent[-1].request
     kafka.reply(make_reply(request_id=request.request_id, tenant=request.tenant, text=text))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_a_stream_gives_pieces_as_they_come_and_then_the_reply(client: AsyncClient, kafka: MemoryKafka) -> None:

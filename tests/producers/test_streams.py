@@ -2,8 +2,6 @@
 
 import gc
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 from forebay_client import (
@@ -22,6 +20,7 @@ from forebay_schemas.records import Chunk, ReplyError
 
 from tests.builders import make_reply
 from tests.producers.doubles import MemoryKafka, silence
+from tests.waiting import eventually
 
 
 class Writer:
@@ -52,13 +51,6 @@ class Writer:
 @pytest.fixture
 def writer(kafka: MemoryKafka) -> Writer:
     return Writer(kafka)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.001)
 
 
 def test_pieces_come_before_the_answer_is_complete_and_the_reply_after(client: Client, writer: Writer) -> None:
@@ -179,7 +171,7 @@ def test_leaving_a_stream_early_cancels_its_request(client: Client, kafka: Memor
     with client.stream("How?") as stream:
         writer.piece(0, "Like")
         assert next(stream) == "Like"
-    until(lambda: kafka.cancelled == [("acme", stream.request_id)])
+    eventually(lambda: kafka.cancelled == [("acme", stream.request_id)], "it is taken back")
     stream.close()
     assert list(stream) == []
     assert client.wait(10) == 0
@@ -192,10 +184,10 @@ def test_letting_go_of_a_stream_cancels_its_request(client: Client, kafka: Memor
             return piece
         return ""
 
-    threading.Timer(0, lambda: (until(lambda: kafka.sent), writer.piece(0, "Like"))).start()
+    threading.Timer(0, lambda: (eventually(lambda: kafka.sent, "it is sent"), writer.piece(0, "Like"))).start()
     assert first_piece() == "Like"
     gc.collect()
-    until(lambda: kafka.cancelled == [("acme", "r1")])
+    eventually(lambda: kafka.cancelled == [("acme", "r1")], "it is taken back")
 
 
 def test_a_stream_that_was_read_to_its_end_cancels_nothing(client: Client, kafka: MemoryKafka) -> None:
@@ -211,7 +203,7 @@ def test_closing_a_stream_ends_the_iteration_on_another_thread(client: Client, w
     reading = threading.Thread(target=lambda: pieces.extend(stream))
     reading.start()
     writer.piece(0, "Like")
-    until(lambda: pieces)
+    eventually(lambda: pieces, "a piece comes")
     stream.close()
     reading.join(10)
     assert not reading.is_alive()

@@ -1,7 +1,5 @@
 """Pieces of an answer: numbered, gathered, and never in the way of the generation."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from forebay_workers import chunks
 from forebay_workers.chunks import ChunkStream, ChunkWriter
 
 from ..builders import make_request, make_task
+from ..waiting import until
 from .doubles import CODEC
 
 
@@ -63,12 +62,6 @@ def stream(writer: ChunkWriter, attempt: int = 1) -> ChunkStream:
     request = make_request(request_id="r1", tenant="acme", stream=True)
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     return writer.for_task(make_task(request, reply_key="instance-7", traceparent=trace), request, attempt)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_a_chunk_goes_where_the_reply_will_go(writer: ChunkWriter, producer: MemoryProducer) -> None:

@@ -1,7 +1,7 @@
 """Commands are heard while brokers come and go and records are broken, and cancelled tasks are remembered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from forebay_workers import control
 from forebay_workers.control import REMEMBER_S, ControlReader
 
 from ..builders import NOW_MS
+from ..waiting import until
 from .doubles import CODEC
 
 
@@ -82,12 +83,6 @@ class Hearing:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_a_cancelled_task_is_told_and_remembered(consumer: MemoryConsumer) -> None:

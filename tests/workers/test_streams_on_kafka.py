@@ -18,6 +18,7 @@ from forebay_workers.control import ControlReader
 
 from ..broker import Broker
 from ..builders import make_reply, make_task
+from ..waiting import until
 from .doubles import CODEC
 
 pytestmark = pytest.mark.stack
@@ -53,12 +54,6 @@ async def hearing(config: Config) -> AsyncIterator[tuple[ControlReader, list[str
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def find(config: Config, topic: str, wanted: Callable[[Message], bool]) -> Message:
