@@ -5,7 +5,7 @@ equal requests, because a bucket of digests is the key. All methods return what 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,13 +17,15 @@ from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheStatus, Lane, Reply, ReplyError, Request, Result
 
 from .caches.answers import Answer, AnswerStore
+from .caches.hits import REWORDING
 from .caches.semantic import Found, SemanticCache
 from .desk_state import DeskState
 from .dispatch import Dispatcher
+from .feedback import COMPLAINTS, Complaints
 from .flights import flight_to_lead, flights_to_join, join, lead, leave, release, waiters, waiting
 from .invalidations import INVALIDATIONS, Invalidations
 from .judging.model import verdict_of
-from .messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, counts_for
+from .messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Thumb, counts_for
 from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
 from .reuse.lifetime import kept_s
@@ -62,6 +64,7 @@ class Desk:
         self._replies = ReplyWriter(config, codec, metrics)
         self._orphans = Orphans(config.desk.orphan_result_s)
         self._invalidations = Invalidations(config, codec, answers, metrics)
+        self._complaints = Complaints(config, codec, semantic, metrics)
 
     def arrive(self, state: DeskState, arrival: Arrival, now_ms: int) -> list[Outgoing]:
         """A request that the exact cache did not answer: it joins an equal one in flight, or leads a flight."""
@@ -105,6 +108,8 @@ class Desk:
                 self._orphans.expire(state, now_ms)
             elif key == INVALIDATIONS:
                 sent += self._invalidations.retry(state, now_ms)
+            elif key == COMPLAINTS:
+                sent += self._complaints.retry(state, now_ms)
             elif flight is not None:
                 sent += self._guarded(self._due, state, key, flight, now_ms)
         leaders: list[tuple[str, Flight]] = []
@@ -117,20 +122,39 @@ class Desk:
                 leaders.append((key, flight))
         # Batch requests of the same tick see the tier topics after the interactive ones.
         leaders.sort(key=lambda item: item[1].leader.asker.lane is Lane.BATCH)
-        found = self._semantic.find([flight.leader for _, flight in leaders], now_ms)
+        found = self._found([flight.leader for _, flight in leaders], now_ms)
         missed: list[tuple[str, Flight, Found]] = []
         for (key, flight), what in zip(leaders, found, strict=True):
-            if what.time_sensitive:
-                leader = msgspec.structs.replace(flight.leader, bypass=True, keep=False)
+            if not what.keep:
+                bypass = flight.leader.bypass or what.time_sensitive
+                leader = msgspec.structs.replace(flight.leader, bypass=bypass, keep=False)
                 flight = msgspec.structs.replace(flight, leader=leader)
+            if what.quarantined is not None:
+                sent.append(self._complaints.quarantined(what.quarantined, REWORDING, now_ms))
             if what.answer is None:
                 missed.append((key, flight, what))
             else:
                 sent += self._guarded(self._give, state, key, flight, what.answer, what, now_ms + what.took_ms)
-        prepared = self._dispatcher.prepare([flight for _, flight, _ in missed])
+        prepared = self._prepared([flight for _, flight, _ in missed])
         for (key, _, what), flight in zip(missed, prepared, strict=True):
             sent += self._guarded(self._dispatch, state, key, flight, what, now_ms)
         return sent
+
+    def _found(self, leaders: Sequence[Arrival], now_ms: int) -> list[Found]:
+        """What is known by meaning. On a defect nothing is: all are generated, as while a store is away."""
+        try:
+            return self._semantic.find(leaders, now_ms)
+        except Exception:
+            logger.exception("%d requests are not answered by meaning, on a defect", len(leaders))
+            return [Found(keep=leader.question is None) for leader in leaders]
+
+    def _prepared(self, flights: Sequence[Flight]) -> list[Flight]:
+        """The flights as they are to be dispatched; on a defect as they are."""
+        try:
+            return self._dispatcher.prepare(flights)
+        except Exception:
+            logger.exception("%d requests are dispatched with all their passages, on a defect", len(flights))
+            return [*flights]
 
     def settle(self, state: DeskState, result: Result, now_ms: int) -> list[Outgoing]:
         """A worker's result: keep the answer, release those who wait; or let a follower lead after a failure."""
@@ -169,6 +193,10 @@ class Desk:
     def invalidate(self, state: DeskState, command: Invalidate, now_ms: int) -> list[Outgoing]:
         """Answers hold no longer. Generations in flight need no word: they end under the epochs they began with."""
         return self._invalidations.take(state, command, now_ms)
+
+    def thumb(self, state: DeskState, thumb: Thumb, now_ms: int) -> list[Outgoing]:
+        """Somebody said what the answer to a request was worth."""
+        return self._complaints.take(state, thumb, now_ms)
 
     def _cancel(
         self, state: DeskState, key: str, flight: Flight, asker: Asker, number: int | None, now_ms: int
@@ -281,16 +309,15 @@ class Desk:
         self._metrics.tasks.labels(task.route.tier, flight.lane, task.route.reason).inc()
         return [self._dispatcher.record(flight, task, now_ms)]
 
-    def _ask_for_verdict(self, state: DeskState, leader: Arrival, now_ms: int) -> None:
+    def _ask_for_verdicts(self, state: DeskState, bucket: str, now_ms: int) -> None:
         """Where the judge could not tell whether an answer agrees with a known one, let the large tier say."""
-        lesson = self._semantic.left_open(leader.digest)
-        arrival = lesson and verdict_arrival(lesson, leader.bucket, self._config, self._codec, now_ms)
-        if not arrival:
-            return
-        key = flight_to_lead(arrival)
-        self._metrics.flights_opened.inc()
-        lead(state, key, Flight(leader=arrival, lane=arrival.asker.lane, lesson=lesson))
-        state.add_pending(key)
+        for lesson in self._semantic.left_open(bucket):
+            arrival = verdict_arrival(lesson, bucket, self._config, self._codec, now_ms)
+            if arrival is not None:
+                key = flight_to_lead(arrival)
+                self._metrics.flights_opened.inc()
+                lead(state, key, Flight(leader=arrival, lane=arrival.asker.lane, lesson=lesson))
+                state.add_pending(key)
 
     def _landed(
         self, state: DeskState, key: str, flight: Flight, reply: Reply, encoded: bytes, now_ms: int
@@ -345,11 +372,12 @@ class Desk:
         if reply.review:
             return "doubtful"
         ttl_s = kept_s(self._config.category(leader.asker.category), leader.ttl_s)
-        if not self._answers.keep(leader.digest, answer, ttl_s):
+        new = self._answers.keep(leader.digest, answer, ttl_s)
+        if new is None:
             return "store_away"
         if leader.question is not None and flight.vector is not None:
             self._semantic.learn(leader, np.frombuffer(flight.vector, dtype=np.float32), now_ms)
-            if flight.decision is not None and flight.entry is not None:
+            if new and flight.decision is not None and flight.entry is not None:
                 self._semantic.compare(leader, flight.decision, flight.entry, answer.text)
         return "kept"
 
@@ -393,7 +421,7 @@ class Desk:
         over = flight.task_id is not None and flight.expires_ms <= now_ms
         if over and flight.answer is not None:
             self._forget(state, key, flight)
-            self._ask_for_verdict(state, flight.leader, now_ms)
+            self._ask_for_verdicts(state, flight.leader.bucket, now_ms)
             return []
         if over:
             return self._promote(state, key, flight, now_ms)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from forebay_schemas.records import Result
 
-from .messages import Asker, Flight, Invalidate, Place
+from .messages import Asker, Flight, Invalidate, Place, Thumb
 
 
 class DeskState(Protocol):
@@ -63,5 +63,21 @@ class DeskState(Protocol):
         ...
 
     def take_invalidations(self) -> list[Invalidate]:
+        """Those added since the last call, in order."""
+        ...
+
+    def learned(self) -> dict[str, tuple[int, bytes]]:
+        """What was put under each key, and when (milliseconds since the epoch)."""
+        ...
+
+    def put_learned(self, key: str, now_ms: int, learned: bytes) -> None: ...
+
+    def drop_learned(self, key: str) -> None: ...
+
+    def add_thumb(self, thumb: Thumb) -> None:
+        """Keep what was said of an answer until the stores can take it."""
+        ...
+
+    def take_thumbs(self) -> list[Thumb]:
         """Those added since the last call, in order."""
         ...

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ _USUAL_MOST_TOKENS = 256
 """Where a model does not say how much it reads."""
 _MOST_CHARS_PER_TOKEN = 16
 """Longer texts are not even counted: no prose has so long words throughout."""
+_SPARE_AT_ONCE = 4
+"""Texts, of up to 600 characters each: some 20 ms, as long as a question has to share the processor at most."""
+_SPARE_PATIENCE_S = 0.2
+"""Under a load without a pause the judge still gets on, with 20 texts a second."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +46,9 @@ class Embedder:
         torch.set_num_threads(settings.threads)
         self._model = SentenceTransformer(path, device="cpu")
         self._batch = settings.batch
+        self._asked = threading.Condition()
+        self._waited_for = 0
+        """How many calls that a request waits for go on."""
         self._metrics = metrics
         self._reading = Reading(self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS)
         self.dimensions = len(self.embed(["warm"])[0])
@@ -62,6 +70,27 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors of the texts, shape (texts, dimensions), float32."""
         started = time.perf_counter()
+        with self._asked:
+            self._waited_for += 1
+        try:
+            return self._encode(texts)
+        finally:
+            with self._asked:
+                self._waited_for -= 1
+                self._asked.notify_all()
+            self._metrics.embedding_batch.observe(len(texts))
+            self._metrics.embedding_seconds.observe(time.perf_counter() - started)
+
+    def embed_in_spare_time(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The same for work that nobody waits for: a few texts at a time, each when no question is being embedded."""
+        parts: list[npt.NDArray[np.float32]] = []
+        for start in range(0, len(texts), _SPARE_AT_ONCE):
+            with self._asked:
+                self._asked.wait_for(lambda: not self._waited_for, _SPARE_PATIENCE_S)
+            parts.append(self._encode(texts[start : start + _SPARE_AT_ONCE]))
+        return np.concatenate(parts) if parts else np.empty((0, self.dimensions), dtype=np.float32)
+
+    def _encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         vectors = self._model.encode(
             list(texts),
             batch_size=self._batch,
@@ -69,9 +98,22 @@ class Embedder:
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        self._metrics.embedding_batch.observe(len(texts))
-        self._metrics.embedding_seconds.observe(time.perf_counter() - started)
         return np.asarray(vectors, dtype=np.float32)
+
+
+class SpareTime:
+    """An embedder as the judge wants it, which leaves the processor to questions that are waited for."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def grasps(self, texts: Sequence[str]) -> list[bool]:
+        """See ``Embedder.grasps``."""
+        return self._embedder.grasps(texts)
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """See ``Embedder.embed_in_spare_time``."""
+        return self._embedder.embed_in_spare_time(texts)
 
 
 def version_of(settings: EmbeddingConfig) -> str:

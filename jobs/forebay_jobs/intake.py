@@ -133,6 +133,7 @@ class Intake:
                 context=keys.context,
                 owner=owner_of(request),
                 prefix=keys.prefix,
+                as_json=request.response_format is not None,
                 keep=reuse.allowed and lookup.epochs is not None,
                 ttl_s=request.cache.ttl_s,
                 epochs=lookup.epochs,

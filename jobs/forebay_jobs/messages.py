@@ -129,6 +129,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a similar question's answer will do; a refresh is only indexed."""
     keep: bool = False
     """Whether the answer may be kept for others."""
+    as_json: bool = False
+    """Whether it asks for a format of the answer."""
     ttl_s: int | None = None
     """The request's own limit on how long its answer may be reused."""
     epochs: dict[str, str] | None = None
@@ -170,6 +172,21 @@ class Invalidate(msgspec.Struct, frozen=True, kw_only=True):
     def filters(self) -> dict[str, str]:
         """What it says of the answers that it means."""
         return {name: value for name, value in self.arguments.items() if name != "id"}
+
+
+class Thumb(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody thought of the answer to a request."""
+
+    tenant: str
+    request_id: str
+    up: bool
+    source: str
+    """As in ``Feedback``."""
+
+    @property
+    def name(self) -> str:
+        """Of the request, as ``Asker.name``."""
+        return asker_name(self.tenant, self.request_id)
 
 
 def counts_for(issued_ms: int, created_ms: int, seen_ttl_s: int) -> bool:

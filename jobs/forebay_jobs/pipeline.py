@@ -3,8 +3,8 @@
 requests ─► intake ─┬─ exact hit, error ──────────────────────────────────────► replies, dead letters
                     └─ arrival ─ by bucket ─► desk ─ joined, by meaning ──────► replies
 results ─────────────────────── by bucket ─►      ├─ leader ─────────────────► a tier's tasks
-control ── to all buckets, or to one ──────►      └─ invalidation ───────────► events
-feedback ─► complaints about what was reused ──────────────────────────────────► events
+control ── to all buckets, or to one ──────►      ├─ invalidation ───────────► events
+feedback ────────────────────── by bucket ─►      └─ entry in quarantine ────► events
 """
 
 from typing import Any
@@ -49,26 +49,26 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
         .uid("control")
     )
 
+    # What was thought of answers: what is complained about teaches the policies that reuse it.
+    feedback = (
+        read_topics(tables, "feedback", feedback_topics(config), config)
+        .process(FeedbackOperator(config), output_type=DESK_ITEM)
+        .name("feedback")
+        .uid("feedback")
+    )
+
     # Equal requests meet in one bucket, and so do a task and its result: join, look up by meaning, dispatch.
     desk = (
         interactive.get_side_output(TO_DESK)
-        .union(batch.get_side_output(TO_DESK), results, commands)
+        .union(batch.get_side_output(TO_DESK), results, commands, feedback)
         .key_by(lambda row: row.bucket, key_type=Types.STRING())
         .process(DeskOperator(config), output_type=OUTGOING)
         .name("desk")
         .uid("desk")
     )
 
-    # What is complained about teaches the policies that reuse it.
-    complaints = (
-        read_topics(tables, "feedback", feedback_topics(config), config)
-        .process(FeedbackOperator(config), output_type=OUTGOING)
-        .name("feedback")
-        .uid("feedback")
-    )
-
     # Replies, tasks, commands, events and dead letters, each to the topic it names.
-    write_topics(tables, "outgoing", interactive.union(batch, desk, complaints), written_topics(config), config)
+    write_topics(tables, "outgoing", interactive.union(batch, desk), written_topics(config), config)
 
 
 def _intake(tables: StreamTableEnvironment, config: Config, lane: Lane) -> DataStream:

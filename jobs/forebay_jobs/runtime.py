@@ -24,7 +24,7 @@ from .caches.redis_store import RedisStore
 from .caches.semantic import SemanticCache
 from .caches.sweeping import Sweeper
 from .dispatch import Dispatcher
-from .embedding import Embedder
+from .embedding import Embedder, SpareTime
 from .judging.aside import JudgeAside
 from .judging.judge import Judge
 from .pruning import Pruner
@@ -88,7 +88,7 @@ class Runtime:
 
     @cached_property
     def judge(self) -> Judge:
-        return Judge(self.config, self.embedder)
+        return Judge(self.config, SpareTime(self.embedder))
 
     @cached_property
     def aside(self) -> JudgeAside:

@@ -243,32 +243,47 @@ class JobMetrics:
         )
         self.reuse_decisions = Counter(
             "forebay_reuse_decisions_total",
-            "Requests that a policy decided on by meaning, by what it decided: reused, or why not.",
-            ["policy", "verdict"],
+            "Requests that a policy decided on by meaning, by what it decided: reused, or why not. Categories without"
+            " settings of their own are `default`, here and in all that follows on reuse.",
+            ["category", "policy", "verdict"],
             registry=registry,
         )
         self.reuse_charged = Counter(
             "forebay_reuse_charged_errors_total",
             "Wrong answers that reuse by meaning is expected to have given, as its policy charged them.",
-            ["policy"],
+            ["category", "policy"],
             registry=registry,
         )
         self.reuse_audits = Counter(
             "forebay_reuse_audits_total",
             "Answers that would have been reused, and were generated to see whether that was right: right, wrong.",
-            ["outcome"],
+            ["category", "outcome"],
             registry=registry,
         )
         self.reuse_delta = Gauge(
             "forebay_reuse_delta_ratio",
-            "Share of requests that reuse may answer wrongly: the largest of all categories that are bounded.",
+            "Share of requests that reuse may answer wrongly, of each category that is bounded.",
+            ["category"],
             registry=registry,
         )
         self.reuse_labels = Counter(
             "forebay_reuse_labels_total",
-            "What was found out about known answers, by whom and what: right, wrong, unsure, forgotten. The judge,"
-            " or the judging model, compares generated answers with known ones; others complain about reused ones.",
-            ["source", "outcome"],
+            "What was found out about known answers, by whom and what: right, wrong, unsure; or not looked at, as"
+            " too many waited: sampled_out, forgotten. The judge, or the judging model, compares generated answers with"
+            " known ones; others complain about reused ones.",
+            ["category", "source", "outcome"],
+            registry=registry,
+        )
+        self.reuse_lessons = Gauge(
+            "forebay_reuse_lessons_waiting",
+            "Generated answers that wait to be compared with known ones.",
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "forebay_feedback_total",
+            "Thumbs on answers, by what became of them in the job: quarantined, counted, taken_back, nothing; waiting"
+            " for Redis before that, or dropped as too many waited.",
+            ["outcome"],
             registry=registry,
         )
         self.audits = Counter(

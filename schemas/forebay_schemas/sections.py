@@ -152,6 +152,11 @@ class SemanticConfig(Section):
     )
     timeout_ms: int = Field(default=1_000, ge=5, le=60_000, description="A call that takes longer counts as away.")
     retry_after_ms: int = Field(default=1_000, ge=10, description="How long the store is left alone after a failure.")
+    prior: Path | None = Field(
+        default=None,
+        description="File with what bounded reuse believes before its first label, from `forebay eval prior`; absent:"
+        " the one that comes with the package, for all-MiniLM-L6-v2.",
+    )
     hits_kept_s: int = Field(
         default=86_400,
         ge=1,
@@ -306,6 +311,14 @@ class JudgeConfig(Section):
     )
     different_below: float = Field(
         default=0.5, ge=-1, le=1, description="Cosine below which they count as different; in between nothing is said."
+    )
+
+    model_share: float = Field(
+        default=0.25,
+        ge=0.01,
+        le=1,
+        description="With model: the share of what is left open that the large tier is asked; each stands for those"
+        " that are not.",
     )
 
     @model_validator(mode="after")

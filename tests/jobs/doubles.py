@@ -1,6 +1,7 @@
 """Doubles for the job's tests: a desk's state, the answers and the embedder in memory, and a desk with a clock."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.judging.aside import JudgeAside
 from forebay_jobs.judging.judge import Judge
-from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Place, asker_name
+from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Place, Thumb, asker_name
 from forebay_jobs.pruning import Pruner
 from forebay_jobs.replies import ReplyWriter
 from forebay_jobs.reuse import fixed
@@ -79,6 +80,8 @@ class MemoryState:
         self.orphans: dict[str, bytes] = {}
         self.queue: bytes = b""
         self.invalidations: list[bytes] = []
+        self.thumbs: list[bytes] = []
+        self.kept: dict[str, tuple[int, bytes]] = {}
 
     @property
     def empty(self) -> bool:
@@ -155,6 +158,22 @@ class MemoryState:
         taken, self.invalidations = self.invalidations, []
         return [msgspec.msgpack.decode(data, type=Invalidate) for data in taken]
 
+    def learned(self) -> dict[str, tuple[int, bytes]]:
+        return dict(self.kept)
+
+    def put_learned(self, key: str, now_ms: int, learned: bytes) -> None:
+        self.kept[key] = now_ms, learned
+
+    def drop_learned(self, key: str) -> None:
+        del self.kept[key]
+
+    def add_thumb(self, thumb: Thumb) -> None:
+        self.thumbs.append(msgspec.msgpack.encode(thumb))
+
+    def take_thumbs(self) -> list[Thumb]:
+        taken, self.thumbs = self.thumbs, []
+        return [msgspec.msgpack.decode(data, type=Thumb) for data in taken]
+
 
 class MemoryAnswers(AnswerStore):
     """The exact cache in dictionaries; ``away`` makes it fail as Redis does when it is down."""
@@ -163,6 +182,9 @@ class MemoryAnswers(AnswerStore):
         self.away = False
         self.answers: dict[str, Answer] = {}
         self.judged: dict[str, list[Judged]] = {}
+        self.quarantined: dict[str, bool] = {}
+        self.doubted: dict[str, str] = {}
+        self.reworded: Counter[str] = Counter()
         self.stored: dict[tuple[str, str], str] = {}
         self.applied: set[str] = set()
         self.seen: dict[str, str] = {}
@@ -188,29 +210,45 @@ class MemoryAnswers(AnswerStore):
             return [Fetched()] * len(wanted)
         found = [(self.answers.get(digest), self._now(scopes_at(digest, epochs))) for digest, epochs in wanted]
         return [
-            self._fetched(answer, self.judged.get(digest, ())) if answer and answer.holds(epochs) else GONE
+            self._fetched(digest, answer) if answer and answer.holds(epochs) else GONE
             for (answer, epochs), (digest, _) in zip(found, wanted, strict=True)
         ]
 
-    def _fetched(self, answer: Answer, judged: Sequence[Judged]) -> Fetched:
+    def _fetched(self, digest: str, answer: Answer) -> Fetched:
+        judged = self.judged.get(digest, ())
         return Fetched(
             answer=answer,
             group=next((one.group for one in reversed(judged) if one.group), None),
             right=sum(one.right for one in judged),
             wrong=sum(one.wrong for one in judged),
-            quarantined=any(one.quarantined for one in judged) or sum(one.reworded for one in judged) >= 2,
+            quarantined=digest in self.quarantined,
+            doubted_by=self.doubted.get(digest),
         )
 
-    def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
-        if not self.away:
-            self.answers[digest] = answer
-            self.judged.pop(digest, None)
-        return not self.away
+    def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool | None:
+        if self.away:
+            return None
+        if self.answers.get(digest) == answer:
+            return False
+        self.answers[digest] = answer
+        for learned in (self.judged, self.quarantined, self.doubted, self.reworded):
+            learned.pop(digest, None)
+        return True
 
     def note(self, judged: Sequence[Judged]) -> None:
         for one in judged:
             if not self.away and one.digest in self.answers:
                 self.judged.setdefault(one.digest, []).append(one)
+
+    def doubt(self, digest: str, *, wrong: int, reworded: bool = False, tenant: str | None = None) -> bool | None:
+        if self.away:
+            return None
+        self.note([Judged(digest=digest, wrong=wrong)])
+        self.reworded[digest] += reworded
+        alone = tenant is not None and self.doubted.setdefault(digest, tenant) == tenant
+        if digest in self.answers and not alone and not (reworded and self.reworded[digest] < 2):
+            self.quarantined[digest] = True
+        return digest in self.quarantined
 
     def claim_refresh(self, digest: str) -> bool:
         claimed = not self.away and digest not in self.refreshing
@@ -272,8 +310,10 @@ class ScriptedMeaning(SemanticCache):
     def compare(self, arrival: Arrival, decision: Decision, entry: str, text: str) -> None:
         self.compared.append((entry, text))
 
-    def left_open(self, digest: str) -> Lesson | None:
-        return self.open.pop(digest, None)
+    def left_open(self, bucket: str) -> list[Lesson]:
+        found = [lesson for lesson in self.open.values() if lesson.bucket == bucket]
+        self.open.clear()
+        return found
 
     def told(self, lesson: Lesson, right: bool | None) -> None:
         self.verdicts.append(right)
@@ -396,7 +436,7 @@ class Meaning:
 
     config: Config
     index: MemoryIndex
-    answers: MemoryAnswers
+    answers: AnswerStore
     metrics: JobMetrics = field(default_factory=metrics)
     redis: RedisStore = field(default_factory=NoRedis)
     embedder: LetterEmbedder = field(default_factory=LetterEmbedder)

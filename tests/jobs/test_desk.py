@@ -4,8 +4,9 @@ import time
 
 import msgspec
 import pytest
-from forebay_jobs.caches.answers import Answer
+from forebay_jobs.caches.answers import Answer, Judged
 from forebay_jobs.desk import LONGEST_NAP_MS
+from forebay_jobs.dispatch import Dispatcher
 from forebay_jobs.messages import Cancel
 from forebay_jobs.orphans import LIMIT
 from forebay_jobs.reuse.decision import Decision, Verdict
@@ -20,6 +21,7 @@ from tests.jobs.doubles import (
     CODEC,
     EPOCHS,
     DeskRig,
+    ScriptedMeaning,
     an_asker,
     cancelled_task,
     configured,
@@ -657,6 +659,17 @@ def test_a_generated_answer_is_compared_with_the_known_one_that_was_decided_on(r
     assert rig.meaning.compared == [("known", reply_to(task).text)]
 
 
+def test_what_is_read_again_after_a_failure_teaches_no_second_time(rig: DeskRig) -> None:
+    task = rig.lead()
+    checkpoint = rig.state.copy()
+    before = rig.settle(task)
+    rig.answers.note([Judged(digest=digests(make_request()).exact, hits=1)])
+    rig.state = checkpoint
+    assert rig.settle(task) == before
+    assert len(rig.meaning.compared) == 1
+    assert rig.answers.judged  # what was learned of the answer is still there
+
+
 @pytest.mark.parametrize(("says", "right"), [("same", True), ("Different.", False), ("Well, ...", None)])
 def test_what_the_judge_leaves_open_is_asked_of_the_large_tier_and_shown_to_nobody(
     rig: DeskRig, says: str, right: bool | None
@@ -675,6 +688,7 @@ def test_what_the_judge_leaves_open_is_asked_of_the_large_tier_and_shown_to_nobo
         question="How?",
         text="Like this.",
         known_text="Like that.",
+        bucket="0.0",
     )
     (sent,) = rig.tick(after_ms=LINGER_MS + 1_000)
     asked = task_of(sent)
@@ -789,3 +803,22 @@ def test_a_result_on_which_the_desk_breaks_releases_those_who_wait(
     monkeypatch.delattr(type(rig.answers), "keep")  # a store that is none
     assert statuses(rig.settle(task)) == {"follower": "internal"}
     assert not rig.state.flights
+
+
+@pytest.mark.parametrize(("owner", "part"), [(ScriptedMeaning, "find"), (Dispatcher, "prepare")])
+def test_a_batch_on_which_a_part_breaks_is_generated(
+    owner: type, part: str, rig: DeskRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error would be the end: a restored job would read the same batch again, and die again."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(owner, part, broken)
+    for request_id in ("one", "other"):
+        rig.ask(request_id, max_tokens=len(request_id))
+    tasks = [task_of(sent) for sent in rig.tick()]
+    assert [CODEC.decode(task.request, Request).request_id for task in tasks] == ["one", "other"]
+    rig.settle(tasks[0])
+    # Without its meaning nobody knows whether an answer holds for longer than a moment.
+    assert bool(rig.answers.answers) is (part == "prepare")

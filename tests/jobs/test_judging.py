@@ -201,8 +201,8 @@ def test_between_the_thresholds_nothing_is_said_and_a_model_may_be_asked() -> No
         judge = a_judge(by=by, equal_from=0.9, different_below=0.3)
         unsure = judge.agree("default", "aab", "abb")
         assert (unsure.equal, unsure.score) == (None, pytest.approx(0.8))
-        assert judge.asks_model("default", unsure) is asks
-        assert not judge.asks_model("default", judge.agree("default", "a", "a"))
+        assert bool(judge.model_share("default", unsure)) is asks
+        assert not judge.model_share("default", judge.agree("default", "a", "a"))
 
 
 def test_a_format_that_was_asked_for_counts_by_values_in_every_category() -> None:

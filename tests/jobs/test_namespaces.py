@@ -1,5 +1,7 @@
 """The policies of a process: which holds where, and that processes learn together through Redis."""
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,10 +10,11 @@ from forebay_jobs.reuse.adaptive import AdaptiveReuse
 from forebay_jobs.reuse.bounded import BoundedReuse
 from forebay_jobs.reuse.decision import Decision, Verdict
 from forebay_jobs.reuse.fixed import FixedReuse
-from forebay_jobs.reuse.namespaces import Namespaces
+from forebay_jobs.reuse.memory import KEEP_EVERY_MS, LearnedMemory
+from forebay_jobs.reuse.namespaces import KEPT_S, Namespaces
 from forebay_schemas.sections import CategoryConfig
 
-from tests.jobs.doubles import metrics
+from tests.jobs.doubles import MemoryState, metrics
 from tests.redis_server import RedisServer
 
 CATEGORIES = {
@@ -30,10 +33,22 @@ class Process:
         self.namespaces = Namespaces(config, RedisStore(config, metrics()), version)
 
     def policy(self, category: str = "faq", owner: str = "tenant:acme") -> Any:
+        self.namespaces.meet([(owner, category)])
         return self.namespaces.policy(owner, category)
 
     def sync(self) -> None:
         self.namespaces.sync()
+
+    def learn(self, labels: int = 1) -> None:
+        """Labels that move the threshold, and what comes of them is shared."""
+        for _ in range(labels):
+            self.policy().learn(BESIDE, right=False)
+        self.sync()
+
+
+def tend(memory: LearnedMemory, state: Mapping[str, MemoryState], now_ms: int) -> None:
+    for bucket, of_bucket in state.items():
+        memory.tend(of_bucket, bucket, now_ms)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +134,69 @@ def test_what_is_decided_while_processes_meet_is_not_lost(redis_server: RedisSer
     one.sync()
     assert Process(redis_server).policy().threshold == policy.threshold
     assert taken is not None
+
+
+def test_categories_without_settings_are_one_namespace(redis_server: RedisServer) -> None:
+    one = Process(redis_server)
+    pooled = one.policy("default")
+    assert all(one.policy(f"endpoint-{number}") is pooled for number in range(3))
+    assert one.policy("endpoint-1", owner="tenant:rival") is not pooled
+    assert one.policy("faq") is not pooled
+
+
+def test_no_decision_waits_for_redis(redis_server: RedisServer) -> None:
+    """What reads Redis is ``meet``, which holds nobody up."""
+    one = Process(redis_server)
+    redis_server.freeze()
+    started = time.monotonic()
+    with one.namespaces.lock:
+        for number in range(2_100):  # more than are held
+            one.namespaces.policy(f"tenant:{number}", "faq").learn(BESIDE, right=False)
+    assert time.monotonic() - started < 5
+    redis_server.thaw()
+    one.sync()
+    assert redis_server.client().dbsize() == 2_100
+
+
+def test_who_knows_little_does_not_replace_what_redis_lost(redis_server: RedisServer) -> None:
+    """After a flush a process that has just begun may be the first to come back."""
+    old, new = Process(redis_server), Process(redis_server)
+    old.learn(labels=3)
+    redis_server.client().flushall()
+    new.learn()
+    old.learn()
+    assert Process(redis_server).policy().threshold == old.policy().threshold > new.policy().threshold
+    new.policy()
+    new.sync()
+    assert new.policy().threshold == old.policy().threshold
+
+
+@pytest.mark.parametrize("met_before", [False, True])
+def test_what_was_learned_outlives_a_redis_and_a_job_that_end_together(
+    redis_server: RedisServer, met_before: bool
+) -> None:
+    """A desk's state, as a checkpoint keeps it, hands it to the next process."""
+    buckets, state = ("0.0", "64.0"), {bucket: MemoryState() for bucket in ("0.0", "64.0")}
+    old = Process(redis_server)
+    memory = LearnedMemory(old.namespaces, buckets)
+    tend(memory, state, 0)
+    old.learn(labels=3)
+    tend(memory, state, KEEP_EVERY_MS)
+    assert sum(len(one.kept) for one in state.values()) == 1
+    redis_server.client().flushall()
+    new = Process(redis_server)
+    if met_before:  # by a request in another bucket
+        new.learn()
+    tend(LearnedMemory(new.namespaces, buckets), state, 2 * KEEP_EVERY_MS)
+    new.learn()
+    assert new.policy().threshold == Process(redis_server).policy().threshold == pytest.approx(0.98 + 4 * 0.0019)
+
+
+def test_what_nobody_used_for_long_leaves_the_checkpoints(redis_server: RedisServer) -> None:
+    state = MemoryState()
+    state.put_learned("of old", 0, b"")
+    LearnedMemory(Process(redis_server).namespaces, ("0.0",)).tend(state, "0.0", (KEPT_S + 1) * 1_000)
+    assert state.empty
 
 
 def test_what_nobody_uses_costs_nothing(redis_server: RedisServer) -> None:

@@ -11,7 +11,7 @@ with warnings.catch_warnings():
     pytest.importorskip("pyflink.table", reason="apache-flink is not installed")
 
 from forebay_jobs.kafka_tables import read_topics
-from forebay_jobs.messages import Flight, Outgoing, Place
+from forebay_jobs.messages import Flight, Outgoing, Place, Thumb
 from forebay_jobs.operators import desk as desk_operator
 from forebay_jobs.operators.desk import _FlinkState
 from forebay_jobs.operators.rows import outgoing_row, raw_bytes
@@ -147,6 +147,14 @@ def test_invalidations_that_wait_come_back_once_and_in_order(rig: Rig) -> None:
         rig.state.add_invalidation(an_invalidation(name, source="prices"))
     assert [command.name for command in rig.state.take_invalidations()] == ["control/0/1", "control/0/2"]
     assert rig.state.take_invalidations() == []
+
+
+def test_thumbs_that_wait_come_back_once_and_in_order(rig: Rig) -> None:
+    thumbs = [Thumb(tenant="acme", request_id=name, up=False, source="user") for name in ("one", "other")]
+    for thumb in thumbs:
+        rig.state.add_thumb(thumb)
+    assert rig.state.take_thumbs() == thumbs
+    assert rig.state.take_thumbs() == []
 
 
 def test_all_leaders_of_a_window_share_one_timer(rig: Rig) -> None:

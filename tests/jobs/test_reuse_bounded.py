@@ -3,15 +3,17 @@
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from forebay_jobs.reuse.bounded import BoundedReuse
 from forebay_jobs.reuse.decision import Decision, Verdict
-from forebay_jobs.reuse.estimator import read_prior, shipped_prior
+from forebay_jobs.reuse.estimator import prior_for, read_prior, shipped_prior
 from forebay_jobs.reuse.learned import INFORMATION, Learned
 from forebay_jobs.reuse.neighbourhood import FEATURES, NEAREST, Candidate, features
+from forebay_schemas.config import load_config
 from forebay_schemas.errors import ConfigError
 
 from tests.jobs.doubles import SharedSums
@@ -191,3 +193,36 @@ def test_a_prior_for_something_else_is_refused(change: dict[str, object]) -> Non
     fields = msgspec.to_builtins(PRIOR) | change
     with pytest.raises(ValueError, match="fit it anew"):
         read_prior(msgspec.json.encode(fields))
+
+
+def test_beside_another_embedding_model_reuse_begins_stricter_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = load_config()
+    assert prior_for(config) == PRIOR
+    other = config.model_copy(update={"embedding": config.embedding.model_copy(update={"model": "some/other"})})
+    policy = BoundedReuse(0.02, prior_for(other))
+    assert "semantic.prior" in caplog.text
+    usual = BoundedReuse(0.02, PRIOR)
+    decided: dict[BoundedReuse, list[Decision]] = {policy: [], usual: []}
+    for number in range(600):
+        for one, decisions in decided.items():
+            decisions.append(one.decide(f"r{number}", "Where is it?", [candidate()]))
+            if not decisions[-1].reused:
+                one.learn(decisions[-1], right=True)
+    assert (decided[policy][0].wrong or 0) > 2 * (decided[usual][0].wrong or 0)
+    hits = [[one.reused for one in decisions] for decisions in decided.values()]
+    assert sum(hits[0][:100]) < sum(hits[1][:100]) * 0.7
+    assert sum(hits[0][500:]) > sum(hits[1][500:]) * 0.8  # labels soon say more
+
+
+def test_a_prior_of_ones_own_is_read_and_a_file_that_is_none_refused(tmp_path: Path) -> None:
+    own = tmp_path / "prior.json"
+    own.write_bytes(msgspec.json.encode(msgspec.structs.replace(PRIOR, models=["some/other"])))
+    config = load_config()
+    other = config.embedding.model_copy(update={"model": "some/other"})
+    semantic = config.semantic.model_copy(update={"prior": own})
+    assert prior_for(config.model_copy(update={"embedding": other, "semantic": semantic})).mean == PRIOR.mean
+    own.write_text("{}")
+    with pytest.raises(ConfigError, match=r"semantic.prior: .*forebay eval prior"):
+        prior_for(config.model_copy(update={"semantic": semantic}))

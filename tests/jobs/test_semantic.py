@@ -7,11 +7,12 @@ import pytest
 from forebay_jobs.caches.answers import Answer
 from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.caches.semantic import Found
-from forebay_jobs.messages import Arrival
+from forebay_jobs.messages import Arrival, asker_name
+from forebay_jobs.reuse.teacher import Outcome
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config
 from forebay_schemas.invalidation import Invalidation
-from forebay_schemas.records import CacheOptions, Request
+from forebay_schemas.records import CacheOptions, CacheScope, Lane, Request
 
 from tests.builders import NOW_MS, make_reply, make_request, make_route, system
 from tests.jobs.doubles import (
@@ -39,6 +40,7 @@ class Rig:
         self.index = MemoryIndex()
         self.answers = MemoryAnswers(self.config)
         self.metrics = metrics()
+        self.generated = 0
         self.open()
 
     def open(self) -> None:
@@ -56,7 +58,8 @@ class Rig:
         """A request is looked for and answered by a tier, whatever was found; what was found."""
         arrival = self.arrival(request)
         (found,) = self.cache.find([arrival], NOW_MS)
-        reply = make_reply(completed_ms=NOW_MS, **fields)
+        self.generated += 1
+        reply = make_reply(completed_ms=NOW_MS, request_id=f"request-{self.generated}", **fields)
         self.answers.keep(arrival.digest, Answer.of(reply, arrival.epochs or {}, own_ttl_s, arrival.question), 60)
         self.cache.learn(arrival, self.embedder.embed([arrival.question or ""])[0], NOW_MS)
         if found.decision is not None and found.entry is not None:
@@ -67,6 +70,12 @@ class Rig:
     def find(self, request: Request, *, after_ms: int = 0, **fields: Any) -> Found:
         (found,) = self.cache.find([self.arrival(request, **fields)], NOW_MS + after_ms)
         return found
+
+    def complain(self, request_id: str, tenant: str = "acme") -> Outcome:
+        """Somebody says that the answer to a request was wrong; what became of it."""
+        complained = self.teacher.complained(asker_name(tenant, request_id), "user")
+        assert complained is not None
+        return complained.outcome
 
     def store_up(self, store: str) -> float:
         return self.metrics.store_up.labels(store)._value.get()
@@ -212,9 +221,9 @@ def test_a_hit_can_be_explained_and_is_complained_about_once(rig: Rig) -> None:
     assert (hit.hit.question, hit.hit.matched_question) == (NEAR, KNOWN)
     assert hit.hit.decision == given.decision
     assert hit.complaint is None
-    assert rig.teacher.complained("4:acme:again", "user") == hit.hit
-    assert rig.teacher.complained("4:acme:again", "user") is None
-    assert rig.teacher.complained("4:acme:never-given", "user") is None
+    assert rig.complain("again") is Outcome.QUARANTINED
+    assert rig.complain("again") is Outcome.NOTHING
+    assert rig.complain("never-given") is Outcome.NOTHING
     known = rig.hits.find("4:acme:again")
     assert known is not None
     assert known.complaint == "user"
@@ -222,7 +231,7 @@ def test_a_hit_can_be_explained_and_is_complained_about_once(rig: Rig) -> None:
 
 def test_a_wrong_hits_entry_is_given_to_equal_questions_only_until_it_is_generated_anew(rig: Rig) -> None:
     rig.find(make_request(NEAR, request_id="wrong"))
-    rig.teacher.complained("4:acme:wrong", "user")
+    rig.complain("wrong")
     assert rig.find(make_request(NEAR)).answer is None
     assert digests(make_request(KNOWN)).exact in rig.answers.answers
     rig.generate(make_request(KNOWN))
@@ -232,7 +241,7 @@ def test_a_wrong_hits_entry_is_given_to_equal_questions_only_until_it_is_generat
 def test_the_worst_hits_are_those_complained_about_then_the_most_doubtful(rig: Rig) -> None:
     for number, words in enumerate((NEAR, f"{NEAR}!", "How do I return a parcel, dears?"), start=1):
         assert rig.find(make_request(words, request_id=f"hit-{number}")).answer is not None
-    rig.teacher.complained("4:acme:hit-1", "user")
+    rig.complain("hit-1")
     assert [known.hit.name for known in rig.hits.worst(2)] == ["4:acme:hit-1", "4:acme:hit-3"]
 
 
@@ -246,11 +255,43 @@ def test_who_asks_again_in_other_words_is_not_given_the_same_answer(rig: Rig) ->
     assert rig.find(make_request(NEAR, user="eve")).answer is not None  # once may be a change of mind
 
 
+def test_who_asks_twice_in_other_words_has_the_entry_quarantined_and_operators_told(rig: Rig) -> None:
+    told = []
+    for user in ("ada", "bob"):
+        rig.find(make_request(NEAR, user=user, request_id=f"of-{user}"))
+        told.append(rig.find(make_request("How do I return a parcel, dears?", user=user)).quarantined)
+    assert [hit and hit.name for hit in told] == [None, "4:acme:of-bob"]
+    assert rig.find(make_request(NEAR, user="eve")).answer is None
+
+
+@pytest.mark.parametrize("fields", [{"lane": Lane.BATCH}, {"static_messages": [system("Answer in French.")]}], ids=str)
+def test_what_is_asked_elsewhere_or_by_a_program_is_no_rewording(rig: Rig, fields: dict[str, Any]) -> None:
+    rig.find(make_request(NEAR, user="ada", request_id="first"))
+    rig.find(make_request("How do I return a parcel, dears?", user="ada", **fields))
+    known = rig.hits.find("4:acme:first")
+    assert known is not None
+    assert known.complaint is None
+
+
+def test_one_tenants_complaint_about_a_shared_answer_holds_for_itself_until_another_agrees(fixed: Rig) -> None:
+    shared = {"cache": CacheOptions(scope=CacheScope.SHARED)}
+    fixed.generate(make_request(KNOWN, **shared))
+
+    def served(tenant: str, request_id: str = "again") -> bool:
+        return fixed.find(make_request(NEAR, tenant=tenant, request_id=request_id, **shared)).answer is not None
+
+    assert all(served(tenant, f"of-{tenant}") for tenant in ("acme", "rival", "third"))
+    assert fixed.complain("of-acme") is Outcome.COUNTED
+    assert [served(tenant) for tenant in ("acme", "rival", "third")] == [False, True, True]
+    assert fixed.complain("of-rival", "rival") is Outcome.QUARANTINED
+    assert not served("third")
+
+
 def test_a_thumb_down_after_a_rewording_quarantines_too(rig: Rig) -> None:
     rig.find(make_request(NEAR, user="ada", request_id="first"))
     rig.find(make_request("How do I return a parcel, dears?", user="ada"))
-    assert rig.teacher.complained("4:acme:first", "user") is not None
-    assert rig.teacher.complained("4:acme:first", "user") is None
+    assert rig.complain("first") is Outcome.QUARANTINED
+    assert rig.complain("first") is Outcome.NOTHING
     assert rig.find(make_request(NEAR)).answer is None
     assert sum(one.wrong for judged in rig.answers.judged.values() for one in judged) == 1
 
@@ -260,7 +301,7 @@ def test_who_joined_a_hit_may_complain_too(rig: Rig) -> None:
     (found,) = rig.cache.find([arrival], NOW_MS)
     follower = an_asker(make_request(NEAR, request_id="follower", tenant="acme"))
     rig.cache.joined(arrival, found, [follower], NOW_MS)
-    assert rig.teacher.complained("4:acme:follower", "user") is not None
+    assert rig.complain("follower") is Outcome.QUARANTINED
     assert rig.find(make_request(NEAR)).answer is None
 
 
@@ -289,7 +330,7 @@ def test_an_adaptive_threshold_begins_strict_and_follows_what_is_right(redis_ser
     assert rig.find(make_request(NEAR, request_id="right")).answer is not None
     for number in range(20):
         rig.find(make_request(NEAR, request_id=f"wrong-{number}"))
-        rig.teacher.complained(f"4:acme:wrong-{number}", "user")
+        rig.complain(f"wrong-{number}")
         rig.generate(make_request(KNOWN))  # no longer in quarantine
     assert rig.find(make_request(NEAR)).answer is None
 

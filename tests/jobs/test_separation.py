@@ -77,9 +77,16 @@ class Pipeline:
         config, counted = load_config().model_copy(update={"categories": {"default": fixed}}), metrics()
         self.answers = MemoryAnswers(config)
         self.intake = Intake(config, CODEC, self.answers, counted)
-        semantic = Meaning(config, MemoryIndex(), self.answers, counted).cache
+        meaning = Meaning(config, MemoryIndex(), self.answers, counted)
+        self.embedder = meaning.embedder
         self.desk = Desk(
-            config, CODEC, self.answers, semantic, a_dispatcher(config, counted), the_shadows(config, counted), counted
+            config,
+            CODEC,
+            self.answers,
+            meaning.cache,
+            a_dispatcher(config, counted),
+            the_shadows(config, counted),
+            counted,
         )
         self.state = MemoryState()
         self.now_ms = NOW_MS
@@ -198,6 +205,19 @@ def test_what_only_its_meaning_shows_to_be_time_sensitive_is_neither_served_nor_
     assert pipeline.answers.answers == {}
     pipeline.answer(pipeline.ask(variant(ASKED, "other", {})))
     assert pipeline.how(variant(NEAR, "near", {})) is CacheStatus.SEMANTIC
+
+
+def test_while_nothing_shows_the_meaning_nothing_is_kept_that_it_might_forbid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calm = Recogniser(models=[], weights=[0.0] * 26, bias=0, least=0.5, source="this test")
+    monkeypatch.setattr("forebay_jobs.caches.semantic.shipped_recogniser", lambda version: calm)
+    pipeline = Pipeline()
+    pipeline.embedder.broken = True
+    sent = pipeline.ask(variant("Zzz zz z?", "first", {}))
+    assert [task_of(one).cache_status for one in sent] == [CacheStatus.MISS]
+    pipeline.answer(sent)
+    assert pipeline.answers.answers == {}
 
 
 def test_a_time_to_live_of_its_own_lets_equal_words_be_answered_so_long(pipeline: Pipeline) -> None:

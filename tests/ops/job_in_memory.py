@@ -108,7 +108,7 @@ class BoundedAnswers(MemoryAnswers):
             self._touch(digest)
         return super().fetch(wanted)
 
-    def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
+    def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool | None:
         self.expire(answer.created_ms)
         self.answers.pop(digest, None)
         answer = msgspec.structs.replace(answer, lives=lived(lot_of(digest), self._jitter))

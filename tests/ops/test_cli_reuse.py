@@ -50,7 +50,7 @@ def test_explain_tells_both_questions_and_what_decided(hits: HitStore, forebay: 
     assert result.exit_code == 0
     for part in (ASKED, KNOWN, "0.9700", "fixed: at least as similar as 0.9500", "2025-10-09", "none"):
         assert part in result.stdout
-    hits.complain(asker_name("acme", "row-17"), "user")
+    hits.mark(a_hit("row-17"), "user")
     told = json.loads(forebay("explain", "row-17", "--tenant", "acme", "--json").stdout)
     assert (told["request_id"], told["tenant"], told["complaint"]) == ("row-17", "acme", "user")
 
@@ -76,7 +76,7 @@ def test_hits_lists_complaints_first_then_the_most_doubtful(hits: HitStore, fore
     assert "no answer was given by meaning" in forebay("hits").stdout
     unlike = Decision(verdict=Verdict.REUSED, policy="fixed", similarity=0.95, threshold=0.95)
     hits.note([a_hit("sure"), a_hit("doubtful", unlike), a_hit("wrong", tenant="b:c")])
-    hits.complain(asker_name("b:c", "wrong"), "user")
+    hits.mark(a_hit("wrong", tenant="b:c"), "user")
     rows = [json.loads(line) for line in forebay("hits", "--worst", "2", "--json").stdout.splitlines()]
     assert [(row["tenant"], row["request_id"]) for row in rows] == [("b:c", "wrong"), ("acme", "doubtful")]
     table = forebay("hits").stdout

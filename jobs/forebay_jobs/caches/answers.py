@@ -107,6 +107,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """How often it was judged wrong."""
     quarantined: bool = False
     """Whether it was a wrong answer to somebody's other question, so that it is given to equal ones only."""
+    doubted_by: str | None = None
+    """The tenant for which it is so, where others share it and none of them has said the same."""
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,9 +119,6 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     saved_usd: float = 0.0
     right: int = 0
     wrong: int = 0
-    reworded: int = 0
-    """How often whoever it was given to asked again in other words."""
-    quarantined: bool = False
     group: str | None = None
 
 
@@ -130,16 +129,45 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     saved_usd: float = 0.0
 
 
+SHARED = "shared"
+"""The owner of what tenants share; no tenant's is called so, as ``owner_of`` tells."""
 _AWAY = Lookup()
-_FIELDS = ["answer", "group", "right", "wrong", "reworded", "quarantined"]
+_FIELDS = ["answer", "group", "right", "wrong", "quarantined", "doubted"]
 _REWORDED_TOO_OFTEN = 2
 """Once may be a change of mind."""
+_KEEP = """
+if redis.call('HGET', KEYS[1], 'answer') == ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'answer', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+"""What was counted was about the answer that was there before, so it goes with it."""
 _NOTE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then
     for place = 1, #ARGV, 3 do redis.call(ARGV[place], KEYS[1], ARGV[place + 1], ARGV[place + 2]) end
 end
 """
 """Only where the entry is still there: a count alone would make one that never expires."""
+_DOUBT = """
+local entry, tenant, reworded, often = KEYS[1], ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
+if redis.call('EXISTS', entry) == 0 then return 0 end
+redis.call('HINCRBY', entry, 'wrong', ARGV[4])
+if reworded and redis.call('HINCRBY', entry, 'reworded', 1) < often then return 0 end
+if tenant ~= '' and redis.call('HSETNX', entry, 'doubted', tenant) == 1 then return 0 end
+if tenant ~= '' and redis.call('HGET', entry, 'doubted') == tenant then return 0 end
+redis.call(reworded and 'HSETNX' or 'HSET', entry, 'quarantined', reworded and 'rewording' or 'thumb')
+return 1
+"""
+"""1 where the entry is in quarantine by now. Of what tenants share, the first one's word holds for itself."""
+_TRUST = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return end
+redis.call('HINCRBY', KEYS[1], 'wrong', -1)
+local left = redis.call('HINCRBY', KEYS[1], 'reworded', -1)
+if left < tonumber(ARGV[1]) and redis.call('HGET', KEYS[1], 'quarantined') == 'rewording' then
+    redis.call('HDEL', KEYS[1], 'quarantined')
+end
+"""
 REFRESH_S = 60
 """How long one request is waited for that has an answer generated anew; then another one may. A generation that takes
 longer is not lost, and one that fails is tried again once a minute at most."""
@@ -171,15 +199,39 @@ class AnswerStore:
             return []
         return self._store.call(lambda client: self._fetch(client, wanted), [Fetched()] * len(wanted))
 
-    def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool:
-        """Store an answer for ``ttl_s`` seconds or a little less; False while Redis is away."""
+    def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool | None:
+        """Store an answer for ``ttl_s`` seconds or a little less.
+
+        Returns:
+            False where this very answer was there, as after a job was set back: it keeps what was learned of it. None
+            while Redis is away.
+        """
         answer = msgspec.structs.replace(answer, lives=lived(lot_of(digest), self._jitter))
-        return self._store.call(lambda client: self._keep(client, digest, answer, ttl_s), False)
+        return self._store.call(lambda client: self._keep(client, digest, answer, ttl_s), None)
 
     def note(self, judged: Sequence[Judged]) -> None:
         """Let entries remember what became of them; one that is gone does not."""
         if judged:
             self._store.call(lambda client: self._note(client, judged), None)
+
+    def doubt(self, digest: str, *, wrong: int, reworded: bool = False, tenant: str | None = None) -> bool | None:
+        """Note that an entry was a wrong answer to another question; whether that puts it into quarantine.
+
+        A thumb down does so at once, a rewording the second time.
+
+        Args:
+            wrong: how often more it counts as wrong.
+            tenant: who says so of an entry that others share: it is given to them until another tenant says the same.
+
+        Returns:
+            None while Redis is away.
+        """
+        said = tenant or "", int(reworded), _REWORDED_TOO_OFTEN, wrong
+        return self._store.call(lambda client: bool(_run(client, _DOUBT, self._answer_key(digest), *said)), None)
+
+    def trust(self, digest: str) -> None:
+        """Take back what a rewording said of an entry."""
+        self._store.call(lambda client: _run(client, _TRUST, self._answer_key(digest), _REWORDED_TOO_OFTEN), None)
 
     def claim_refresh(self, digest: str) -> bool:
         """Whether the caller is the one to have the answer generated anew; for the others it is good a while longer."""
@@ -241,7 +293,7 @@ class AnswerStore:
         entries, current = values[: len(wanted)], self._epochs.told(client, asked, values[len(wanted) :])
         fetched: list[Fetched] = []
         for entry, scopes_of_one in zip(entries, scopes, strict=True):
-            data, group, right, wrong, reworded, quarantined = entry or [None] * len(_FIELDS)
+            data, group, right, wrong, quarantined, doubted = entry or [None] * len(_FIELDS)
             answer = _answer_in(data)
             if answer is None or not answer.holds({scope: current[scope] for scope in scopes_of_one}):
                 fetched.append(Fetched(gone=True))
@@ -252,19 +304,15 @@ class AnswerStore:
                     group=group.decode() if group else None,
                     right=int(right or 0),
                     wrong=int(wrong or 0),
-                    quarantined=quarantined is not None or int(reworded or 0) >= _REWORDED_TOO_OFTEN,
+                    quarantined=quarantined is not None,
+                    doubted_by=doubted.decode() if doubted else None,
                 )
             )
         return fetched
 
     def _keep(self, client: redis.Redis, digest: str, answer: Answer, ttl_s: int) -> bool:
-        key = self._answer_key(digest)
-        with client.pipeline() as pipe:
-            pipe.delete(key)  # what was counted was about the answer that was there before
-            pipe.hset(key, mapping={"answer": msgspec.msgpack.encode(answer)})
-            pipe.pexpire(key, max(1, round(ttl_s * 1000 * answer.lives)))
-            pipe.execute()
-        return True
+        expires_ms = max(1, round(ttl_s * 1000 * answer.lives))
+        return bool(_run(client, _KEEP, self._answer_key(digest), msgspec.msgpack.encode(answer), expires_ms))
 
     def _note(self, client: redis.Redis, judged: Sequence[Judged]) -> None:
         with client.pipeline(transaction=False) as pipe:
@@ -292,7 +340,7 @@ class AnswerStore:
 
 def owner_of(request: Request) -> str:
     """Whose answers the request shares: an answer that tenants share must not fall with whichever asked first."""
-    return "shared" if request.cache.scope is CacheScope.SHARED else f"tenant:{request.tenant}"
+    return SHARED if request.cache.scope is CacheScope.SHARED else f"tenant:{request.tenant}"
 
 
 def _cancelled_ms(seen: bytes | None) -> int | None:
@@ -321,14 +369,17 @@ def _executed(pipe: Pipeline) -> list[Any]:
     return values
 
 
+def _run(client: redis.Redis, script: str, key: str, *arguments: str | bytes | int) -> Any:
+    evaluate: Any = client.eval  # typed for texts alone
+    return evaluate(script, 1, key, *arguments)
+
+
 def _commands_of(judged: Judged) -> list[str]:
     """Triples of a command, a field and a value."""
-    counted = {"hits": judged.hits, "right": judged.right, "wrong": judged.wrong, "reworded": judged.reworded}
+    counted = {"hits": judged.hits, "right": judged.right, "wrong": judged.wrong}
     commands = [part for field, count in counted.items() if count for part in ("HINCRBY", field, str(count))]
     if judged.saved_usd:
         commands += ["HINCRBYFLOAT", "saved", f"{judged.saved_usd:.12f}"]
-    if judged.quarantined:
-        commands += ["HSET", "quarantined", "1"]
     if judged.group is not None:
         commands += ["HSET", "group", judged.group]
     return commands

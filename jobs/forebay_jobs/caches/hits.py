@@ -7,6 +7,7 @@ from typing import cast
 import msgspec
 import redis
 from forebay_schemas.config import Config
+from forebay_schemas.records import Lane
 
 from forebay_jobs.messages import Asker, tenant_of
 from forebay_jobs.reuse.decision import Decision
@@ -15,8 +16,6 @@ from .redis_store import RedisStore
 
 LISTED = 1_000
 """Of all hits, those that are kept in order: the most doubtful ones, and those that were complained about."""
-
-
 REWORDING = "rewording"
 """The voice of somebody who asked again in other words."""
 
@@ -31,12 +30,14 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """Of the entry that it came from."""
     question: str
+    context: str | None = None
+    """What the question was asked in, as in ``Arrival``."""
     matched_question: str
     decision: Decision
     given_ms: int
     user: str | None = None
     vector: bytes = b""
-    """The question's embedding, float32."""
+    """The question's embedding, float32, where its user may ask again in other words."""
 
     @property
     def doubt(self) -> float:
@@ -54,14 +55,6 @@ class KnownHit(msgspec.Struct, frozen=True, kw_only=True):
     """Whose voice said that it was wrong: a feedback's source, or ``rewording``."""
 
 
-class Complaint(msgspec.Struct, frozen=True, kw_only=True):
-    """What a complaint is about."""
-
-    hit: Hit
-    first: bool
-    """Whether it is the first one about this hit."""
-
-
 class HitStore:
     """See the module. Every method fails open; safe to share between threads."""
 
@@ -76,24 +69,28 @@ class HitStore:
             self._store.call(lambda client: self._note(client, hits), None)
 
     def last_of(self, askers: Sequence[Asker]) -> list[Hit | None]:
-        """The hit that each asker's user was given a moment ago; None for those without a user or hit."""
-        if not self._rewording_s or not any(asker.user for asker in askers):
+        """The hit that each asker's user was given a moment ago; None for those without a user or hit, and on the batch
+        lane, where rows follow each other and nobody reads an answer before the next."""
+        persons = [asker.user is not None and asker.lane is Lane.INTERACTIVE for asker in askers]
+        if not self._rewording_s or not any(persons):
             return [None] * len(askers)
         keys = [self._last_key(asker.tenant, asker.user or "") for asker in askers]
         nothing: list[bytes | None] = [None] * len(keys)
         values = self._store.call(lambda client: cast(list[bytes | None], client.mget(keys)), nothing)
         hits = [_decoded(value) for value in values]
-        return [hit if asker.user else None for hit, asker in zip(hits, askers, strict=True)]
+        return [hit if person else None for hit, person in zip(hits, persons, strict=True)]
 
-    def complain(self, name: str, voice: str) -> Complaint | None:
-        """The hit under a request's name, where nobody said before that it was wrong; or only a rewording did, and now
-        somebody says so; else None."""
-        return self._store.call(lambda client: self._complain(client, name, voice), None)
+    def mark(self, hit: Hit, voice: str | None) -> bool:
+        """Note whose voice says that a hit was wrong, None: nobody's any more; False while Redis is away."""
+        return self._store.call(lambda client: self._mark(client, hit, voice), False)
+
+    def look(self, name: str) -> Sequence[KnownHit] | None:
+        """The hit under a request's name, if there is one; None while Redis is away."""
+        return self._store.call(lambda client: self._read(client, [name]), None)
 
     def find(self, name: str) -> KnownHit | None:
         """The hit under a request's name."""
-        found = self._store.call(lambda client: self._read(client, [name]), [])
-        return found[0] if found else None
+        return next(iter(self.look(name) or ()), None)
 
     def worst(self, count: int) -> list[KnownHit]:
         """The hits that most likely were wrong, those that were complained about first."""
@@ -106,24 +103,22 @@ class HitStore:
                 # What is read again after a failure of the job is noted again, and keeps its complaint.
                 pipe.hset(self._key(hit.name), mapping={"hit": data})
                 pipe.expire(self._key(hit.name), self._kept_s)
-                if hit.user and self._rewording_s:
+                if hit.user and hit.vector and self._rewording_s:
                     pipe.set(self._last_key(tenant_of(hit.name)[0], hit.user), data, ex=self._rewording_s)
             pipe.zadd(self._order_key, {hit.name: hit.doubt for hit in hits}, gt=True)
             pipe.zremrangebyrank(self._order_key, 0, -LISTED - 1)
             pipe.expire(self._order_key, self._kept_s)
             pipe.execute()
 
-    def _complain(self, client: redis.Redis, name: str, voice: str) -> Complaint | None:
-        known = self._read(client, [name])
-        if not known:
-            return None
-        first = bool(client.hsetnx(self._key(name), "complaint", voice))
-        if not first:
-            if known[0].complaint != REWORDING or voice == REWORDING:
-                return None
-            client.hset(self._key(name), "complaint", voice)
-        client.zadd(self._order_key, {name: 1.0 + known[0].hit.doubt})
-        return Complaint(hit=known[0].hit, first=first)
+    def _mark(self, client: redis.Redis, hit: Hit, voice: str | None) -> bool:
+        with client.pipeline(transaction=False) as pipe:
+            if voice is None:
+                pipe.hdel(self._key(hit.name), "complaint")
+            else:
+                pipe.hset(self._key(hit.name), "complaint", voice)
+            pipe.zadd(self._order_key, {hit.name: hit.doubt + (voice is not None)})
+            pipe.execute()
+        return True
 
     def _worst(self, client: redis.Redis, count: int) -> list[KnownHit]:
         names = cast(list[bytes], client.zrevrange(self._order_key, 0, LISTED))  # typed for asyncio's client too

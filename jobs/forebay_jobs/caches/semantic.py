@@ -8,6 +8,7 @@ import numpy as np
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.prices import cost
+from forebay_schemas.records import Lane
 
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.messages import Arrival, Asker
@@ -17,7 +18,7 @@ from forebay_jobs.reuse.lifetime import shorter_s
 from forebay_jobs.reuse.namespaces import Namespaces
 from forebay_jobs.reuse.neighbourhood import NEAREST, Candidate
 from forebay_jobs.reuse.recogniser import shipped_recogniser
-from forebay_jobs.reuse.teacher import Teacher
+from forebay_jobs.reuse.teacher import Complained, Outcome, Teacher
 from forebay_jobs.reuse.tier_bounds import tier_allowed
 
 from .answers import Answer, AnswerStore, Fetched, Judged
@@ -41,8 +42,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is given, or not; None where none was looked for."""
     entry: str | None = None
     """Digest of the entry that was decided on, present where one was near."""
+    quarantined: Hit | None = None
+    """The hit whose entry is in quarantine from now on, as this is the same question in other words."""
     time_sensitive: bool = False
     """Whether its meaning, where its words did not, says that the answer is neither to be reused nor kept."""
+    keep: bool = True
+    """Whether the answer may be kept, as far as the meaning says; not where nothing could tell that it may."""
     embedding_ms: float = 0.0
     """Time of the embedding, of the whole batch."""
     lookup_ms: float = 0.0
@@ -104,9 +109,10 @@ class SemanticCache:
         self._namespaces = namespaces
         self._teacher = teacher
         self._metrics = metrics
-        categories = [*config.categories.values(), config.category("default")]
-        bounds = [category.delta for category in categories if category.policy == "bounded"]
-        metrics.reuse_delta.set(max(bounds, default=0.0))
+        metrics.reuse_delta.clear()  # a process outlives configurations
+        for name in {*config.categories, "default"}:
+            if (category := config.category(name)).policy == "bounded":
+                metrics.reuse_delta.labels(name).set(category.delta)
         self._recogniser = shipped_recogniser(embedder.version)
         self._guard = StoreGuard("qdrant", config.semantic.retry_after_ms, metrics)
         self._embedder_guard = StoreGuard("embedder", config.semantic.retry_after_ms, metrics)
@@ -119,7 +125,10 @@ class SemanticCache:
         found = [Found()] * len(arrivals)
         started = time.perf_counter()
         questions = [arrival.question for arrival in arrivals]
-        asked, vectors = self._embedder_guard.call(lambda: self._embed(questions), _NOTHING_EMBEDDED)
+        embeddings = self._embedder_guard.call(lambda: self._embed(questions), None)
+        if embeddings is None:  # what only its meaning shows to be time-sensitive is not known by now
+            return [Found(keep=self._recogniser is None or question is None) for question in questions]
+        asked, vectors = embeddings
         if not asked:
             return found
         embedded = time.perf_counter()
@@ -127,13 +136,14 @@ class SemanticCache:
         if self._recogniser is not None:
             timely = self._recogniser.time_sensitive(vectors)
             for position in np.array(asked)[timely]:
-                found[position] = Found(time_sensitive=True, embedding_ms=embedding_ms)
+                found[position] = Found(time_sensitive=True, keep=False, embedding_ms=embedding_ms)
             asked, vectors = np.array(asked)[~timely].tolist(), vectors[~timely]
         if not asked:
             return found
         askers = [arrivals[position] for position in asked]
+        self._namespaces.meet((arrival.owner, arrival.asker.category) for arrival in askers)
         neighbours = self._nearest(vectors, askers)
-        rejected = self._rejected(vectors, askers)
+        rejected, quarantined = self._rejected(vectors, askers)
         known = self._known(neighbours, askers, rejected, now_ms)
         decisions = [self._decide(arrival, near) for arrival, near in zip(askers, known, strict=True)]
         self._note_hits(
@@ -145,8 +155,8 @@ class SemanticCache:
             now_ms,
         )
         lookup_ms = (time.perf_counter() - embedded) * 1000
-        for position, arrival, vector, near, all_near, decision in zip(
-            asked, askers, vectors, known, neighbours, decisions, strict=True
+        for position, arrival, vector, near, all_near, decision, hit in zip(
+            asked, askers, vectors, known, neighbours, decisions, quarantined, strict=True
         ):
             found[position] = Found(
                 vector=vector.tobytes(),
@@ -154,6 +164,7 @@ class SemanticCache:
                 answer=near[0].answer if decision and decision.reused else None,
                 decision=decision,
                 entry=near[0].neighbour.digest if near else None,
+                quarantined=hit,
                 embedding_ms=embedding_ms,
                 lookup_ms=lookup_ms,
             )
@@ -165,7 +176,7 @@ class SemanticCache:
             return
         with self._namespaces.lock:
             self._namespaces.policy(arrival.owner, arrival.asker.category).joined(found.decision, len(askers))
-        self._metrics.reuse_charged.labels(found.decision.policy).inc(found.decision.charge * len(askers))
+        self._charge(arrival, found.decision, len(askers))
         given = _Given(arrival, found.answer, found.entry, found.decision, found.vector or b"")
         self._note_hits([(asker, given) for asker in askers], now_ms)
 
@@ -196,16 +207,26 @@ class SemanticCache:
                 digest=arrival.digest,
                 question=arrival.question or "",
                 text=text,
+                as_json=arrival.as_json,
+                bucket=arrival.bucket,
             )
         )
 
-    def left_open(self, digest: str) -> Lesson | None:
+    def left_open(self, bucket: str) -> list[Lesson]:
         """See ``Teacher.left_open``."""
-        return self._teacher.left_open(digest)
+        return self._teacher.left_open(bucket)
 
     def told(self, lesson: Lesson, right: bool | None) -> None:
         """See ``Teacher.told``."""
         self._teacher.told(lesson, right)
+
+    def complained(self, name: str, voice: str) -> Complained | None:
+        """See ``Teacher.complained``."""
+        return self._teacher.complained(name, voice)
+
+    def praised(self, name: str) -> Complained | None:
+        """See ``Teacher.praised``."""
+        return self._teacher.praised(name)
 
     def _embed(self, questions: Sequence[str | None]) -> tuple[list[int], Vector]:
         """The positions of those questions that the model grasps, and their vectors."""
@@ -227,15 +248,17 @@ class SemanticCache:
                 neighbours[row] = near
         return neighbours
 
-    def _rejected(self, vectors: Vector, arrivals: Sequence[Arrival]) -> list[str | None]:
-        """The entry whose answer each asker was just given, where this is the same question in other words."""
+    def _rejected(self, vectors: Vector, arrivals: Sequence[Arrival]) -> tuple[list[str | None], list[Hit | None]]:
+        """The entry whose answer each asker was just given, where this is the same question in other words; and the
+        hit, where that puts the entry into quarantine."""
         rejected: list[str | None] = []
-        for vector, arrival, hit in zip(
-            vectors, arrivals, self._hits.last_of([arrival.asker for arrival in arrivals]), strict=True
-        ):
-            reworded = hit is not None and self._teacher.reworded(hit, arrival.question or "", vector)
-            rejected.append(hit.digest if hit is not None and reworded else None)
-        return rejected
+        quarantined: list[Hit | None] = []
+        last = self._hits.last_of([arrival.asker for arrival in arrivals])
+        for vector, arrival, hit in zip(vectors, arrivals, last, strict=True):
+            found = self._teacher.reworded(hit, arrival, vector) if hit is not None else None
+            rejected.append(hit.digest if hit is not None and found is not None else None)
+            quarantined.append(found.hit if found is not None and found.outcome is Outcome.QUARANTINED else None)
+        return rejected, quarantined
 
     def _known(
         self,
@@ -258,6 +281,7 @@ class SemanticCache:
             if (
                 entry.answer is not None
                 and not entry.quarantined
+                and entry.doubted_by != arrivals[row].asker.tenant
                 # Its own entry is what the exact cache did not give, or what is to be replaced.
                 and neighbour.digest not in (rejected[row], arrivals[row].digest)
                 and self._may_give(entry.answer, arrivals[row], now_ms)
@@ -287,10 +311,15 @@ class SemanticCache:
         with self._namespaces.lock:
             policy = self._namespaces.policy(arrival.owner, arrival.asker.category)
             decision = policy.decide(arrival.asker.name, arrival.question or "", [one.candidate for one in known])
-        self._metrics.reuse_decisions.labels(decision.policy, decision.verdict).inc()
+        pool = self._namespaces.pool(arrival.asker.category)
+        self._metrics.reuse_decisions.labels(pool, decision.policy, decision.verdict).inc()
         if decision.reused:
-            self._metrics.reuse_charged.labels(decision.policy).inc(decision.charge)
+            self._charge(arrival, decision, 1)
         return decision
+
+    def _charge(self, arrival: Arrival, decision: Decision, requests: int) -> None:
+        pool = self._namespaces.pool(arrival.asker.category)
+        self._metrics.reuse_charged.labels(pool, decision.policy).inc(decision.charge * requests)
 
     def _note_hits(self, given: Sequence[tuple[Asker, _Given]], now_ms: int) -> None:
         judged: list[Judged] = []
@@ -308,8 +337,9 @@ class SemanticCache:
                     matched_question=one.answer.question or "",
                     decision=one.decision,
                     given_ms=now_ms,
+                    context=one.arrival.context,
                     user=asker.user,
-                    vector=one.vector if asker.user else b"",
+                    vector=one.vector if asker.user and asker.lane is Lane.INTERACTIVE else b"",
                 )
             )
         self._answers.note(judged)

@@ -44,7 +44,7 @@ class Judge:
     """Judges by the settings of the category, ``categories.<name>.judge``.
 
     A category that is judged by the large tier too (``by = "model"``) is judged here like ``auto``: what that leaves
-    open (``asks_model``) is for the caller to ask, see ``model``.
+    open (``model_share``) is for the caller to ask, see ``model``.
     """
 
     def __init__(self, config: Config, embedder: Embeds) -> None:
@@ -70,9 +70,10 @@ class Judge:
             found[place] = by_meaning(pairs[place], score, settings[place])
         return [agreement for agreement in found if agreement is not None]
 
-    def asks_model(self, category: str, agreement: Agreement) -> bool:
-        """Whether the large tier is to be asked what this leaves open."""
-        return agreement.equal is None and self._config.category(category).judge.by == "model"
+    def model_share(self, category: str, agreement: Agreement) -> float:
+        """The chance, in [0, 1], with which the large tier is to be asked what this leaves open."""
+        judge = self._config.category(category).judge
+        return judge.model_share if agreement.equal is None and judge.by == "model" else 0.0
 
 
 def by_words(pair: Pair, judge: JudgeConfig) -> Agreement | None:

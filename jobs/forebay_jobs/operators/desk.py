@@ -12,17 +12,19 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
+from forebay_jobs.buckets import bucket_names
 from forebay_jobs.desk import Desk
-from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Place
+from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Place, Thumb
+from forebay_jobs.reuse.memory import LearnedMemory
 from forebay_jobs.runtime import runtime_for
 
-from .rows import ARRIVAL, CANCELLATION, INVALIDATION, now_ms, outgoing_row, raw_bytes
+from .rows import ARRIVAL, CANCELLATION, INVALIDATION, THUMB, now_ms, outgoing_row, raw_bytes
 
 logger = logging.getLogger(__name__)
 
 
 class DeskOperator(KeyedProcessFunction):
-    """Arrivals, commands and results of one bucket in; replies, tasks and events out."""
+    """Arrivals, commands, feedback and results of one bucket in; replies, tasks and events out."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -40,6 +42,7 @@ class DeskOperator(KeyedProcessFunction):
                 runtime.shadows(),
                 runtime.metrics,
             )
+            self._memory = LearnedMemory(runtime.namespaces, bucket_names(self._config.desk.buckets))
         self._metrics = runtime.metrics
         self._state = _FlinkState(runtime_context, self._config.desk.batch_window_ms)
 
@@ -54,6 +57,8 @@ class DeskOperator(KeyedProcessFunction):
             sent = self._desk.cancel(self._state, msgspec.msgpack.decode(payload, type=Cancel), now)
         elif value.kind == INVALIDATION:
             sent = self._desk.invalidate(self._state, msgspec.msgpack.decode(payload, type=Invalidate), now)
+        elif value.kind == THUMB:
+            sent = self._desk.thumb(self._state, msgspec.msgpack.decode(payload, type=Thumb), now)
         else:
             try:
                 result = self._codec.decode(payload, Result)
@@ -70,6 +75,7 @@ class DeskOperator(KeyedProcessFunction):
         # The timer's own time counts if the clock was set back meanwhile: what is due must not wait for ever.
         for record in self._desk.tick(self._state, max(timestamp, now_ms())):
             yield outgoing_row(record)
+        self._memory.tend(self._state, ctx.get_current_key(), now_ms())
 
 
 class _FlinkState:
@@ -95,6 +101,8 @@ class _FlinkState:
         self._orphan_queue = context.get_state(ValueStateDescriptor("orphan-queue", Types.PICKLED_BYTE_ARRAY()))
         self._pending = context.get_list_state(ListStateDescriptor("pending", Types.STRING()))
         self._invalidations = context.get_list_state(ListStateDescriptor("invalidations", Types.PICKLED_BYTE_ARRAY()))
+        self._thumbs = context.get_list_state(ListStateDescriptor("thumbs", Types.PICKLED_BYTE_ARRAY()))
+        self._learned = map_state("learned", Types.STRING())
         self._window_ms = window_ms
 
     def flight(self, key: str) -> Flight | None:
@@ -180,4 +188,21 @@ class _FlinkState:
     def take_invalidations(self) -> list[Invalidate]:
         waiting = [msgspec.msgpack.decode(data, type=Invalidate) for data in self._invalidations.get() or ()]
         self._invalidations.clear()
+        return waiting
+
+    def learned(self) -> dict[str, tuple[int, bytes]]:
+        return {key: msgspec.msgpack.decode(data, type=tuple[int, bytes]) for key, data in self._learned.items()}
+
+    def put_learned(self, key: str, now_ms: int, learned: bytes) -> None:
+        self._learned.put(key, msgspec.msgpack.encode((now_ms, learned)))
+
+    def drop_learned(self, key: str) -> None:
+        self._learned.remove(key)
+
+    def add_thumb(self, thumb: Thumb) -> None:
+        self._thumbs.add(msgspec.msgpack.encode(thumb))
+
+    def take_thumbs(self) -> list[Thumb]:
+        waiting = [msgspec.msgpack.decode(data, type=Thumb) for data in self._thumbs.get() or ()]
+        self._thumbs.clear()
         return waiting

@@ -43,7 +43,11 @@ class AdaptiveReuse:
     def joined(self, decision: Decision, count: int) -> None:
         """Nothing is charged."""
 
-    def learn(self, decision: Decision, right: bool) -> None:
+    def worth(self, decision: Decision) -> float:
+        """See ``Policy.worth``."""
+        return float(decision.similarity is not None and decision.similarity >= self.least)
+
+    def learn(self, decision: Decision, right: bool, share: float = 1.0) -> None:
         """Move the threshold, where the label is about an answer beside it or above."""
         threshold = self.threshold
         if decision.similarity is None or decision.similarity < self.least:

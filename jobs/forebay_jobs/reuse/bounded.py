@@ -4,14 +4,13 @@
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import numpy as np
 from forebay_schemas.errors import ConfigError
 
 from .budget import Budget
 from .change import ChangeDetector
-from .decision import Decision, Verdict
+from .decision import Decision, Verdict, lot
 from .estimator import Estimator, Prior
 from .learned import AUDITED_EXPECTED, AUDITED_WRONG, AUDITS, Learned
 from .neighbourhood import FEATURES, LEAST_SIMILARITY, Candidate, features
@@ -90,8 +89,12 @@ class BoundedReuse:
             self._arrive()
             self._budget.spend(decision.charge)
 
-    def learn(self, decision: Decision, right: bool) -> None:
-        """Take the label of a decision: whether the neighbour's answer was, or would have been, right.
+    def worth(self, decision: Decision) -> float:
+        """See ``Policy.worth``."""
+        return 0.0 if decision.wrong is None else _weight(decision)
+
+    def learn(self, decision: Decision, right: bool, share: float = 1.0) -> None:
+        """See ``Policy.learn``.
 
         Labels of what was generated are free of selection; those of what was reused come from feedback, which tells
         of wrong answers only, and make it stricter.
@@ -103,7 +106,7 @@ class BoundedReuse:
             self._learned.add(AUDITED_WRONG, float(not right))
             self._learned.add(AUDITED_EXPECTED, decision.wrong)
         alarmed = self._change.learn(decision.wrong, right)
-        self._estimator.learn(np.array(decision.vector), right, _weight(decision))
+        self._estimator.learn(np.array(decision.vector), right, _weight(decision) / share)
         if alarmed:
             self._estimator.refresh()
             self._budget.set_price(self._inflation())
@@ -134,12 +137,12 @@ class BoundedReuse:
         return inflation
 
     def _verdict(self, request_id: str, wrong: float, charge: float) -> Verdict:
-        if not self._budget.cheap_enough(wrong, _lot(request_id, b"price")):
+        if not self._budget.cheap_enough(wrong, lot(request_id, b"price")):
             return Verdict.TOO_UNSURE
         if not self._budget.affords(charge):
             return Verdict.BUDGET_SPENT
         audited = AUDITED_SHARE + _AUDITED_MORE_AFTER_ALARM * self._change.alert
-        return Verdict.AUDITED if _lot(request_id, b"audit") < audited else Verdict.REUSED
+        return Verdict.AUDITED if lot(request_id, b"audit") < audited else Verdict.REUSED
 
     def _inflation(self) -> float:
         """Errors for one that the model expects: a Gamma-Poisson posterior mean over the audits."""
@@ -152,8 +155,3 @@ def _weight(decision: Decision) -> float:
     """Labels near the price count fully, those far from being reused little: the line is to be right where it cuts."""
     wrong = decision.wrong or 0.0
     return min(1.0, max(1.0 - wrong, _LEAST_WEIGHT) / (1.0 - decision.price + 1e-9))
-
-
-def _lot(request_id: str, purpose: bytes) -> float:
-    """A number in [0, 1) that the request id alone determines, another for each purpose."""
-    return int.from_bytes(blake2b(request_id.encode(), digest_size=8, person=purpose).digest()) / 2**64

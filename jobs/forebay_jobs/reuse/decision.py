@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 import msgspec
@@ -69,8 +70,16 @@ class Policy(Protocol):
         """So many equal requests were given the reused answer too."""
         ...
 
-    def learn(self, decision: Decision, right: bool) -> None:
-        """Take the label of a decision: whether the neighbour's answer was, or would have been, right."""
+    def worth(self, decision: Decision) -> float:
+        """How much there is to learn from the label of a decision, in [0, 1]."""
+        ...
+
+    def learn(self, decision: Decision, right: bool, share: float = 1.0) -> None:
+        """Take the label of a decision: whether the neighbour's answer was, or would have been, right.
+
+        Args:
+            share: the chance with which this label was taken among others like it, in (0, 1].
+        """
         ...
 
     def take(self) -> tuple[bytes, bytes] | None:
@@ -80,3 +89,8 @@ class Policy(Protocol):
     def settle(self, shared: bytes | None) -> None:
         """See ``Learned.settle``."""
         ...
+
+
+def lot(name: str, purpose: bytes) -> float:
+    """A number in [0, 1) that a name alone determines, another for each purpose."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8, person=purpose).digest()) / 2**64

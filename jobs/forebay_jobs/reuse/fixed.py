@@ -30,7 +30,11 @@ class FixedReuse:
     def joined(self, decision: Decision, count: int) -> None:
         """Nothing is charged."""
 
-    def learn(self, decision: Decision, right: bool) -> None:
+    def worth(self, decision: Decision) -> float:
+        """Nothing."""
+        return 0.0
+
+    def learn(self, decision: Decision, right: bool, share: float = 1.0) -> None:
         """Nothing is learned."""
 
     def take(self) -> None:

@@ -2,7 +2,12 @@
 
 Every update of a sum is `sum = factor * sum + amount`. Such updates compose to one of their kind, so all that a process
 has done since it last met the shared sums is itself one factor and one amount a sum, and merging is applying it.
+
+The last sum counts updates and never fades. Of two that should be the same the one with more updates knows more: the
+other was begun anew, or set back, and is replaced.
 """
+
+import contextlib
 
 import msgspec
 import numpy as np
@@ -13,7 +18,7 @@ from .neighbourhood import FEATURES
 
 DIMENSIONS = len(FEATURES)
 SCORE_BINS = 48
-VERSION = 1
+VERSION = 2
 """Rises when the meaning or order of a sum changes."""
 
 Sums = npt.NDArray[np.float64]
@@ -55,6 +60,7 @@ AUDITS = slice(AUDITED_WRONG.start, AUDITED_EXPECTED.stop)
 TRAFFIC = slice(DEMAND.start, REQUESTS.stop)
 
 _TOTAL, _PENDING, _FACTOR = range(3)
+_UPDATES = -1
 
 
 class UnreadableState(ForebayError):
@@ -75,7 +81,7 @@ class Learned:
         Args:
             size: number of sums.
         """
-        self._rows = np.zeros((3, size))
+        self._rows = np.zeros((3, size + 1))
         self._rows[_FACTOR] = 1.0
         self._taken = self._rows[_PENDING:].copy()
 
@@ -94,6 +100,7 @@ class Learned:
     def add(self, part: slice, amount: float | Sums) -> None:
         """Add to the sums of a part."""
         self._rows[:_FACTOR, part] += amount
+        self._rows[:_FACTOR, _UPDATES] += 1.0
 
     def take(self) -> tuple[bytes, bytes]:
         """What was done to the sums since they were last taken, and all of them, as ``merged`` wants it. What is done
@@ -126,17 +133,29 @@ def merged(shared: bytes | None, change: bytes, whole: bytes) -> bytes:
     """The shared sums after a change; to be written in one step that no other process interleaves.
 
     Args:
-        shared: as they are; None where there are none, or they were lost: then what one process knows takes their
-            place, which was all of them a moment ago.
+        shared: as they are; None where there are none. Where they were lost, or lost and begun anew by a process that
+            knew less, what this one knows takes their place, which was all of them a moment ago.
 
     Raises:
         UnreadableState: they are of another version or broken.
     """
+    everything, (amount, factor) = _decoded(whole, 1)[0], _decoded(change, 2)
     if shared is None:
-        _decoded(whole, 1)
         return whole
-    amount, factor = _decoded(change, 2)
-    return _encoded((factor * _decoded(shared, 1, len(amount))[0] + amount)[None])
+    known = _decoded(shared, 1, len(amount))[0]
+    if known[_UPDATES] < everything[_UPDATES] - amount[_UPDATES]:
+        return whole
+    return _encoded((factor * known + amount)[None])
+
+
+def richest(*kept: bytes | None) -> bytes | None:
+    """Of several keepings of the same sums the one that knows most; what cannot be read knows nothing."""
+    known: list[tuple[float, bytes]] = []
+    for data in kept:
+        with contextlib.suppress(UnreadableState):
+            if data is not None:
+                known.append((float(_decoded(data, 1)[0][_UPDATES]), data))
+    return max(known)[1] if known else None
 
 
 def _encoded(rows: Sums) -> bytes:

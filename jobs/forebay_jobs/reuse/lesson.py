@@ -19,5 +19,11 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     question: str
     text: str
+    as_json: bool = False
+    """Whether the request asked for a format."""
+    bucket: str = ""
+    """Of the desk where the answer landed."""
+    share: float = 1.0
+    """The chance with which it was taken among those like it, in (0, 1]: so many does it stand for."""
     known_text: str = ""
     """The known answer; present where the judge left it open whether they agree."""

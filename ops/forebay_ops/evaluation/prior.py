@@ -53,10 +53,11 @@ class _Collector:
         return True
 
 
-def fit_prior(streams: Sequence[Stream], source: str, say: Say) -> Prior:
+def fit_prior(streams: Sequence[Stream], models: list[str], source: str, say: Say) -> Prior:
     """The likeliest weights for all labels of the streams, with the precision of ``WORTH_LABELS`` of them.
 
     Args:
+        models: names of the model that embedded them.
         source: the command, to be kept with it.
     """
     collected = [_labels(stream, say) for stream in streams]
@@ -65,7 +66,11 @@ def fit_prior(streams: Sequence[Stream], source: str, say: Say) -> Prior:
     mean, information = _likeliest(vectors, rights)
     precision = information * (WORTH_LABELS / len(vectors)) + _LEAST_PRECISION * np.eye(len(FEATURES))
     return Prior(
-        features=list(FEATURES), mean=mean.round(5).tolist(), precision=precision.round(5).tolist(), source=source
+        models=models,
+        features=list(FEATURES),
+        mean=mean.round(5).tolist(),
+        precision=precision.round(5).tolist(),
+        source=source,
     )
 
 

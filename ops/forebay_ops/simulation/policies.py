@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 from forebay_jobs.messages import asker_name
 from forebay_jobs.reuse.decision import Decision, Policy
-from forebay_jobs.reuse.namespaces import policy_of
+from forebay_jobs.reuse.estimator import prior_for
+from forebay_jobs.reuse.namespaces import policy_of, pool_of
 from forebay_jobs.reuse.neighbourhood import Candidate
 from forebay_schemas.config import Config
 
@@ -75,6 +76,7 @@ class Learning:
         self._words = traffic.words or ()
         self._label = traffic.label.tolist()
         self._config = config
+        self._prior = prior_for(config)
         self._caches = caches
         self._run = run
         self._policies: dict[tuple[str, str], Policy] = {}
@@ -83,9 +85,10 @@ class Learning:
 
     def of(self, owner: str, tenant: str, category: str) -> "Learned":
         """What decides for a kind; kinds of one namespace share a policy."""
-        policy = self._policies.get((owner, category))
+        namespace = owner, pool_of(category, self._config)
+        policy = self._policies.get(namespace)
         if policy is None:
-            policy = self._policies[owner, category] = policy_of(self._config.category(category))
+            policy = self._policies[namespace] = policy_of(self._config.category(category), self._prior)
         return Learned(self, policy, tenant)
 
     def decide(self, policy: Policy, tenant: str, row: int, question: int, known: Sequence[Known]) -> bool:
