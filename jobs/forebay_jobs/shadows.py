@@ -132,7 +132,8 @@ class Shadows:
         found = self._judge.agreement(flight.leader.asker.name, pair)
         if found is None and now_ms < flight.expires_ms:
             return Step(flight=flight)
-        if found is not None and self._judge.judge.asks_model(pair.category, found):
+        # Audits are a sample already: of what is left open none is passed over.
+        if found is not None and self._judge.judge.model_share(pair.category, found) > 0:
             verdict = self._ask_model(flight, shadowed, request, pair, now_ms)
             if verdict is not None:
                 return Step(flight=verdict)

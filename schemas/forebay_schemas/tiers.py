@@ -96,8 +96,8 @@ class SyntheticConfig(Section):
         default=0.0,
         ge=0,
         le=2,
-        description="How much lengths differ: the standard deviation of their logarithm (log-normal); 0: not at all."
-        " In public traces it is about 0.9.",
+        description="How much answers differ in tokens: the standard deviation of their logarithm (log-normal); 0: not"
+        " at all. In public traces it is about 0.9.",
     )
     doubtful_share: float = Field(
         default=0.0, ge=0, le=1, description="Share of the answers with a confidence of 0; the others have 1."

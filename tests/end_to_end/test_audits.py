@@ -5,7 +5,8 @@ import itertools
 from forebay_ops.outcomes.reading import read_outcomes
 from forebay_schemas.records import Audit
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 
 
 def test_an_answer_is_compared_with_that_of_the_tier_above_which_nobody_sees(running: RunningStack) -> None:

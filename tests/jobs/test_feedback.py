@@ -17,7 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import NOW_MS, make_feedback, make_reply, make_request
-from tests.jobs.doubles import CODEC, Meaning, MemoryIndex, MemoryState, a_dispatcher, an_arrival, events, metrics
+from tests.jobs.doubles import (
+    CODEC,
+    Meaning,
+    MemoryIndex,
+    MemoryState,
+    a_dispatcher,
+    an_arrival,
+    events,
+    metrics,
+    the_shadows,
+)
 from tests.redis_server import RedisServer
 from tests.waiting import eventually
 
@@ -41,8 +51,8 @@ class Rig:
         redis = RedisStore(config, self.metrics)
         self.answers = AnswerStore(config, redis)
         self.meaning = Meaning(config, MemoryIndex(), self.answers, self.metrics, redis)
-        dispatcher = a_dispatcher(config, self.metrics)
-        self.desk = Desk(config, CODEC, self.answers, self.meaning.cache, dispatcher, self.metrics)
+        dispatcher, shadows = a_dispatcher(config, self.metrics), the_shadows(config, self.metrics)
+        self.desk = Desk(config, CODEC, self.answers, self.meaning.cache, dispatcher, shadows, self.metrics)
         self.state = MemoryState()
         self.thumbs = Thumbs(config, CODEC)
         self.now_ms = NOW_MS

@@ -1,7 +1,7 @@
 """What is committed is never more than what is done, whatever order things happen in and whoever dies when."""
 
 import pytest
-from forebay_workers.offsets import MAX_ATTEMPTS, WINDOW, Commit, OffsetTracker, decode, encode
+from forebay_workers.offsets import MAX_ATTEMPTS, WINDOW, Commit, OffsetTracker, Partition, decode, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -167,7 +167,7 @@ class Processes(RuleBasedStateMachine):
         self.finished: list[int] = []
 
     def commit(self, without: frozenset[int] = frozenset()) -> None:
-        left_out = {P: without}
+        left_out: dict[Partition, frozenset[int]] = {P: without}
         published = [one for one in self.finished if one not in without and self.tracker.tellable(P, one, left_out)]
         commits = self.tracker.to_commit(left_out)
         self.begun |= dict.fromkeys(without, 0)
