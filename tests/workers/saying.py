@@ -96,7 +96,7 @@ class Answering:
         delivery.attempts = attempt
         return asyncio.run(self.answerer.answer(delivery, self.pool, on_text))
 
-    def give_up(self, delivery: Delivery, history: Sequence[str] = ("the worker ended during attempt 1",)) -> Outcome:
+    def give_up(self, delivery: Delivery, history: Sequence[str] = ("attempt 1 ended",)) -> Outcome:
         delivery.attempts, delivery.history = len(history), list(history)
         return self.answerer.give_up(delivery)
 

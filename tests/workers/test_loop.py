@@ -738,5 +738,11 @@ async def test_a_batch_task_near_the_end_of_its_window_is_urgent_for_the_engine_
 
 def test_a_later_stream_has_the_larger_number_and_every_number_fits_its_record() -> None:
     now_s = 1_795_000_000.0
-    assert stream_number(0, now_s) < stream_number(0, now_s + 0.2) < stream_number(1, now_s - 3600)
-    assert stream_number(15, now_s) < 2**31
+    numbers = [
+        stream_number(0, 1, now_s),
+        stream_number(0, 1, now_s + 0.2),
+        stream_number(0, 2, now_s - 3600),
+        stream_number(1, 1, now_s - 3600),
+    ]
+    assert numbers == sorted(set(numbers))
+    assert stream_number(15, 14, now_s) < stream_number(2**31 - 1, 2**31 - 1, now_s) < 2**31

@@ -18,6 +18,7 @@ from forebay_schemas.records import Lane, Reply, Result
 from forebay_schemas.tiers import ModelConfig
 from forebay_workers import intake
 from forebay_workers.lanes import Delivery, Room
+from forebay_workers.loop import UNSEEN_ATTEMPT
 from forebay_workers.offsets import Commit, Partition
 from forebay_workers.recent import RecentTasks
 from prometheus_client import Gauge
@@ -250,7 +251,7 @@ def test_a_task_that_kills_its_workers_is_given_up_and_no_other_is_blamed(instal
     assert failed == {"r7": "given_up"}
     (letter,) = installed.dead_letters(1)
     assert (letter.request_id, letter.code, letter.attempts) == ("r7", "given_up", 3)
-    assert letter.history == [f"the worker ended during attempt {number}" for number in (1, 2, 3)]
+    assert letter.history == [f"attempt {number} {UNSEEN_ATTEMPT}" for number in (1, 2, 3)]
 
 
 def test_records_that_cannot_be_read_are_passed_over_and_progress_goes_on(installed: Installation) -> None:

@@ -278,7 +278,7 @@ def test_a_cancelled_task_is_told_so_without_a_generation(run: Answering) -> Non
 
 
 def test_a_task_that_is_given_up_is_told_to_its_asker_and_kept_with_its_history(run: Answering) -> None:
-    history = ["the worker ended during attempt 1", "attempt 2: engine_failed: " + "x" * 1000]
+    history = ["attempt 1 ended", "attempt 2: engine_failed: " + "x" * 1000]
     value = task_for(bucket="5")
     outcome = run.give_up(delivery(value, partition=3, offset=17), history)
     reply, result, dead = outcome.records

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from forebay_ops.local.effective import with_free_ports
 from forebay_ops.local.tiny_model import make_tiny_model
+from forebay_workers.loop import UNSEEN_ATTEMPT
 
 from ..broker import Broker
 from ..samples import served
@@ -97,4 +98,4 @@ def test_a_request_under_which_its_engine_dies_is_given_up_and_all_others_are_an
     assert {name: reply.error.code for name, reply in replies.items() if reply.error} == {"r0": "given_up"}
     (letter,) = installed.dead_letters(1)
     assert (letter.request_id, letter.code, letter.attempts) == ("r0", "given_up", 1)
-    assert letter.history == ["the worker ended during attempt 1"]
+    assert letter.history == [f"attempt 1 {UNSEEN_ATTEMPT}"]

@@ -40,6 +40,8 @@ CLOCK_CHECK_S = 1.0
 """How late it is noticed that the window of the batch lane presses, that a waiting task's time is over, or that a model
 is to be tried again."""
 
+UNSEEN_ATTEMPT = "ended before this worker had the task: it failed, or its worker died"
+
 _log = logging.getLogger(__name__)
 
 
@@ -229,7 +231,7 @@ class Worker:
             self._commits.progressed()
             return
         delivery.attempts = self._offsets.attempts(partition, offset)
-        delivery.history = [f"the worker ended during attempt {number + 1}" for number in range(delivery.attempts)]
+        delivery.history = [f"attempt {number + 1} {UNSEEN_ATTEMPT}" for number in range(delivery.attempts)]
         if delivery.task and self._commands.is_cancelled(delivery.task.task_id):
             self._commits.finish(delivery, self._answerer.cancelled(delivery))
         elif delivery.attempts >= self._config.max_attempts:
@@ -365,7 +367,7 @@ class Worker:
         pool = self._pools[delivery.tier]
         if task is None or request is None or not request.stream:
             return await self._answerer.answer(delivery, pool)
-        stream = self._streams.for_task(task, request, stream_number(task.hop, time.time()))
+        stream = self._streams.for_task(task, request, stream_number(task.hop, delivery.attempts, time.time()))
         outcome = await self._answerer.answer(delivery, pool, stream)
         if isinstance(outcome, Outcome) and outcome.reply is not None:
             stream.finish()
@@ -478,16 +480,22 @@ def _nothing() -> None:
     """What is left to announce after the first connection."""
 
 
-_HOP_TENTHS = 2**27
-"""Tenths of a second that a stream's number tells apart: five months, of which a stream needs a day."""
+_MAX_HOP = _MAX_ATTEMPT = 15
+_TENTHS = 2**23
+"""Tenths of a second that a stream's number tells apart: nine days, of which a stream needs one."""
 
 
-def stream_number(hop: int, now_s: float) -> int:
+def stream_number(hop: int, attempt: int, now_s: float) -> int:
     """The number of a generation's stream: larger than those of the same request before it, by whichever worker.
 
+    Where an attempt was taken back, because its partition moved, the clock alone tells it from the next one: one that
+    is behind by more than a rebalance takes makes the asker wait for the reply.
+
     Args:
-        hop: how often the task was handed to another tier, in [0, 15]. Attempts of one hop follow each other by more
-            than a tenth of a second: a pause, or a rebalance, lies between them.
+        hop: how often the task was handed to another tier, and ``attempt``: generations begun; 15 at most are told
+            apart. Those of one hop and attempt follow each other by more than a tenth of a second: a rebalance lies
+            between them.
         now_s: seconds since the epoch.
     """
-    return hop * _HOP_TENTHS + round(now_s * 10) % _HOP_TENTHS
+    place = max(0, min(hop, _MAX_HOP)) * (_MAX_ATTEMPT + 1) + max(0, min(attempt, _MAX_ATTEMPT))
+    return place * _TENTHS + round(now_s * 10) % _TENTHS
