@@ -30,6 +30,8 @@ _POLL_S = 0.1
 _COMMITTED_TIMEOUT_S = 60.0
 _COMMITTED_RETRY_S = 0.5
 _PREFETCHED_RECORDS = 64
+_PREFETCHED_LARGEST = 4
+"""Records of the largest size that are read ahead at most."""
 _PREFETCH_PAUSE_MS = 10
 
 _log = logging.getLogger(__name__)
@@ -100,8 +102,11 @@ class Intake:
                 session_timeout_ms=10_000,
                 heartbeat_interval_ms=1_000,
                 fetch_message_max_bytes=self._config.max_wire_bytes,
-                # librdkafka reads ahead 100,000 records by default, and looks again a second after it has enough.
+                # librdkafka reads ahead 100,000 records or 64 MB by default, asks for 50 MB at a time, and looks again
+                # a second after it has enough.
                 queued_min_messages=_PREFETCHED_RECORDS,
+                queued_max_messages_kbytes=_PREFETCHED_LARGEST * self._config.max_wire_bytes // 1024,
+                fetch_max_bytes=_PREFETCHED_LARGEST * self._config.max_wire_bytes,
                 fetch_queue_backoff_ms=_PREFETCH_PAUSE_MS,
                 logger=logging.getLogger("kafka.consumer"),
             ),
