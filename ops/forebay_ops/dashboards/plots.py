@@ -45,7 +45,7 @@ def timeseries(panel: Panel, lines: Sequence[Line], times: Sequence[dt.datetime]
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
-            axes.set_ylim(shown.min, shown.max, auto=None)
+            axes.set_ylim(shown.min, shown.max)
             axes.locator_params(axis="y", nbins=5)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value, shown)))
         return svg_of(figure)
