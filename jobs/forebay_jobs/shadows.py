@@ -23,6 +23,7 @@ from .judging.judge import Agreement, Pair
 from .judging.model import verdict_of
 from .messages import Asker, Flight, Outgoing, Shadow, Shadowed
 from .own_requests import own_arrival
+from .reuse.decision import lot
 from .sampling import Sampler
 from .verdicts import verdict_on
 
@@ -132,8 +133,8 @@ class Shadows:
         found = self._judge.agreement(flight.leader.asker.name, pair)
         if found is None and now_ms < flight.expires_ms:
             return Step(flight=flight)
-        # Audits are a sample already: of what is left open none is passed over.
-        if found is not None and self._judge.judge.model_share(pair.category, found) > 0:
+        name = flight.leader.asker.name
+        if found is not None and lot(name, b"audit") < self._judge.judge.model_share(pair.category, found):
             verdict = self._ask_model(flight, shadowed, request, pair, now_ms)
             if verdict is not None:
                 return Step(flight=verdict)
