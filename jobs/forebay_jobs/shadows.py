@@ -32,7 +32,8 @@ LOOK_MS = 1_000
 JUDGED_WITHIN_MS = 120_000
 """A comparison that is not made by then is given up: the judge has too much to do, or fails."""
 MOST_BYTES = 64 * 1024
-"""Of a request and its answer together. They wait in the desk's state, and the judge would not compare longer ones."""
+"""Of a request and its answer together, and of the second answer: they wait in the desk's state, and the judge would
+not compare longer ones."""
 _OUTCOMES = ("agrees", "differs", "unsure", "failed", "skipped")
 """All begin at zero at once: what first appears as 1 has no increase, and an alert would miss it."""
 QUESTION_CHARS = 8_000
@@ -118,7 +119,7 @@ class Shadows:
         if shadowed.asked:
             return Step(sent=[self._compared(shadowed, verdict_of(reply), "model", now_ms)])
         shadowed = msgspec.structs.replace(shadowed, other=encoded)
-        if reply.error is not None:
+        if reply.error is not None or len(encoded) > MOST_BYTES:
             return Step(sent=[self._compared(shadowed, None, None, now_ms)])
         flight = msgspec.structs.replace(flight, shadowed=shadowed, expires_ms=now_ms + JUDGED_WITHIN_MS)
         return self.compare(flight, now_ms)

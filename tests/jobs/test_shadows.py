@@ -107,8 +107,12 @@ def test_what_may_not_be_asked_or_would_say_nothing_is_not_asked(rig: Auditing, 
     assert rig.answer(**fields) == []
 
 
-def test_what_is_too_long_to_wait_in_the_state_is_not_asked(rig: Auditing) -> None:
+def test_what_is_too_long_to_wait_in_the_state_is_not_asked_and_not_kept(rig: Auditing) -> None:
     assert rig.answer("asked", "long " * 20_000) == []
+    task = rig.shadow("other", messages=[user("Where is it?")])
+    (audit,) = audits(rig.settle(task, reply_to(task, text="long " * 20_000, tier="medium")))
+    assert (audit.request_id, audit.agrees, audit.other_error) == ("other", None, None)
+    assert not any(key.startswith("^") for key in rig.state.flights)
 
 
 def test_neither_errors_nor_what_the_job_asked_itself_are_audited(rig: Auditing) -> None:
