@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 REWORDED_FROM = 0.8
-"""Cosine. Of labelled question pairs nearer than that most ask for one thing; a follow-up question is farther."""
+"""Cosine. `forebay eval rewording` has what other ones would find."""
 
 
 def is_rewording(

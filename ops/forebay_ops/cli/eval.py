@@ -23,6 +23,7 @@ from ..local.effective import PROFILE
 from .embedder import loaded_embedder, names_of
 from .eval_eligibility import eligibility
 from .eval_judge import judge
+from .eval_rewording import rewording
 from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
@@ -40,6 +41,7 @@ def eval_() -> None:
 
 eval_.add_command(eligibility)
 eval_.add_command(judge)
+eval_.add_command(rewording)
 
 
 def _cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
