@@ -1,14 +1,12 @@
 """Workers as processes on a real broker: whoever comes, goes or dies, each task is answered, and read once."""
 
 import asyncio
-import json
 import random
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,7 @@ from prometheus_client import Gauge
 
 from ..broker import Broker
 from ..builders import make_request, make_task
+from ..provider import serving
 from .doubles import CODEC
 from .installation import Installation, with_own_topics
 
@@ -84,35 +83,20 @@ def generated() -> Counter[str]:
 def installed_counting(own_config: Config, tmp_path: Path, generated: Counter[str]) -> Iterator[Installation]:
     """Workers that ask a provider over HTTP, which counts."""
 
-    class Provider(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def says(question: str, model: str) -> str:
+        number = question.split()[-1]
+        generated[f"r{number}"] += 1
+        threading.Event().wait(0.05 + int(number) % 7 * 0.05)
+        return "ok"
 
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            number = asked["messages"][-1]["content"].split()[-1]
-            generated[f"r{number}"] += 1
-            threading.Event().wait(0.05 + int(number) % 7 * 0.05)
-            choice = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
-            body = json.dumps({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = {"url": f"http://127.0.0.1:{server.server_port}/v1", "concurrency": 24}
-    provider = ModelConfig.model_validate(
-        {"backend": "openai", "endpoint": endpoint, "price": {"input_per_1k": 0, "output_per_1k": 0}}
-    )
-    installation = Installation(own_config.model_copy(update={"models": {"fake": provider}}), tmp_path)
-    yield installation
-    installation.close()
-    server.shutdown()
-    server.server_close()
+    with serving(says) as url:
+        price = {"input_per_1k": 0, "output_per_1k": 0}
+        provider = ModelConfig.model_validate(
+            {"backend": "openai", "endpoint": {"url": url, "concurrency": 24}, "price": price}
+        )
+        installation = Installation(own_config.model_copy(update={"models": {"fake": provider}}), tmp_path)
+        yield installation
+        installation.close()
 
 
 @pytest.fixture

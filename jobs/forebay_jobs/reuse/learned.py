@@ -150,12 +150,21 @@ def merged(shared: bytes | None, change: bytes, whole: bytes) -> bytes:
 
 def richest(*kept: bytes | None) -> bytes | None:
     """Of several keepings of the same sums the one that knows most; what cannot be read knows nothing."""
-    known: list[tuple[float, bytes]] = []
+    known: list[tuple[int, bytes]] = []
     for data in kept:
         with contextlib.suppress(UnreadableState):
             if data is not None:
-                known.append((float(_decoded(data, 1)[0][_UPDATES]), data))
+                known.append((updates(data), data))
     return max(known)[1] if known else None
+
+
+def updates(kept: bytes) -> int:
+    """How many updates made the sums.
+
+    Raises:
+        UnreadableState: they are of another version or broken.
+    """
+    return int(_decoded(kept, 1)[0][_UPDATES])
 
 
 def _encoded(rows: Sums) -> bytes:
