@@ -18,6 +18,7 @@ from ..bench import output as output_bench
 from ..bench import plan as plan_bench
 from ..bench import prefix as prefix_bench
 from ..bench import pruning as pruning_bench
+from ..bench import teacher as teacher_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
 from ..bench.harness import Bench, Say, measure
@@ -159,6 +160,13 @@ def index(entries: int, data: Path | None, url: str | None, api_key: str | None,
     """
     options = {"entries": entries} | ({"data": data.name} if data else {})
     _run("index", lambda say: index_bench.bench(entries, data, url, api_key, say), rounds, out, **options)
+
+
+@bench.command()
+@_options
+def teacher(rounds: int, out: Path | None) -> None:
+    """How long a hit by meaning waits beside a judge that compares answers without a pause."""
+    _run("teacher", teacher_bench.bench, rounds, out)
 
 
 @bench.command("report")
