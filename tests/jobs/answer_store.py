@@ -16,7 +16,7 @@ from tests.builders import make_reply, make_request
 from tests.jobs.doubles import metrics
 from tests.redis_server import RedisServer
 
-PREFIX = "llm:2"
+PREFIX = "llm:3"
 REQUEST = make_request(cache=CacheOptions(sources=["prices", "stock"]), category="shop", prompt_version="v7")
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,11 +175,28 @@ class MemoryState:
         return [msgspec.msgpack.decode(data, type=Thumb) for data in taken]
 
 
+class NoRedis(RedisStore):
+    """Redis that is always away."""
+
+    def __init__(self) -> None:
+        self.prefix = "none"
+
+    def call(self, function: Any, without: Any) -> Any:
+        return without
+
+
+def _executed(pipe: Any, add: Callable[[Any], None]) -> None:
+    add(pipe)
+    pipe.execute()
+
+
 class MemoryAnswers(AnswerStore):
     """The exact cache in dictionaries; ``away`` makes it fail as Redis does when it is down."""
 
     def __init__(self, config: Config) -> None:
         self.away = False
+        self.redis: RedisStore = NoRedis()
+        """Where what is noted besides goes."""
         self.answers: dict[str, Answer] = {}
         self.judged: dict[str, list[Judged]] = {}
         self.quarantined: dict[str, bool] = {}
@@ -205,7 +222,7 @@ class MemoryAnswers(AnswerStore):
             answer=answer if answer and answer.holds(epochs) else None, epochs=epochs, repeated=first != origin
         )
 
-    def fetch(self, wanted: Sequence[tuple[str, Epochs]]) -> list[Fetched]:
+    def fetch(self, wanted: Sequence[tuple[str, Epochs]], *, texts: bool = True) -> list[Fetched]:
         if self.away:
             return [Fetched()] * len(wanted)
         found = [(self.answers.get(digest), self._now(scopes_at(digest, epochs))) for digest, epochs in wanted]
@@ -234,6 +251,15 @@ class MemoryAnswers(AnswerStore):
         for learned in (self.judged, self.quarantined, self.doubted, self.reworded):
             learned.pop(digest, None)
         return True
+
+    def give(self, chosen: Sequence[tuple[str, Answer]], note: Callable[[Any], None]) -> list[Answer | None]:
+        if self.away or not chosen:
+            return [None] * len(chosen)
+        self.redis.call(lambda client: _executed(client.pipeline(), note), None)
+        return [self.answers.get(digest) for digest, _ in chosen]
+
+    def add_notes(self, pipe: Any, judged: Sequence[Judged]) -> None:
+        self.note(judged)
 
     def note(self, judged: Sequence[Judged]) -> None:
         for one in judged:
@@ -420,16 +446,6 @@ class SharedSums:
         return self.shared
 
 
-class NoRedis(RedisStore):
-    """Redis that is always away."""
-
-    def __init__(self) -> None:
-        self.prefix = "none"
-
-    def call(self, function: Any, without: Any) -> Any:
-        return without
-
-
 @dataclass
 class Meaning:
     """The semantic cache as a process opens it, over doubles, with the parts behind it."""
@@ -442,6 +458,8 @@ class Meaning:
     embedder: LetterEmbedder = field(default_factory=LetterEmbedder)
 
     def __post_init__(self) -> None:
+        if isinstance(self.answers, MemoryAnswers):
+            self.answers.redis = self.redis
         self.hits = HitStore(self.config, self.redis)
         self.namespaces = Namespaces(self.config, self.redis, self.embedder.version)
         judge = Judge(self.config, self.embedder)

@@ -5,7 +5,7 @@ import time
 
 import msgspec
 import pytest
-from forebay_jobs.caches.answers import Lookup
+from forebay_jobs.caches.answers import Judged, Lookup
 from forebay_jobs.caches.epochs import WHOLE
 from forebay_jobs.messages import Cancel
 from forebay_schemas.canonical import digests
@@ -151,6 +151,28 @@ def test_answers_are_fetched_together_each_only_while_it_holds(store: Store) -> 
     assert (one.gone, two.gone, three.gone) == (False, True, True)
     assert (two.answer, three.answer) == (None, None)
     assert store.store.fetch([]) == []
+
+
+def test_what_decides_is_read_without_texts_and_a_text_with_the_note_that_it_is_given(store: Store) -> None:
+    request, digest = make_request("One?"), digests(make_request("One?")).exact
+    store.fill(request, text="one")
+    (decided,) = store.store.fetch([(digest, store.epochs(request))], texts=False)
+    assert decided.answer is not None
+    assert decided.answer.text == ""
+    chosen = [(digest, decided.answer)]
+    (given,) = store.store.give(chosen, lambda pipe: store.store.add_notes(pipe, [Judged(digest=digest, hits=1)]))
+    assert given is not None
+    assert given.text == "one"
+    assert store.redis.hget(store.answer_key(request), "hits") == b"1"
+    store.fill(request, text="another", request_id="later")
+    assert store.store.give(chosen, lambda pipe: None) == [None]  # it was not this one that was decided on
+
+
+def test_an_answer_whose_giving_cannot_be_noted_is_not_given(store: Store, redis_server: RedisServer) -> None:
+    answer = store.fill(REQUEST)
+    redis_server.kill()
+    assert store.store.give([("0" * 32, answer)], lambda pipe: None) == [None]
+    redis_server.start()
 
 
 # Damage

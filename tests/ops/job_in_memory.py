@@ -103,7 +103,7 @@ class BoundedAnswers(MemoryAnswers):
         self._touch(digest if read else "")
         return super().look(request, digest, origin, read=read)
 
-    def fetch(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> list[Fetched]:
+    def fetch(self, wanted: Sequence[tuple[str, dict[str, str]]], *, texts: bool = True) -> list[Fetched]:
         for digest, _ in wanted:
             self._touch(digest)
         return super().fetch(wanted)

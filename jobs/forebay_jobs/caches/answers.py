@@ -1,9 +1,10 @@
 """The exact cache: answers by digest in Redis, read together with the epochs by which they hold (`epochs`).
 
-Each entry is one hash: the answer, what its question was, and what was learned of it by serving it.
+Each entry is one hash: the answer and its text, what its question was, and what was learned of it by serving it. Of
+several that a similar question might be given, texts are not read before one is chosen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +24,8 @@ from .redis_store import RedisStore
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that was given once and may be given again."""
 
-    text: str
+    text: str = ""
+    """Empty where only what decides on giving it was read."""
     finish_reason: str
     usage: Usage
     route: Route
@@ -132,14 +134,15 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
 SHARED = "shared"
 """The owner of what tenants share; no tenant's is called so, as ``owner_of`` tells."""
 _AWAY = Lookup()
+_WHOLE = ["answer", "text"]
 _FIELDS = ["answer", "group", "right", "wrong", "quarantined", "doubted"]
 _REWORDED_TOO_OFTEN = 2
 """Once may be a change of mind."""
 _KEEP = """
 if redis.call('HGET', KEYS[1], 'answer') == ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'answer', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('HSET', KEYS[1], 'answer', ARGV[1], 'text', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 """What was counted was about the answer that was there before, so it goes with it."""
@@ -193,11 +196,29 @@ class AnswerStore:
         """
         return self._store.call(lambda client: self._look(client, request, digest, origin, read), _AWAY)
 
-    def fetch(self, wanted: Sequence[tuple[str, Epochs]]) -> list[Fetched]:
-        """The answers of several (digest, epochs of the asking request), each only while its epochs hold."""
+    def fetch(self, wanted: Sequence[tuple[str, Epochs]], *, texts: bool = True) -> list[Fetched]:
+        """The answers of several (digest, epochs of the asking request), each only while its epochs hold.
+
+        Args:
+            texts: whether the answers' texts are wanted too.
+        """
         if not wanted:
             return []
-        return self._store.call(lambda client: self._fetch(client, wanted), [Fetched()] * len(wanted))
+        return self._store.call(lambda client: self._fetch(client, wanted, texts), [Fetched()] * len(wanted))
+
+    def give(self, chosen: Sequence[tuple[str, Answer]], note: Callable[[Pipeline], None]) -> list[Answer | None]:
+        """The whole answers of some entries, in one round trip with noting that they are given.
+
+        Args:
+            chosen: digests, and the answers that were decided on.
+            note: adds to the pipeline.
+
+        Returns:
+            None for an entry that is gone or was generated anew since it was decided on, and while Redis is away: what
+            is not noted cannot be complained about, and is not given.
+        """
+        nothing: list[Answer | None] = [None] * len(chosen)
+        return self._store.call(lambda client: self._give(client, chosen, note), nothing) if chosen else []
 
     def keep(self, digest: str, answer: Answer, ttl_s: int) -> bool | None:
         """Store an answer for ``ttl_s`` seconds or a little less.
@@ -268,9 +289,9 @@ class AnswerStore:
             pipe.get(seen_key)
             asked = self._epochs.ask(pipe, self._epochs.scopes(request, digest))
             if read:
-                pipe.hget(self._answer_key(digest), "answer")
+                pipe.hmget(self._answer_key(digest), _WHOLE)
             _, first, *values = _executed(pipe)
-        answer = _answer_in(values.pop()) if read else None
+        answer = _answer_in(*(values.pop() or (None, None))) if read else None
         epochs = self._epochs.told(client, asked, values)
         cancelled_ms = _cancelled_ms(first)
         cancelled = cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
@@ -283,18 +304,19 @@ class AnswerStore:
             cancelled=cancelled,
         )
 
-    def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, Epochs]]) -> list[Fetched]:
+    def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, Epochs]], texts: bool) -> list[Fetched]:
+        fields = [*_FIELDS, "text"] if texts else _FIELDS
         scopes = [scopes_at(digest, epochs) for digest, epochs in wanted]
         with client.pipeline(transaction=False) as pipe:
             for digest, _ in wanted:
-                pipe.hmget(self._answer_key(digest), _FIELDS)
+                pipe.hmget(self._answer_key(digest), fields)
             asked = self._epochs.ask(pipe, {scope for scopes_of_one in scopes for scope in scopes_of_one})
             values = _executed(pipe)
         entries, current = values[: len(wanted)], self._epochs.told(client, asked, values[len(wanted) :])
         fetched: list[Fetched] = []
         for entry, scopes_of_one in zip(entries, scopes, strict=True):
-            data, group, right, wrong, quarantined, doubted = entry or [None] * len(_FIELDS)
-            answer = _answer_in(data)
+            data, group, right, wrong, quarantined, doubted, *text = entry or [None] * len(fields)
+            answer = _answer_in(data, *(text or [b""]))
             if answer is None or not answer.holds({scope: current[scope] for scope in scopes_of_one}):
                 fetched.append(Fetched(gone=True))
                 continue
@@ -312,12 +334,31 @@ class AnswerStore:
 
     def _keep(self, client: redis.Redis, digest: str, answer: Answer, ttl_s: int) -> bool:
         expires_ms = max(1, round(ttl_s * 1000 * answer.lives))
-        return bool(_run(client, _KEEP, self._answer_key(digest), msgspec.msgpack.encode(answer), expires_ms))
+        data, text = msgspec.msgpack.encode(msgspec.structs.replace(answer, text="")), answer.text.encode()
+        return bool(_run(client, _KEEP, self._answer_key(digest), data, text, expires_ms))
+
+    def _give(
+        self, client: redis.Redis, chosen: Sequence[tuple[str, Answer]], note: Callable[[Pipeline], None]
+    ) -> list[Answer | None]:
+        with client.pipeline(transaction=False) as pipe:
+            for digest, _ in chosen:
+                pipe.hmget(self._answer_key(digest), _WHOLE)
+            note(pipe)
+            values = pipe.execute()
+        whole = [_answer_in(*fields) for fields in values[: len(chosen)]]
+        return [
+            answer if answer and msgspec.structs.replace(answer, text="") == decided else None
+            for answer, (_, decided) in zip(whole, chosen, strict=True)
+        ]
+
+    def add_notes(self, pipe: Pipeline, judged: Sequence[Judged]) -> None:
+        """See ``note``."""
+        for one in judged:
+            pipe.eval(_NOTE, 1, self._answer_key(one.digest), *_commands_of(one))
 
     def _note(self, client: redis.Redis, judged: Sequence[Judged]) -> None:
         with client.pipeline(transaction=False) as pipe:
-            for one in judged:
-                pipe.eval(_NOTE, 1, self._answer_key(one.digest), *_commands_of(one))
+            self.add_notes(pipe, judged)
             pipe.execute()
 
     def _worth(self, client: redis.Redis, digests: Sequence[str]) -> list[Worth | None]:
@@ -348,13 +389,13 @@ def _cancelled_ms(seen: bytes | None) -> int | None:
     return int(seen.removeprefix(_CANCELLED)) if seen is not None and seen.startswith(_CANCELLED) else None
 
 
-def _answer_in(data: bytes | None) -> Answer | None:
+def _answer_in(data: bytes | None, text: bytes | None) -> Answer | None:
     """An entry that cannot be read, a newer version's or a damaged one, counts as none and is replaced in time."""
-    if data is None:
+    if data is None or text is None:
         return None
     try:
-        return msgspec.msgpack.decode(data, type=Answer)
-    except msgspec.MsgspecError:
+        return msgspec.structs.replace(msgspec.msgpack.decode(data, type=Answer), text=text.decode())
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

@@ -8,6 +8,7 @@ import msgspec
 import redis
 from forebay_schemas.config import Config
 from forebay_schemas.records import Lane
+from redis.client import Pipeline
 
 from forebay_jobs.messages import Asker, tenant_of
 from forebay_jobs.reuse.decision import Decision
@@ -96,18 +97,22 @@ class HitStore:
         """The hits that most likely were wrong, those that were complained about first."""
         return self._store.call(lambda client: self._worst(client, count), [])
 
+    def add_notes(self, pipe: Pipeline, hits: Sequence[Hit]) -> None:
+        """See ``note``."""
+        for hit in hits:
+            data = msgspec.msgpack.encode(hit)
+            # What is read again after a failure of the job is noted again, and keeps its complaint.
+            pipe.hset(self._key(hit.name), mapping={"hit": data})
+            pipe.expire(self._key(hit.name), self._kept_s)
+            if hit.user and hit.vector and self._rewording_s:
+                pipe.set(self._last_key(tenant_of(hit.name)[0], hit.user), data, ex=self._rewording_s)
+        pipe.zadd(self._order_key, {hit.name: hit.doubt for hit in hits}, gt=True)
+        pipe.zremrangebyrank(self._order_key, 0, -LISTED - 1)
+        pipe.expire(self._order_key, self._kept_s)
+
     def _note(self, client: redis.Redis, hits: Sequence[Hit]) -> None:
         with client.pipeline(transaction=False) as pipe:
-            for hit in hits:
-                data = msgspec.msgpack.encode(hit)
-                # What is read again after a failure of the job is noted again, and keeps its complaint.
-                pipe.hset(self._key(hit.name), mapping={"hit": data})
-                pipe.expire(self._key(hit.name), self._kept_s)
-                if hit.user and hit.vector and self._rewording_s:
-                    pipe.set(self._last_key(tenant_of(hit.name)[0], hit.user), data, ex=self._rewording_s)
-            pipe.zadd(self._order_key, {hit.name: hit.doubt for hit in hits}, gt=True)
-            pipe.zremrangebyrank(self._order_key, 0, -LISTED - 1)
-            pipe.expire(self._order_key, self._kept_s)
+            self.add_notes(pipe, hits)
             pipe.execute()
 
     def _mark(self, client: redis.Redis, hit: Hit, voice: str | None) -> bool:

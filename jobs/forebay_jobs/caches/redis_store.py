@@ -14,7 +14,7 @@ from .guard import StoreGuard
 
 T = TypeVar("T")
 
-_FORMAT = 2
+_FORMAT = 3
 """Part of every key: entries of another format are never read."""
 
 

@@ -9,6 +9,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.prices import cost
 from forebay_schemas.records import Lane
+from redis.client import Pipeline
 
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.messages import Arrival, Asker
@@ -146,22 +147,20 @@ class SemanticCache:
         rejected, quarantined = self._rejected(vectors, askers)
         known = self._known(neighbours, askers, rejected, now_ms)
         decisions = [self._decide(arrival, near) for arrival, near in zip(askers, known, strict=True)]
-        self._note_hits(
-            [
-                (arrival.asker, _Given(arrival, near[0].answer, near[0].neighbour.digest, decision, vector.tobytes()))
-                for arrival, vector, near, decision in zip(askers, vectors, known, decisions, strict=True)
-                if decision is not None and decision.reused
-            ],
-            now_ms,
-        )
+        given = {
+            row: _Given(askers[row], known[row][0].answer, known[row][0].neighbour.digest, decision, vector.tobytes())
+            for row, (vector, decision) in enumerate(zip(vectors, decisions, strict=True))
+            if decision is not None and decision.reused
+        }
+        answers = dict(zip(given, self._give(list(given.values()), now_ms), strict=True))
         lookup_ms = (time.perf_counter() - embedded) * 1000
-        for position, arrival, vector, near, all_near, decision, hit in zip(
-            asked, askers, vectors, known, neighbours, decisions, quarantined, strict=True
+        for row, (position, arrival, vector, near, all_near, decision, hit) in enumerate(
+            zip(asked, askers, vectors, known, neighbours, decisions, quarantined, strict=True)
         ):
             found[position] = Found(
                 vector=vector.tobytes(),
                 similarity=_similarity(decision, all_near, arrival),
-                answer=near[0].answer if decision and decision.reused else None,
+                answer=answers.get(row),
                 decision=decision,
                 entry=near[0].neighbour.digest if near else None,
                 quarantined=hit,
@@ -178,7 +177,9 @@ class SemanticCache:
             self._namespaces.policy(arrival.owner, arrival.asker.category).joined(found.decision, len(askers))
         self._charge(arrival, found.decision, len(askers))
         given = _Given(arrival, found.answer, found.entry, found.decision, found.vector or b"")
-        self._note_hits([(asker, given) for asker in askers], now_ms)
+        judged, hits = self._notes([(asker, given) for asker in askers], now_ms)
+        self._answers.note(judged)
+        self._hits.note(hits)
 
     def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
         """Make an arrival's question findable; its answer must have been kept before."""
@@ -273,7 +274,9 @@ class SemanticCache:
             for neighbour in self._near_enough(all_near, arrival)
         ]
         known: list[list[_Known]] = [[] for _ in arrivals]
-        fetched = self._answers.fetch([(neighbour.digest, arrivals[row].epochs or {}) for row, neighbour in near])
+        fetched = self._answers.fetch(
+            [(neighbour.digest, arrivals[row].epochs or {}) for row, neighbour in near], texts=False
+        )
         gone = {neighbour.digest for (_, neighbour), entry in zip(near, fetched, strict=True) if entry.gone}
         if gone:
             self._guard.call(lambda: self._index.remove(*gone), None)
@@ -321,7 +324,18 @@ class SemanticCache:
         pool = self._namespaces.pool(arrival.asker.category)
         self._metrics.reuse_charged.labels(pool, decision.policy).inc(decision.charge * requests)
 
-    def _note_hits(self, given: Sequence[tuple[Asker, _Given]], now_ms: int) -> None:
+    def _give(self, given: Sequence[_Given], now_ms: int) -> list[Answer | None]:
+        """The answers, noted as given; see ``AnswerStore.give``."""
+        judged, hits = self._notes([(one.arrival.asker, one) for one in given], now_ms)
+
+        def note(pipe: Pipeline) -> None:
+            self._answers.add_notes(pipe, judged)
+            self._hits.add_notes(pipe, hits)
+
+        return self._answers.give([(one.entry, one.answer) for one in given], note)
+
+    def _notes(self, given: Sequence[tuple[Asker, _Given]], now_ms: int) -> tuple[list[Judged], list[Hit]]:
+        """What entries, and users, are to remember of answers that are given."""
         judged: list[Judged] = []
         hits: list[Hit] = []
         for asker, one in given:
@@ -342,8 +356,7 @@ class SemanticCache:
                     vector=one.vector if asker.user and asker.lane is Lane.INTERACTIVE else b"",
                 )
             )
-        self._answers.note(judged)
-        self._hits.note(hits)
+        return judged, hits
 
 
 def _similarity(decision: Decision | None, neighbours: Sequence[Neighbour], arrival: Arrival) -> float | None:
