@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy.typing as npt
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.sections import EmbeddingConfig
+
+from .precedence import Precedence
 
 PACKAGE_PREFIX = "package:"
 """Names a model that a Python package carries."""
@@ -46,9 +47,7 @@ class Embedder:
         torch.set_num_threads(settings.threads)
         self._model = SentenceTransformer(path, device="cpu")
         self._batch = settings.batch
-        self._asked = threading.Condition()
-        self._waited_for = 0
-        """How many calls that a request waits for go on."""
+        self._precedence = Precedence()
         self._metrics = metrics
         self._reading = Reading(self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS)
         self.dimensions = len(self.embed(["warm"])[0])
@@ -70,23 +69,17 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors of the texts, shape (texts, dimensions), float32."""
         started = time.perf_counter()
-        with self._asked:
-            self._waited_for += 1
-        try:
-            return self._encode(texts)
-        finally:
-            with self._asked:
-                self._waited_for -= 1
-                self._asked.notify_all()
-            self._metrics.embedding_batch.observe(len(texts))
-            self._metrics.embedding_seconds.observe(time.perf_counter() - started)
+        with self._precedence.first():
+            vectors = self._encode(texts)
+        self._metrics.embedding_batch.observe(len(texts))
+        self._metrics.embedding_seconds.observe(time.perf_counter() - started)
+        return vectors
 
     def embed_in_spare_time(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """The same for work that nobody waits for: a few texts at a time, each when no question is being embedded."""
         parts: list[npt.NDArray[np.float32]] = []
         for start in range(0, len(texts), _SPARE_AT_ONCE):
-            with self._asked:
-                self._asked.wait_for(lambda: not self._waited_for, _SPARE_PATIENCE_S)
+            self._precedence.give_way(_SPARE_PATIENCE_S)
             parts.append(self._encode(texts[start : start + _SPARE_AT_ONCE]))
         return np.concatenate(parts) if parts else np.empty((0, self.dimensions), dtype=np.float32)
 

@@ -1,7 +1,8 @@
 """The embedder with the model that a package carries."""
 
+import numpy as np
 import pytest
-from forebay_jobs.embedding import Embedder
+from forebay_jobs.embedding import Embedder, SpareTime
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import EmbeddingConfig
 
@@ -29,6 +30,9 @@ def test_the_packaged_model_tells_meanings_apart_and_knows_what_it_does_not_read
     assert vectors[0] @ vectors[1] > 0.8 > 0.3 > vectors[0] @ vectors[2]
     (alone,) = embedder.embed(texts[:1])
     assert float(alone @ vectors[0]) == pytest.approx(1, abs=1e-5)  # whatever else is in the batch
+
+    spare = SpareTime(embedder).embed([*texts, *texts])
+    assert np.allclose(spare, np.concatenate([vectors, vectors]), atol=1e-5)
 
     long = "word " * 300
     unread = [
