@@ -13,6 +13,7 @@ from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config
 from forebay_schemas.invalidation import Invalidation
 from forebay_schemas.records import CacheOptions, CacheScope, Lane, Request
+from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import NOW_MS, make_reply, make_request, make_route, system
 from tests.jobs.doubles import (
@@ -383,3 +384,20 @@ def test_without_redis_the_policies_go_on_with_what_they_know(redis_server: Redi
         found = rig.generate(make_request(f"{NEAR}{'.' * number}"))
         assert found.decision is not None
     redis_server.start()
+
+
+def test_delta_and_decisions_are_told_by_category_and_of_those_without_settings_together(
+    redis_server: RedisServer,
+) -> None:
+    config = decided_by(policy="bounded", delta=0.05)
+    categories = {**config.categories, "faq": CategoryConfig(delta=0.02), "plain": CategoryConfig(policy="fixed")}
+    rig = Rig(redis_server, config.model_copy(update={"categories": categories}))
+    for category in ("faq", "any", "other"):
+        rig.find(make_request(NEAR, category=category))
+
+    def told(metric: Any) -> dict[str, float]:
+        samples = (sample for family in metric.collect() for sample in family.samples)
+        return {one.labels["category"]: one.value for one in samples if not one.name.endswith("_created")}
+
+    assert told(rig.metrics.reuse_delta) == {"default": 0.05, "faq": 0.02}
+    assert told(rig.metrics.reuse_decisions) == {"default": 2, "faq": 1}
