@@ -16,6 +16,7 @@ from forebay_schemas.errors import ErrorCode, RecordError
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheStatus, Lane, Reply, ReplyError, Request, Result
 
+from .arms import Arms
 from .caches.answers import Answer, AnswerStore
 from .caches.hits import REWORDING
 from .caches.semantic import Found, SemanticCache
@@ -53,8 +54,10 @@ class Desk:
         dispatcher: Dispatcher,
         shadows: Shadows,
         metrics: JobMetrics,
+        arms: Arms | None = None,
     ) -> None:
         self._config = config
+        self._arms = arms or Arms(config)
         self._codec = codec
         self._answers = answers
         self._semantic = semantic
@@ -259,7 +262,7 @@ class Desk:
         if not flight.answer or arrival.epochs is None:
             return None
         answer = self._answer_of(self._codec.decode(flight.answer, Reply), flight)
-        ttl_s = self._config.category(arrival.asker.category).exact_ttl_s
+        ttl_s = self._arms.config(arrival.asker.arm).category(arrival.asker.category).exact_ttl_s
         return answer if answer.holds(arrival.epochs) and answer.fresh(now_ms, ttl_s) else None
 
     def _in_time(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
@@ -371,7 +374,7 @@ class Desk:
             return "incomplete"
         if reply.review:
             return "doubtful"
-        ttl_s = kept_s(self._config.category(leader.asker.category), leader.ttl_s)
+        ttl_s = kept_s(self._arms.config(leader.asker.arm).category(leader.asker.category), leader.ttl_s)
         new = self._answers.keep(leader.digest, answer, ttl_s)
         if new is None:
             return "store_away"

@@ -12,6 +12,7 @@ from forebay_schemas.topics import Headers, task_key
 from forebay_schemas.tracing import tracing_for
 
 from . import traces
+from .arms import Arms
 from .caches.epochs import fingerprint
 from .caches.prefixes import PrefixRates
 from .caches.semantic import Found
@@ -24,8 +25,17 @@ from .router.rules import route
 class Dispatcher:
     """Makes tasks of flights. One instance serves all desks of a process."""
 
-    def __init__(self, config: Config, codec: Codec, replies: ReplyWriter, rates: PrefixRates, pruner: Pruner) -> None:
+    def __init__(
+        self,
+        config: Config,
+        codec: Codec,
+        replies: ReplyWriter,
+        rates: PrefixRates,
+        pruner: Pruner,
+        arms: Arms | None = None,
+    ) -> None:
         self._config = config
+        self._arms = arms or Arms(config)
         self._codec = codec
         self._replies = replies
         self._rates = rates
@@ -52,7 +62,7 @@ class Dispatcher:
         leader, asker = flight.leader, flight.leader.asker
         chosen = flight.route
         if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
-            chosen = route(self._codec.decode(leader.request, Request), self._config)
+            chosen = route(self._codec.decode(leader.request, Request), self._arms.config(asker.arm))
         if flight.shadowed is not None:
             chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(
@@ -69,6 +79,8 @@ class Dispatcher:
             similarity=found.similarity,
             embedding_ms=found.embedding_ms,
             lookup_ms=found.lookup_ms + leader.lookup_ms,
+            arm=asker.arm,
+            overrides=self._arms.overrides(asker.arm),  # none for one whose rollout has ended meanwhile
         )
         flight = msgspec.structs.replace(
             flight,
@@ -119,7 +131,9 @@ def _task_id(leader: Arrival, attempt: int) -> str:
     """The same for the same dispatch of the same record, also after a restore.
 
     A request that is published again under its id has a task of its own: workers pass over one that was answered. And
-    so has one that is read again after an invalidation: what was begun before must not be kept as if begun after.
+    so has one that is read again after an invalidation: what was begun before must not be kept as if begun after. Or in
+    another arm: what a rollout answered must not settle what the configuration is to answer now.
     """
-    name = msgspec.json.encode([leader.asker.name, leader.asker.origin, attempt, fingerprint(leader.epochs)])
-    return hashlib.blake2b(name, digest_size=16).hexdigest()
+    asker = leader.asker
+    name = [asker.name, asker.origin, attempt, fingerprint(leader.epochs), *([asker.arm] if asker.arm else [])]
+    return hashlib.blake2b(msgspec.json.encode(name), digest_size=16).hexdigest()

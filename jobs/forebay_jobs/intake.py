@@ -15,6 +15,7 @@ from forebay_schemas.records import CachePolicy, CacheStatus, Lane, Request
 from forebay_schemas.topics import Headers
 from forebay_schemas.validation import check_tenant, validate
 
+from .arms import Arms, owner_in
 from .buckets import bucket_of
 from .caches.answers import Answer, AnswerStore, owner_of
 from .dead_letters import DeadLetterWriter
@@ -30,8 +31,11 @@ logger = logging.getLogger(__name__)
 class Intake:
     """Answers a request from the exact cache, refuses it, or hands it to the desk. Never raises on a record."""
 
-    def __init__(self, config: Config, codec: Codec, answers: AnswerStore, metrics: JobMetrics) -> None:
+    def __init__(
+        self, config: Config, codec: Codec, answers: AnswerStore, metrics: JobMetrics, arms: Arms | None = None
+    ) -> None:
         self._config = config
+        self._arms = arms or Arms(config)
         self._codec = codec
         self._answers = answers
         self._metrics = metrics
@@ -47,7 +51,8 @@ class Intake:
             headers = Headers.from_kafka(record.headers)
             reply_topic = self._allowed_reply_topic(headers)
             self._check(request, record, lane)
-            asker = Asker.of(request, headers, category_of(request), reply_topic, record.origin, now_ms)
+            arm = self._arms.arm_of(request)
+            asker = Asker.of(request, headers, category_of(request), reply_topic, record.origin, now_ms, arm)
             return self._answer(request, asker, record, now_ms)
         except RecordError as error:
             problem = error
@@ -100,8 +105,9 @@ class Intake:
                     now_ms,
                 )
             ]
-        reuse = reuse_of(request, self._config)
-        keys = digests(request)
+        config = self._arms.config(asker.arm)
+        reuse = reuse_of(request, config)
+        keys = digests(request).in_arm(asker.arm)
         read = reuse.allowed and request.cache.policy is CachePolicy.USE
         started = time.perf_counter()
         lookup = self._answers.look(request, keys.exact, record.origin, read=read)
@@ -112,8 +118,8 @@ class Intake:
         if lookup.cancelled:
             return [self._replies.refuse(asker, ErrorCode.CANCELLED, "taken back before the job read it", now_ms)]
         answer = lookup.answer
-        ttl_s = shorter_s(self._config.category(asker.category).exact_ttl_s, request.cache.ttl_s)
-        if answer is not None and not (answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, self._config)):
+        ttl_s = shorter_s(config.category(asker.category).exact_ttl_s, request.cache.ttl_s)
+        if answer is not None and not (answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, config)):
             answer = None
         refresh = answer is not None and self._refreshes(answer, asker, keys.exact, now_ms)
         if answer is not None and not refresh:
@@ -131,7 +137,7 @@ class Intake:
                 look_by_meaning=read and by_meaning and not refresh,  # it would find the very answer that is too old
                 question=question_of(request) if by_meaning else None,
                 context=keys.context,
-                owner=owner_of(request),
+                owner=owner_in(owner_of(request), asker.arm),
                 prefix=keys.prefix,
                 as_json=request.response_format is not None,
                 keep=reuse.allowed and lookup.epochs is not None,
@@ -143,5 +149,5 @@ class Intake:
 
     def _refreshes(self, answer: Answer, asker: Asker, digest: str, now_ms: int) -> bool:
         """Whether this request has the answer generated anew: the first to find it past its category's objective."""
-        fresh_s = self._config.category(asker.category).fresh_s
+        fresh_s = self._arms.config(asker.arm).category(asker.category).fresh_s
         return fresh_s is not None and not answer.fresh(now_ms, fresh_s) and self._answers.claim_refresh(digest)

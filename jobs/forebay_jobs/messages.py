@@ -65,10 +65,19 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     origin: str = ""
     """Where the request's record lies, as in ``Incoming``; empty where no task will come of it."""
+    arm: str | None = None
+    """The rollouts that it is in, as in ``Reply``."""
 
     @classmethod
     def of(
-        cls, request: Request, headers: Headers, category: str, reply_topic: str, origin: str, now_ms: int
+        cls,
+        request: Request,
+        headers: Headers,
+        category: str,
+        reply_topic: str,
+        origin: str,
+        now_ms: int,
+        arm: str | None = None,
     ) -> "Asker":
         """The asker behind a decoded request."""
         return cls(
@@ -90,6 +99,7 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
             stream=request.stream,
             priority=request.priority,
             origin=origin,
+            arm=arm,
         )
 
     @property

@@ -138,6 +138,7 @@ def _attribution(asker: Asker, now_ms: int) -> dict[str, Any]:
         "category": asker.category,
         "lane": asker.lane,
         "prompt_version": asker.prompt_version,
+        "arm": asker.arm,
     }
 
 

@@ -13,9 +13,11 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.registry import codec_for
+from forebay_schemas.rollouts import Rollout
 from forebay_schemas.sections import MetricsConfig
 from prometheus_client import REGISTRY, start_http_server
 
+from .arms import Arms
 from .caches.answers import AnswerStore
 from .caches.hits import HitStore
 from .caches.prefixes import PrefixRates
@@ -32,8 +34,12 @@ from .relevance import load_cross_encoders
 from .replies import ReplyWriter
 from .reuse.namespaces import Namespaces
 from .reuse.teacher import Teacher
+from .rollout_log import RolloutFollower
 from .shadows import Shadows
 from .throttle import Pressure
+
+_ROLLOUTS_KNOWN_S = 10.0
+"""How long requests wait at the start for the rollouts; until they are known, the configuration alone holds."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ class Runtime:
         self._teacher: Teacher | None = None
         self._sweeper: Sweeper | None = None
         self._aside: JudgeAside | None = None
+        self._follower: RolloutFollower | None = None
         self.metrics = _metrics_of_this_process(config.metrics)
         self.pressure = Pressure()
         _serve_metrics(config.metrics.job_port)
@@ -59,6 +66,21 @@ class Runtime:
     @cached_property
     def codec(self) -> Codec:
         return codec_for(self.config)
+
+    @cached_property
+    def arms(self) -> Arms:
+        arms = Arms(self.config)
+
+        def follow(known: dict[str, Rollout]) -> None:
+            arms.follow(known.values())
+            self.metrics.rollout_share.clear()
+            for rollout in known.values():
+                if rollout.stage.live:
+                    self.metrics.rollout_share.labels(rollout.name).set(rollout.stage.share)
+
+        self._follower = RolloutFollower(self.config.kafka, self.codec, follow)
+        self._follower.start(_ROLLOUTS_KNOWN_S)
+        return arms
 
     @cached_property
     def redis(self) -> RedisStore:
@@ -72,7 +94,8 @@ class Runtime:
     def dispatcher(self) -> Dispatcher:
         replies = ReplyWriter(self.config, self.codec, self.metrics)
         pruner = Pruner(self.config, self.codec, self.embedder, load_cross_encoders(self.config), self.metrics)
-        return Dispatcher(self.config, self.codec, replies, PrefixRates(self.config, self.redis), pruner)
+        rates = PrefixRates(self.config, self.redis)
+        return Dispatcher(self.config, self.codec, replies, rates, pruner, self.arms)
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -84,7 +107,7 @@ class Runtime:
 
     @cached_property
     def namespaces(self) -> Namespaces:
-        return Namespaces(self.config, self.redis, self.embedder.version)
+        return Namespaces(self.config, self.redis, self.embedder.version, self.arms)
 
     @cached_property
     def judge(self) -> Judge:
@@ -128,6 +151,8 @@ class Runtime:
 
     def close(self) -> None:
         """Share what was learned, and release the index, which a successor may want to open."""
+        if self._follower is not None:
+            self._follower.close()
         if self._teacher is not None:
             self._teacher.close()
             self.namespaces.sync()

@@ -36,6 +36,13 @@ class Digests:
     context: str | None
     prefix: str | None
 
+    def in_arm(self, arm: str | None) -> "Digests":
+        """Those of the request in an arm of a rollout, whose answers only it shares. None: in no arm."""
+        if arm is None:
+            return self
+        context = None if self.context is None else _digest(["arm", arm, self.context])
+        return Digests(exact=_digest(["arm", arm, self.exact]), context=context, prefix=self.prefix)
+
 
 def category_of(request: Request) -> str:
     """The name under which reuse and routing are configured for a request."""

@@ -337,6 +337,13 @@ class JobMetrics:
         self.promotions = Counter(
             "forebay_promotions_total", "Followers that took a failed leader's place.", registry=registry
         )
+        self.rollout_share = Gauge(
+            "forebay_rollout_share_ratio",
+            "Share of tenants or users that a live rollout's settings hold for, as this process knows it; 0 in the"
+            " shadow stage.",
+            ["rollout"],
+            registry=registry,
+        )
 
 
 class WorkerMetrics:
@@ -472,6 +479,26 @@ class LedgerMetrics:
                 self.feedback.labels(verdict, source)
 
 
+class RolloutMetrics:
+    """What the controller of rollouts tells."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.guard = Gauge(
+            "forebay_rollout_guard_state",
+            "What the guards of live rollouts say: 1 holds, 0 not sure yet, -1 broken.",
+            ["rollout", "guard"],
+            registry=registry,
+        )
+        self.moves = Counter(
+            "forebay_rollout_moves_total",
+            "Rollouts that the controller moved: promote, roll_back.",
+            ["move"],
+            registry=registry,
+        )
+        for move in ("promote", "roll_back"):
+            self.moves.labels(move)
+
+
 def _begin_at_zero(by_code: Counter) -> None:
     """Show every code at once: what first appears as 1 has no increase, and an alert would miss it."""
     for code in ErrorCode:
@@ -481,7 +508,7 @@ def _begin_at_zero(by_code: Counter) -> None:
 def fqnames() -> set[str]:
     """The names under which the metrics above are scraped, histograms with their suffixes."""
     names: set[str] = set()
-    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics):
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics):
         registry = CollectorRegistry()
         kind(registry)
         for metric in registry.collect():

@@ -242,6 +242,9 @@ class Reply(Record, frozen=True, kw_only=True):
     """True where the answer is doubtful and no further tier could be asked: a person should look at it."""
     path: list[Hop] = []
     """The generations before the one that answered."""
+    arm: str | None = None
+    """The rollouts by whose settings it was answered, as ``name@started_ms`` with ``+`` between; absent: by the
+    configuration alone."""
 
 
 class Task(Record, frozen=True, kw_only=True):
@@ -268,6 +271,10 @@ class Task(Record, frozen=True, kw_only=True):
     """How often it was handed to another tier."""
     path: list[Hop] = []
     """The generations so far."""
+    arm: str | None = None
+    """The rollouts whose settings it is answered by, as in ``Reply``."""
+    overrides: dict[str, str] = {}
+    """What they change, by path, as JSON text; see ``overrides``."""
 
     @property
     def name(self) -> str:

@@ -495,6 +495,7 @@ class MetricsConfig(Section):
     job_port: int = Field(default=9101, ge=0, le=65_535, description="Port of each TaskManager's metrics.")
     worker_port: int = Field(default=9102, ge=0, le=65_535, description="Port of each worker's metrics.")
     ledger_port: int = Field(default=9103, ge=0, le=65_535, description="Port of the ledger's metrics.")
+    rollouts_port: int = Field(default=9104, ge=0, le=65_535, description="Port of the metrics of what moves rollouts.")
     flink_port: int = Field(
         default=9249,
         ge=1,

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from forebay_jobs.arms import Arms
 from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Judged, Lookup, owner_of
 from forebay_jobs.caches.epochs import Epochs, EpochStore, definitions, invalidated, scope_of, scopes_at
 from forebay_jobs.caches.hits import HitStore
@@ -456,12 +457,13 @@ class Meaning:
     metrics: JobMetrics = field(default_factory=metrics)
     redis: RedisStore = field(default_factory=NoRedis)
     embedder: LetterEmbedder = field(default_factory=LetterEmbedder)
+    arms: Arms | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.answers, MemoryAnswers):
             self.answers.redis = self.redis
         self.hits = HitStore(self.config, self.redis)
-        self.namespaces = Namespaces(self.config, self.redis, self.embedder.version)
+        self.namespaces = Namespaces(self.config, self.redis, self.embedder.version, self.arms)
         judge = Judge(self.config, self.embedder)
         self.teacher = Teacher(judge, self.answers, self.hits, self.namespaces, self.metrics)
         self.cache = SemanticCache(
@@ -493,10 +495,10 @@ class MemoryRates(PrefixRates):
         return found
 
 
-def a_dispatcher(config: Config, counted: JobMetrics) -> Dispatcher:
+def a_dispatcher(config: Config, counted: JobMetrics, arms: Arms | None = None) -> Dispatcher:
     """A dispatcher over doubles."""
     pruner = Pruner(config, CODEC, LetterEmbedder(), {}, counted)
-    return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config), pruner)
+    return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config), pruner, arms)
 
 
 def the_shadows(config: Config, counted: JobMetrics, aside: JudgeAside | None = None) -> Shadows:

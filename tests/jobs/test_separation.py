@@ -3,30 +3,12 @@
 from typing import Any
 
 import pytest
-from forebay_jobs.desk import Desk
-from forebay_jobs.intake import Intake
-from forebay_jobs.messages import Arrival, Incoming, Outgoing
 from forebay_jobs.reuse.recogniser import Recogniser
-from forebay_schemas.config import load_config
-from forebay_schemas.records import CacheOptions, CacheScope, CacheStatus, Message, Request, Result
-from forebay_schemas.sections import CategoryConfig
+from forebay_schemas.records import CacheOptions, CacheScope, CacheStatus, Message, Request
 
-from tests.builders import NOW_MS, make_request, system, user
-from tests.jobs.doubles import (
-    CODEC,
-    Meaning,
-    MemoryAnswers,
-    MemoryIndex,
-    MemoryState,
-    a_dispatcher,
-    is_reply,
-    is_task,
-    metrics,
-    reply_of,
-    reply_to,
-    task_of,
-    the_shadows,
-)
+from tests.builders import make_request, system, user
+from tests.jobs.doubles import is_task, task_of
+from tests.jobs.in_process import Pipeline
 
 ASKED, NEAR = "How do I return a parcel?", "How do I return a parcel, dear?"
 TOOLS = '[{"type": "function", "function": {"name": "stock"}}]'
@@ -67,57 +49,6 @@ SAME_CONTEXT: dict[str, dict[str, Any]] = {
     "priority": {"priority": 5},
     "where static turns end": {"static_messages": [], "messages": [system("You are a clerk."), user(NEAR)]},
 }
-
-
-class Pipeline:
-    """Intake, desk and both caches in one process; a worker answers when a test lets it."""
-
-    def __init__(self) -> None:
-        fixed = CategoryConfig(policy="fixed", similarity=0.95)  # reuses whatever is near
-        config, counted = load_config().model_copy(update={"categories": {"default": fixed}}), metrics()
-        self.answers = MemoryAnswers(config)
-        self.intake = Intake(config, CODEC, self.answers, counted)
-        meaning = Meaning(config, MemoryIndex(), self.answers, counted)
-        self.embedder = meaning.embedder
-        self.desk = Desk(
-            config,
-            CODEC,
-            self.answers,
-            meaning.cache,
-            a_dispatcher(config, counted),
-            the_shadows(config, counted),
-            counted,
-        )
-        self.state = MemoryState()
-        self.now_ms = NOW_MS
-        self.offset = 0
-
-    def ask(self, request: Request) -> list[Outgoing]:
-        """A request arrives, and the desk's batch window ends."""
-        self.offset += 1
-        record = Incoming(
-            topic="llm.requests", partition=0, offset=self.offset, value=CODEC.encode(request), headers={}
-        )
-        sent: list[Outgoing] = []
-        for item in self.intake.take(record, request.lane, self.now_ms):
-            sent += self.desk.arrive(self.state, item, self.now_ms) if isinstance(item, Arrival) else [item]
-        return sent + self.desk.tick(self.state, self.now_ms)
-
-    def answer(self, sent: list[Outgoing]) -> list[Outgoing]:
-        """The worker's answer to the one task among what was sent; long enough ago that no flight lingers."""
-        (task,) = (task_of(one) for one in sent if is_task(one))
-        result = Result(
-            task_id=task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=CODEC.encode(reply_to(task))
-        )
-        released = self.desk.settle(self.state, result, self.now_ms)
-        self.now_ms += 60_000
-        self.desk.tick(self.state, self.now_ms)
-        return released
-
-    def how(self, request: Request) -> CacheStatus | None:
-        """How a request is answered at once; None: it is generated."""
-        found = [reply_of(one) for one in self.ask(request) if is_reply(one)]
-        return found[0].cache_status if found else None
 
 
 def variant(question: str, request_id: str, fields: dict[str, Any]) -> Request:

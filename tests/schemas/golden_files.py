@@ -103,6 +103,8 @@ EXAMPLES: tuple[Record, ...] = (
         lookup_ms=0.5,
         hop=1,
         path=[_HOP],
+        arm="cheaper@1760000000000",
+        overrides={"tiers.small.model": '"llama-3.2-3b"'},
     ),
     Result(task_id="t-1", flight_key="f-1", bucket="3", reply=b"\xff\x00"),
     Reply(
@@ -134,6 +136,7 @@ EXAMPLES: tuple[Record, ...] = (
         confidence=0.75,
         review=True,
         path=[_HOP],
+        arm="cheaper@1760000000000",
     ),
     DeadLetter(
         code="malformed",

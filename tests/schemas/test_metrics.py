@@ -11,6 +11,7 @@ from forebay_schemas.metrics import (
     JobMetrics,
     LedgerMetrics,
     ReplyMetrics,
+    RolloutMetrics,
     WorkerMetrics,
     exemplar,
     fqnames,
@@ -35,7 +36,7 @@ def _metrics(kind: type[Any]) -> dict[str, Metric]:
 
 
 SHARED, JOB, WORKER = _metrics(ReplyMetrics), _metrics(JobMetrics), _metrics(WorkerMetrics)
-METRICS = list((JOB | WORKER | _metrics(LedgerMetrics)).values())
+METRICS = list((JOB | WORKER | _metrics(LedgerMetrics) | _metrics(RolloutMetrics)).values())
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -53,7 +54,7 @@ def test_job_and_worker_share_only_what_they_count_of_replies() -> None:
 
 def test_fqnames_are_the_names_that_a_scrape_shows() -> None:
     scraped: set[str] = set()
-    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics):
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics):
         registry = CollectorRegistry()
         made = vars(kind(registry))
         replies = vars(made["replies"]) if "replies" in made else {}

@@ -16,6 +16,7 @@ from forebay_schemas.records import Hop, Lane, Request, Task
 from forebay_schemas.tracing import tracing_for
 
 from . import traces
+from .arms import ArmConfigs
 from .backends import CutShort, EngineDead, Generation, GenerationError, GenerationRequest, OnText, Unavailable
 from .escalation import INVALID_JSON, UNAVAILABLE, escalations, neighbour, reason_to_go_on, tier_above
 from .generation import generation_request, once_more
@@ -62,6 +63,7 @@ class Answerer:
         self._config = config
         self._codec = codec
         self._now_ms = now_ms
+        self._arms = ArmConfigs(config)
         self._outcomes = Outcomes(config, codec)
         self._tracing = tracing_for(config, "worker")
         topics = config.kafka.topics
@@ -152,14 +154,15 @@ class Answerer:
         started_ms = self._now_ms()
         if self._tracing is not None:
             task = traces.opened(self._tracing, delivery, task, started_ms)
-        return Work(delivery, task, request, started_ms, delivery.hops)
+        return Work(delivery, task, request, started_ms, self._arms.of(task), delivery.hops)
 
     async def _answer(self, work: Work, pool: Generator, on_text: OnText | None) -> Outcome | Retry | Wait:
         request, tier = work.request, work.delivery.tier
-        rules = self._config.category(category_of(request)).escalation
+        config = work.config
+        rules = config.category(category_of(request)).escalation
         lane = Lane.INTERACTIVE if work.delivery.urgent else work.delivery.lane
         try:
-            asked = generation_request(work.delivery.generation_id, request, self._config.tiers[tier], lane)
+            asked = generation_request(work.delivery.generation_id, request, config.tiers[tier], lane)
         except InvalidRequest as error:
             return self._outcomes.failed(work, error.code, str(error), self._now_ms())
         told = None if asked.response_format else on_text
@@ -181,7 +184,7 @@ class Answerer:
                 return Retry(bounded(f"{error.code}: {error}"))
             return self._outcomes.failed(work, error.code, str(error), self._now_ms())
         may_go_up = reason is not None and escalations(work.task.path) < rules.max_escalations
-        above = tier_above(tier, request, work.path, self._config) if may_go_up else None
+        above = tier_above(tier, request, work.path, config) if may_go_up else None
         if reason is not None and above is not None:
             return self._outcomes.handed_on(work.after(self._outcomes.hop(work, generation, reason)), above)
         if on_text is not None and told is None:
@@ -216,7 +219,7 @@ class Answerer:
 
     async def _ask(self, work: Work, pool: Generator, asked: GenerationRequest, on_text: OnText | None) -> Generation:
         """The pool's answer; the generation is told in the task's trace, however it ends."""
-        span, model = work.delivery.span, self._config.tiers[work.delivery.tier].model
+        span, model = work.delivery.span, work.config.tiers[work.delivery.tier].model
         if span is None:
             return await pool.generate(asked, on_text)
         began_ms = self._now_ms()
@@ -253,8 +256,8 @@ class Answerer:
     def _elsewhere(self, work: Work, error: Unavailable) -> Outcome:
         """Ask another tier in place of one that cannot answer now."""
         tier = work.delivery.tier
-        work = work.after(Hop(tier=tier, model_id=self._config.tiers[tier].model, reason=UNAVAILABLE))
-        stand_in = neighbour(tier, work.request, work.path, self._config)
+        work = work.after(Hop(tier=tier, model_id=work.config.tiers[tier].model, reason=UNAVAILABLE))
+        stand_in = neighbour(tier, work.request, work.path, work.config)
         if stand_in is None:
             message = f"{error}; no other tier may answer in its place, so send the request again later"
             return self._outcomes.failed(work, error.code, message, self._now_ms())

@@ -46,6 +46,7 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
         static_messages=static,
         lane=lane,
         priority=request.priority,
+        model=tier.model,
     )
 
 

@@ -59,6 +59,7 @@ class Work:
 
     Attributes:
         started_ms: when work on it began, in milliseconds since the epoch.
+        config: what holds for it, with what its rollouts change.
         hops: what this delivery adds to the path so far: generations that do not go out, unavailable tiers.
     """
 
@@ -66,6 +67,7 @@ class Work:
     task: Task
     request: Request
     started_ms: float
+    config: Config
     hops: tuple[Hop, ...] = ()
 
     @property
@@ -179,7 +181,7 @@ class Outcomes:
 
     def _cost(self, work: Work, generation: Generation) -> float:
         """US dollars."""
-        price = self._config.generation_price(work.delivery.tier, generation.model_id)
+        price = work.config.generation_price(work.delivery.tier, generation.model_id)
         return prices.cost(generation.usage, price, work.request.lane)
 
     def _replied(
@@ -192,7 +194,7 @@ class Outcomes:
         review: bool = False,
     ) -> Outcome:
         task, request, path = work.task, work.request, work.path
-        own_model = self._config.tiers[work.delivery.tier].model
+        own_model = work.config.tiers[work.delivery.tier].model
         answer = None if error else generation
         usage = generation.usage if generation else Usage()
         reply = Reply(
@@ -221,6 +223,7 @@ class Outcomes:
             confidence=answer.confidence if answer else None,
             review=review,
             path=path,
+            arm=task.arm,
         )
         encoded = self._codec.encode(reply)
         result = Result(task_id=task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=encoded)

@@ -24,6 +24,7 @@ from prometheus_client import start_http_server
 from .answer import Answerer
 from .backends import ModelBackend, create
 from .backends.pool import Pool
+from .backends.shelf import Shelf
 from .chunks import ChunkWriter
 from .commit import Transactions
 from .control import ControlReader
@@ -84,7 +85,8 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
     metrics = WorkerMetrics(label_values=config.metrics.label_values)
     for name, backend in backends.items():
         metrics.model_up.labels(name).set_function(lambda backend=backend: float(backend.takes == backend.concurrency))
-    pools = {tier: _pool(config, tier, backends) for tier in tiers}
+    shelf = Shelf(config, backends)
+    pools = {tier: _pool(config, tier, backends, shelf) for tier in tiers}
     shared = {name: _model(config, name, pools) for name in {pool.model_id for pool in pools.values()}}
     models = {tier: shared[pool.model_id] for tier, pool in pools.items()}
     lag_probe = LagProbe(config.kafka)
@@ -116,9 +118,9 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
     await worker.run(stop, lambda: _announce(config, tiers))
 
 
-def _pool(config: Config, tier: str, backends: dict[str, ModelBackend]) -> Pool:
+def _pool(config: Config, tier: str, backends: dict[str, ModelBackend], shelf: Shelf) -> Pool:
     primary, *standbys = (backends[name] for name in _model_names(config, tier))
-    return Pool(primary, standbys)
+    return Pool(primary, standbys, shelf)
 
 
 def _model_names(config: Config, tier: str) -> list[str]:

@@ -41,6 +41,7 @@ class DeskOperator(KeyedProcessFunction):
                 runtime.dispatcher,
                 runtime.shadows(),
                 runtime.metrics,
+                runtime.arms,
             )
             self._memory = LearnedMemory(runtime.namespaces, bucket_names(self._config.desk.buckets))
         self._metrics = runtime.metrics

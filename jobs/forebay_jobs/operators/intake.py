@@ -27,7 +27,7 @@ class IntakeOperator(ProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         runtime = runtime_for(self._config)
         with runtime.locked():
-            self._intake = Intake(self._config, runtime.codec, runtime.answers, runtime.metrics)
+            self._intake = Intake(self._config, runtime.codec, runtime.answers, runtime.metrics, runtime.arms)
         self._pressure = runtime.pressure
         self._throttle = BatchThrottle(self._config.batch, runtime.pressure)
 

@@ -17,6 +17,7 @@ import redis
 from forebay_schemas.config import Config
 from forebay_schemas.sections import CategoryConfig
 
+from forebay_jobs.arms import Arms, arm_in
 from forebay_jobs.caches.redis_store import RedisStore
 
 from .adaptive import AdaptiveReuse
@@ -45,8 +46,8 @@ class Namespaces:
         version: of the embedding model.
     """
 
-    def __init__(self, config: Config, store: RedisStore, version: str) -> None:
-        self._config = config
+    def __init__(self, config: Config, store: RedisStore, version: str, arms: Arms | None = None) -> None:
+        self._arms = arms or Arms(config)
         self._store = store
         self._version = version
         self._prior = prior_for(config)
@@ -83,7 +84,7 @@ class Namespaces:
         name = self._name(owner, category)
         policy = self._policies.get(name)
         if policy is None:
-            policy = self._policies[name] = policy_of(self._config.category(category), self._prior)
+            policy = self._policies[name] = policy_of(self._settings(name), self._prior)
         self._policies.move_to_end(name)
         self._used.add(name)
         if len(self._policies) > _HELD:
@@ -109,7 +110,7 @@ class Namespaces:
 
     def pool(self, category: str) -> str:
         """See ``pool_of``."""
-        return pool_of(category, self._config)
+        return pool_of(category, self._arms.config(None))
 
     def offer(self, key: str, learned: bytes) -> None:
         """Hand back what was taken as ``taught``: it counts where the stores know less."""
@@ -125,11 +126,15 @@ class Namespaces:
             return {key: self._taught.pop(key) for key in keys}
 
     def _name(self, owner: str, category: str) -> Name:
-        return owner, self.pool(category)
+        return owner, pool_of(category, self._arms.config(arm_in(owner)))
+
+    def _settings(self, name: Name) -> CategoryConfig:
+        owner, category = name
+        return self._arms.config(arm_in(owner)).category(category)
 
     def _key(self, name: Name) -> str:
         owner, category = name
-        kind = f"{VERSION}:{self._version}:{self._config.category(category).policy}"
+        kind = f"{VERSION}:{self._version}:{self._settings(name).policy}"
         return f"{self._store.prefix}:learned:{kind}:{len(owner)}:{owner}:{category}"
 
     def _load(self, names: list[Name]) -> list[Policy]:
@@ -137,15 +142,15 @@ class Namespaces:
         nothing: list[bytes | None] = [None] * len(keys)
         shared = self._store.call(lambda client: cast(list[bytes | None], client.mget(keys)), nothing)
         policies: list[Policy] = []
-        for (_, category), key, data in zip(names, keys, shared, strict=True):
-            policy = policy_of(self._config.category(category), self._prior)
+        for name, key, data in zip(names, keys, shared, strict=True):
+            policy = policy_of(self._settings(name), self._prior)
             known = richest(data, self._offered.get(key))
             if known is not None and policy.take() is not None:
                 try:
                     policy.settle(known)
                 except UnreadableState as error:
                     logger.warning("what was learned under %s is left behind: %s", key, error)
-                    policy = policy_of(self._config.category(category), self._prior)
+                    policy = policy_of(self._settings(name), self._prior)
             policies.append(policy)
         return policies
 

@@ -44,20 +44,22 @@ def what_if(config: Config, file: Path | None, single: Sequence[str]) -> tuple[C
     Raises:
         ConfigError: a setting cannot be read or cannot work.
     """
-    every = [*([_of_file(file)] if file else []), *map(_of_text, single)]
+    every = [*([changes_of_file(file)] if file else []), *map(change_of_text, single)]
     for changes in every:
         config = changed(config, changes)
     return config, [path for changes in every for path in (*_ignored(changes), *_of_other_policies(changes, config))]
 
 
-def _of_file(file: Path) -> dict[str, Any]:
+def changes_of_file(file: Path) -> dict[str, Any]:
+    """The settings in a TOML file of the configuration's shape. Raises ConfigError: it cannot be read."""
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); give TOML of the configuration's shape") from None
 
 
-def _of_text(text: str) -> dict[str, Any]:
+def change_of_text(text: str) -> dict[str, Any]:
+    """The setting in a text such as ``categories.support.delta=0.005``. Raises ConfigError: there is none."""
     path, equals, value = text.partition("=")
     for line in (f"{path} = {value}", f"{path} = '{value}'") if equals else ():
         try:

@@ -33,6 +33,8 @@ class GenerationRequest:
     """Higher comes first among those of one lane."""
     until_s: float | None = None
     """When the answer is of no use any more and the generation is cancelled, on the clock of the event loop."""
+    model: str | None = None
+    """The model to ask first, a name of the configuration; None: the pool's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from forebay_schemas.errors import ErrorCode
 
 from . import EngineDead, Generation, GenerationError, GenerationRequest, OnText, TextModel, Unavailable
+from .shelf import Shelf
 
 _log = logging.getLogger(__name__)
 
@@ -14,12 +15,19 @@ _log = logging.getLogger(__name__)
 class Pool:
     """Asks the primary, then the standbys in their order. Models are shared between pools, and started elsewhere.
 
+    Where a rollout names another model, that one is asked first, and all of these are its standbys.
+
     What is held keeps resting from one model to the next, and from one generation of an attempt to the next.
+
+    Args:
+        shelf: where the models of rollouts are; absent: there are none.
     """
 
-    def __init__(self, primary: TextModel, standbys: Sequence[TextModel] = ()) -> None:
+    def __init__(self, primary: TextModel, standbys: Sequence[TextModel] = (), shelf: Shelf | None = None) -> None:
         self.primary = primary
         self._models = (primary, *standbys)
+        self._shelf = shelf
+        self._of_rollouts: set[TextModel] = set()
         self._dead: set[TextModel] = set()
         self._held: dict[str, asyncio.Event] = {}
 
@@ -62,7 +70,7 @@ class Pool:
             on_text(piece)
 
         problems: list[GenerationError] = []
-        for model in self._models:
+        for model in await self._asked(request.model, problems):
             if model in self._dead:
                 continue
             while (held := self._held.get(request.generation_id)) is not None:
@@ -71,7 +79,7 @@ class Pool:
                 return await model.generate(request, None if on_text is None else tell)
             except EngineDead as error:
                 self._dead.add(model)
-                if len(self._dead) == len(self._models):
+                if self._dead.issuperset(self._models):
                     raise
                 # This request may have killed it: another attempt is counted before it meets the next engine.
                 raise GenerationError(ErrorCode.ENGINE_FAILED, f"{error}; its standby takes over") from None
@@ -87,14 +95,28 @@ class Pool:
 
     def hold(self, generation_id: str) -> None:
         self._held.setdefault(generation_id, asyncio.Event())
-        for model in self._models:
+        for model in (*self._models, *self._of_rollouts):
             model.hold(generation_id)
 
     def release(self, generation_id: str) -> None:
         if (held := self._held.pop(generation_id, None)) is not None:
             held.set()
-        for model in self._models:
+        for model in (*self._models, *self._of_rollouts):
             model.release(generation_id)
+
+    async def _asked(self, name: str | None, problems: list[GenerationError]) -> Sequence[TextModel]:
+        """The models to ask, in their order; where the one of a rollout is not to be had, why."""
+        if name is None or name == self.model_id or self._shelf is None:
+            return self._models
+        try:
+            first = await self._shelf.model(name)
+        except Unavailable as error:
+            problems.append(error)
+            _log.warning("a rollout's model: %s", error)
+            return self._models
+        if first not in self._models:
+            self._of_rollouts.add(first)
+        return (first, *(model for model in self._models if model is not first))
 
     @property
     def _first(self) -> TextModel:

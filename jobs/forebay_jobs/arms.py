@@ -1,0 +1,82 @@
+"""Which arm a request is in, and the settings that hold there."""
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ConfigError
+from forebay_schemas.overrides import applied
+from forebay_schemas.records import Request
+from forebay_schemas.rollouts import Rollout, merged
+
+_ARM = "\x1e"
+"""Between an owner and an arm: names hold no control characters."""
+
+logger = logging.getLogger(__name__)
+
+
+class _Live(NamedTuple):
+    """What holds at a moment, never half of the next."""
+
+    rollouts: tuple[Rollout, ...]
+    configs: dict[str, Config]
+    """By arm, as they were worked out."""
+
+
+class Arms:
+    """The live rollouts over one configuration. Replaced whole by one thread, and read by many.
+
+    An arm is the rollouts that a request is in, as ``Reply.arm`` names it; None stands for none.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._live = _Live((), {})
+
+    def follow(self, rollouts: Iterable[Rollout]) -> None:
+        """From now on these rollouts hold. One that does not fit the configuration changes nothing."""
+        fitting: list[Rollout] = []
+        for rollout in sorted(rollouts, key=lambda one: (one.started_ms, one.name)):
+            if not rollout.stage.live:
+                continue
+            try:
+                applied(self._config, merged([*fitting, rollout]))
+            except ConfigError as error:
+                logger.error("the rollout %s changes nothing here: %s", rollout.name, error)
+            else:
+                fitting.append(rollout)
+        self._live = _Live(tuple(fitting), {})
+
+    def arm_of(self, request: Request) -> str | None:
+        """The arm of a request: the same for all of its unit until a rollout ends or takes in more."""
+        rollouts = self._live.rollouts
+        return "+".join(one.arm for one in rollouts if one.takes(request.tenant, request.user)) or None
+
+    def config(self, arm: str | None) -> Config:
+        """The configuration that holds in an arm; of rollouts that are over nothing is left in it."""
+        if arm is None:
+            return self._config
+        live = self._live
+        if arm not in live.configs:
+            live.configs[arm] = applied(self._config, _overrides(live, arm))
+        return live.configs[arm]
+
+    def overrides(self, arm: str | None) -> dict[str, str]:
+        """What an arm changes, as in ``Task.overrides``; empty once its rollouts are over."""
+        return {} if arm is None else _overrides(self._live, arm)
+
+
+def _overrides(live: _Live, arm: str) -> dict[str, str]:
+    named = arm.split("+")
+    return merged([rollout for rollout in live.rollouts if rollout.arm in named])
+
+
+def owner_in(owner: str, arm: str | None) -> str:
+    """Whose answers a request shares, as its arm keeps them apart: what is learned of reuse is learned in each arm."""
+    return owner if arm is None else f"{owner}{_ARM}{arm}"
+
+
+def arm_in(owner: str) -> str | None:
+    """The arm in what ``owner_in`` made of it."""
+    return owner.partition(_ARM)[2] or None

@@ -1,0 +1,265 @@
+"""`forebay rollout`: changed settings for a growing share of tenants or users, undone by themselves where worse."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from forebay_schemas.config import Config
+from forebay_schemas.overrides import flattened
+from forebay_schemas.rollouts import (
+    Guards,
+    Rollout,
+    RolloutError,
+    Stage,
+    Unit,
+    finish,
+    pause,
+    promote,
+    resume,
+    roll_back,
+    start,
+)
+from rich.console import Console
+
+from ..rollouts.control import control
+from ..rollouts.guards import decided, judged
+from ..rollouts.moving import Mover, operator
+from ..rollouts.observing import Observer
+from ..simulation.whatif import change_of_text, changes_of_file
+from .options import cli_config
+from .rollout_tables import arms_table, changes_table, history_table, live_table
+
+_WHY = click.option("--why", default="", help="Kept in its history, with who and when.")
+_NAME = click.argument("name")
+_GUARDS = ", ".join(name.replace("_", "-") for name in Guards.__struct_fields__)
+
+
+@click.group()
+def rollout() -> None:
+    """Change models, prompts, thresholds or reuse for some first, and let the change undo itself where it is worse.
+
+    A rollout goes through 10, 50, 90 and 100 % of the tenants or users. In each stage its guards compare it with the
+    baseline; it is promoted when all of them hold, and rolled back when one is broken, by `forebay rollout control`,
+    a part of `forebay up`. Job and workers follow within seconds, without a restart.
+
+    \b
+      forebay rollout start cheaper --set tiers.small.model=llama-3.2-3b --why "half the price"
+      forebay rollout status cheaper
+      forebay rollout promote cheaper --why "looks good"
+      forebay rollout rollback cheaper --why "complaints by phone"
+      forebay rollout finish cheaper              # at 100 %, when its settings are in the configuration
+    """
+
+
+@rollout.command(name="start")
+@_NAME
+@click.option("--set", "single", metavar="SETTING=VALUE", multiple=True, help="What it changes; several are fine.")
+@click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="The same as TOML of the configuration's shape; --set goes over it.")  # fmt: skip
+@click.option("--unit", type=click.Choice([unit.value for unit in Unit]), default=Unit.TENANT.value, show_default=True,
+              help="Whose requests stay together in one arm. With few tenants, user.")  # fmt: skip
+@click.option("--guard", "guards", metavar="NAME=VALUE", multiple=True, help=f"A limit; the names: {_GUARDS}.")
+@click.option("--dry-run", is_flag=True, help="Check it and show what it would change, and write nothing.")
+@_WHY
+def start_(
+    name: str,
+    single: tuple[str, ...],
+    file: Path | None,
+    unit: str,
+    guards: tuple[str, ...],
+    dry_run: bool,
+    why: str,
+) -> None:
+    """Start the rollout NAME, for 10 % of the tenants or users.
+
+    \b
+      forebay rollout start cheaper --set tiers.small.model=llama-3.2-3b
+      forebay rollout start bolder --set categories.support.delta=0.02 --unit user --guard complaints=0.005
+      forebay rollout start prompts --file prompts.toml --dry-run
+
+    What it may change: of a tier its model, prompts and limits; of a category how it is reused, routed and escalated;
+    and router.*. The configuration stays as it is: a rollout lies over it until it ends. A model must be described
+    under `models` of job and workers before.
+    """
+    config = cli_config()
+    changes: list[Mapping[str, Any]] = [*([changes_of_file(file)] if file else []), *map(change_of_text, single)]
+    overrides = {path: value for change in changes for path, value in flattened(change).items()}
+    limits = _guards(guards)
+
+    def begin(known: Mapping[str, Rollout], now_ms: int) -> Rollout:
+        return start(
+            known,
+            name,
+            overrides,
+            config,
+            unit=Unit(unit),
+            guards=limits,
+            stage=Stage.TEN,
+            who=operator(),
+            why=why,
+            now_ms=now_ms,
+        )
+
+    with closing(Mover(config)) as mover:
+        rollout = begin(mover.known(), _now_ms()) if dry_run else mover.move(begin)
+    console = Console(highlight=False)
+    console.print(changes_table(rollout, config))
+    said = "would be" if dry_run else "is"
+    console.print(f"{name} {said} answering 10 % of the {unit}s" + ("; nothing was written" if dry_run else ""))
+
+
+@rollout.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print all that is known as JSON.")
+def status(name: str | None, as_json: bool) -> None:
+    """Show the rollouts; of NAME, or of all that are live, both arms' figures and what each guard says.
+
+    The figures are counted from the replies since the stage began, which may take a while.
+    """
+    config = cli_config()
+    with _observed(config) as (known, observer):
+        if name is not None and name not in known:
+            raise click.ClickException(_unknown(name, known))
+        shown = [known[name]] if name else sorted(known.values(), key=lambda one: -one.since_ms)
+        findings = {
+            one.name: judged(observer.counting.of(one), one.guards, one.stage) for one in shown if one.stage.live
+        }
+        next_moves = {one.name: decided(one, observer.counting.of(one), _now_ms()) for one in shown if one.stage.live}
+        if as_json:
+            for one in shown:
+                said = {"rollout": one, "guards": findings.get(one.name, []), "next": next_moves.get(one.name)}
+                click.echo(msgspec.json.encode(said))
+            return
+        if not shown:
+            click.echo("there are no rollouts; `forebay rollout start --help` tells how to start one")
+            return
+        console = Console(highlight=False)
+        console.print(live_table(shown))
+        for one in shown:
+            if one.stage.live:
+                console.print()
+                console.print(arms_table(one, observer.counting.of(one), findings[one.name]))
+                move, why = next_moves[one.name]
+                console.print(f"next: {move} ({why})")
+
+
+@rollout.command()
+@_NAME
+def history(name: str) -> None:
+    """Show who moved the rollout NAME, when and why."""
+    with closing(Mover(cli_config())) as mover:
+        known = mover.known()
+    if name not in known:
+        raise click.ClickException(_unknown(name, known))
+    Console(highlight=False).print(history_table(known[name]))
+
+
+@rollout.command(name="promote")
+@_NAME
+@_WHY
+def promote_(name: str, why: str) -> None:
+    """Move the rollout NAME to its next stage now, whatever its guards say."""
+    _move(name, partial(promote, why=why))
+
+
+@rollout.command()
+@_NAME
+@_WHY
+def rollback(name: str, why: str) -> None:
+    """End the rollout NAME: all get the configuration's settings again, and none of its answers."""
+    _move(name, partial(roll_back, why=why))
+
+
+@rollout.command(name="pause")
+@_NAME
+@_WHY
+def pause_(name: str, why: str) -> None:
+    """Keep the rollout NAME in its stage until it is resumed or moved by hand. A broken guard still rolls it back."""
+    _move(name, partial(pause, why=why))
+
+
+@rollout.command(name="resume")
+@_NAME
+@_WHY
+def resume_(name: str, why: str) -> None:
+    """Let the guards of the rollout NAME promote it again."""
+    _move(name, partial(resume, why=why))
+
+
+@rollout.command(name="finish")
+@_NAME
+@_WHY
+def finish_(name: str, why: str) -> None:
+    """End the rollout NAME at 100 %, when the configuration has what it changed.
+
+    Put its settings into the configuration file, restart job and workers with it, then finish: until then everybody
+    gets them from the rollout. Afterwards requests share answers as before it; those that a former model gave are not
+    given again after `forebay invalidate --model FORMER`.
+    """
+    config = cli_config()
+    _move(name, lambda held, **by: finish(held, config, why=why, **by))
+
+
+@rollout.command(name="control")
+def control_() -> None:
+    """Promote rollouts whose guards hold, and roll back those with a broken one, until Ctrl-C or SIGTERM.
+
+    One is part of `forebay up` and of the deployment; several do no harm. It keeps nothing of its own: what it has to
+    know is in Kafka, and one that was killed goes on where it was.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    control(cli_config(), stop)
+
+
+def _move(name: str, step: Any) -> None:
+    def transition(known: Mapping[str, Rollout], now_ms: int) -> Rollout:
+        if name not in known:
+            raise RolloutError(_unknown(name, known))
+        return step(known[name], who=operator(), now_ms=now_ms)
+
+    with closing(Mover(cli_config())) as mover:
+        rollout = mover.move(transition)
+    paused = ", paused" if rollout.paused else ""
+    click.echo(f"{name} is at the stage {rollout.stage}{paused}")
+
+
+@contextmanager
+def _observed(config: Config) -> Iterator[tuple[dict[str, Rollout], Observer]]:
+    with closing(Mover(config)) as mover, closing(Observer(config)) as observer:
+        known = mover.known()
+        observer.follow(known)
+        observer.read_all()
+        yield known, observer
+
+
+def _guards(texts: tuple[str, ...]) -> Guards:
+    values: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name.replace("-", "_") not in Guards.__struct_fields__:
+            raise click.BadParameter(f"{name!r} is no guard; use one of {_GUARDS}", param_hint="--guard")
+        try:
+            values[name.replace("-", "_")] = float(value)
+        except ValueError:
+            raise click.BadParameter(f"{name}: {value!r} is no number", param_hint="--guard") from None
+    return Guards(**values | ({"min_replies": int(values["min_replies"])} if "min_replies" in values else {}))  # pyright: ignore[reportArgumentType]: its fields are numbers
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
+
+
+def _unknown(name: str, known: Mapping[str, Rollout]) -> str:
+    return f"{name}: there is no such rollout; known are {', '.join(sorted(known)) or 'none'}"

@@ -1,0 +1,1 @@
+"""What watches rollouts and moves them."""

@@ -1,0 +1,106 @@
+"""The controller: watches all live rollouts, and moves each as its guards say.
+
+It keeps nothing. Rollouts are in the control topic, and what speaks for and against them is counted from the topics of
+replies and feedback, so one that was killed goes on where it was. Of several that run the first to move a rollout does,
+and the others learn of it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ConfigError, ForebayError
+from forebay_schemas.metrics import RolloutMetrics
+from forebay_schemas.rollouts import Rollout, RolloutError, promote, roll_back
+from prometheus_client import start_http_server
+
+from .guards import Move, State, decided, judged
+from .moving import Mover, operator
+from .observing import Observer
+
+EVERY_S = 1.0
+"""How often all rollouts are judged."""
+_AGAIN_S = 5.0
+"""How soon a broker that was away is asked again."""
+_SAID = {State.HOLDS: 1.0, State.OPEN: 0.0, State.BROKEN: -1.0}
+_log = logging.getLogger(__name__)
+
+
+def control(config: Config, stop: threading.Event) -> None:
+    """Move rollouts until ``stop`` is set. Brokers that are away are waited for.
+
+    Raises:
+        ConfigError: the port of its metrics is taken.
+    """
+    metrics = RolloutMetrics()
+    _serve_metrics(config.metrics.rollouts_port)
+    while not stop.is_set():
+        mover, observer = Mover(config), Observer(config)
+        try:
+            _Controller(mover, observer, metrics).run(stop)
+        except ForebayError as error:
+            _log.warning("begins anew: %s", error)
+            stop.wait(_AGAIN_S)
+        finally:
+            mover.close()
+            observer.close()
+
+
+class _Controller:
+    def __init__(self, mover: Mover, observer: Observer, metrics: RolloutMetrics) -> None:
+        self._mover = mover
+        self._observer = observer
+        self._metrics = metrics
+        self._who = f"controller ({operator()})"
+
+    def run(self, stop: threading.Event) -> None:
+        self._observer.follow(self._mover.known())
+        self._observer.read_all()
+        while not stop.is_set():
+            next_s = time.monotonic() + EVERY_S
+            while (left_s := next_s - time.monotonic()) > 0 and not stop.is_set():
+                self._observer.read(min(0.2, left_s))
+                if self._observer.idle:
+                    stop.wait(min(0.2, left_s))
+            known = self._mover.known()
+            self._observer.follow(known)
+            self._metrics.guard.clear()
+            for rollout in known.values():
+                if rollout.stage.live:
+                    self._judge(rollout)
+
+    def _judge(self, rollout: Rollout) -> None:
+        evidence = self._observer.counting.of(rollout)
+        for guard in judged(evidence, rollout.guards, rollout.stage):
+            self._metrics.guard.labels(rollout.name, guard.name).set(_SAID[guard.state])
+        move, why = decided(rollout, evidence, round(time.time() * 1000))
+        if move is Move.STAY:
+            return
+        try:
+            moved = self._mover.move(partial(self._next, rollout=rollout, move=move, why=why))
+        except RolloutError as error:
+            _log.info("%s", error)
+            return
+        self._metrics.moves.labels(move.value.replace(" ", "_")).inc()
+        _log.info("%s: %s, now at %s: %s", rollout.name, move, moved.stage, why)
+
+    def _next(self, known: Mapping[str, Rollout], now_ms: int, *, rollout: Rollout, move: Move, why: str) -> Rollout:
+        """The transition, of what was judged and nothing newer."""
+        if known[rollout.name] != rollout:
+            raise RolloutError(f"{rollout.name}: was moved meanwhile")
+        step = promote if move is Move.PROMOTE else roll_back
+        return step(rollout, who=self._who, why=why, now_ms=now_ms)
+
+
+def _serve_metrics(port: int) -> None:
+    if port == 0:
+        return
+    try:
+        start_http_server(port)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics.rollouts_port: {port} cannot be used ({error}); give the controller its own"
+        ) from None

@@ -1,0 +1,160 @@
+"""A canary's answers stay in its arm: through both caches, joined flights, and flights in the air when it ends."""
+
+import itertools
+
+import msgspec
+import pytest
+from forebay_jobs.arms import Arms
+from forebay_jobs.messages import Outgoing
+from forebay_schemas.config import load_config
+from forebay_schemas.errors import ErrorCode
+from forebay_schemas.records import CacheStatus, ReplyError, Request, Task
+from forebay_schemas.rollouts import Rollout, Stage, Unit
+
+from tests.builders import NOW_MS, make_request
+
+from .doubles import is_reply, is_task, reply_of, reply_to, task_of
+from .in_process import Pipeline
+
+ASKED, NEAR = "How do I return a parcel?", "How do I return a parcel, dear?"
+BROKE = ReplyError(code=ErrorCode.ENGINE_FAILED, message="it broke", retryable=True)
+TERSE = {"tiers.small.system_prompt": '"Be brief."'}
+
+
+def rollout(stage: Stage = Stage.FIFTY, overrides: dict[str, str] | None = None, name: str = "terse") -> Rollout:
+    return Rollout(
+        name=name,
+        version=1,
+        overrides=TERSE if overrides is None else overrides,
+        stage=stage,
+        started_ms=NOW_MS,
+        since_ms=NOW_MS,
+        unit=Unit.USER,
+    )
+
+
+def users(taken: bool, one: Rollout | None = None) -> list[str]:
+    """Users who are in a rollout, or are not."""
+    one = one or rollout()
+    return [name for number in range(60) if one.takes("acme", name := f"user-{number}") is taken]
+
+
+IN, OUT = users(True), users(False)
+
+
+_numbers = itertools.count()
+
+
+def asked(user: str, words: str = ASKED) -> Request:
+    return make_request(words, request_id=f"r{next(_numbers)}", user=user)
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    pipeline = Pipeline()
+    pipeline.arms.follow([rollout()])
+    return pipeline
+
+
+def only_task(sent: list[Outgoing]) -> Task:
+    (task,) = (task_of(one) for one in sent if is_task(one))
+    return task
+
+
+@pytest.mark.parametrize(("first", "second"), [(IN, OUT), (OUT, IN)])
+def test_neither_arm_gets_the_others_answers_from_a_cache_or_a_flight(
+    pipeline: Pipeline, first: list[str], second: list[str]
+) -> None:
+    sent = pipeline.ask(asked(first[0]))
+    beside = pipeline.ask(asked(second[0]))
+    assert only_task(sent).flight_key != only_task(beside).flight_key
+    pipeline.answer(sent)
+    assert pipeline.how(asked(first[1])) is CacheStatus.EXACT
+    assert pipeline.how(asked(first[1], NEAR)) is CacheStatus.SEMANTIC
+    assert pipeline.how(asked(second[1])) is None  # it joined what its own arm has in the air
+    assert pipeline.how(asked(second[1], NEAR)) is None
+
+
+def test_task_and_replies_name_the_arm_and_the_task_carries_what_it_changes(pipeline: Pipeline) -> None:
+    sent = pipeline.ask(asked(IN[0]))
+    joined = pipeline.ask(asked(IN[1]))
+    assert joined == []
+    task = only_task(sent)
+    assert (task.arm, task.overrides) == (f"terse@{NOW_MS}", TERSE)
+    (followed,) = (reply_of(one) for one in pipeline.answer(sent) if is_reply(one))
+    again = [reply_of(one) for one in pipeline.ask(asked(IN[2])) if is_reply(one)]
+    assert {followed.arm, *(reply.arm for reply in again)} == {task.arm}
+    plain = only_task(pipeline.ask(asked(OUT[0])))
+    assert (plain.arm, plain.overrides) == (None, {})
+
+
+def test_after_a_rollback_nothing_of_the_canary_is_given_and_what_is_in_the_air_fills_no_cache_of_others(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.answer(pipeline.ask(asked(IN[0])))
+    other = "Can I pick up a parcel at a locker?"
+    in_the_air = pipeline.ask(asked(IN[0], other))
+    pipeline.arms.follow([rollout(Stage.ROLLED_BACK)])
+    assert pipeline.how(asked(IN[1])) is None
+    assert pipeline.how(asked(IN[2], NEAR)) is None
+    pipeline.answer(in_the_air)
+    assert pipeline.how(asked(IN[1], other)) is None
+
+
+def test_a_follower_that_takes_the_lead_after_a_rollback_is_answered_by_the_configuration(pipeline: Pipeline) -> None:
+    task = only_task(pipeline.ask(asked(IN[0])))
+    assert pipeline.ask(asked(IN[1])) == []
+    pipeline.arms.follow([])
+    failed = msgspec.structs.replace(reply_to(task), text="", error=BROKE)
+    (again,) = (task_of(one) for one in pipeline.settle(task, failed) if is_task(one))
+    assert again.overrides == {}
+
+
+def test_a_request_that_is_read_again_after_a_rollback_takes_no_result_of_the_canary(pipeline: Pipeline) -> None:
+    request = asked(IN[0])
+    before = only_task(pipeline.ask(request))
+    pipeline.restart()  # a job without a checkpoint reads it once more
+    pipeline.arms.follow([])
+    pipeline.settle(before, reply_to(before))  # the result of the task that it wrote before
+    after = only_task(pipeline.ask(request))
+    assert after.task_id != before.task_id
+    assert pipeline.how(asked(IN[1])) is None
+
+
+def test_routing_and_reuse_follow_the_arm() -> None:
+    pipeline = Pipeline()
+    changed = {"categories.default.tier": '"large"', "categories.default.reuse": '"exact"'}
+    pipeline.arms.follow([rollout(overrides=changed)])
+    sent = pipeline.ask(asked(IN[0]))
+    assert only_task(sent).route.tier == "large"
+    pipeline.answer(sent)
+    assert pipeline.how(asked(IN[1], NEAR)) is None
+    sent = pipeline.ask(asked(OUT[0]))
+    assert only_task(sent).route.tier == "small"
+    pipeline.answer(sent)
+    assert pipeline.how(asked(OUT[1], NEAR)) is CacheStatus.SEMANTIC
+
+
+def test_a_policy_is_the_arms_and_learns_there_alone() -> None:
+    pipeline = Pipeline()
+    pipeline.arms.follow([rollout(overrides={"categories.default.similarity": "1.0"})])
+    for user, reused in ((IN, None), (OUT, CacheStatus.SEMANTIC)):
+        pipeline.answer(pipeline.ask(asked(user[0])))
+        assert pipeline.how(asked(user[1], NEAR)) is reused
+
+
+def test_a_request_may_be_in_several_rollouts_and_gets_what_all_of_them_change() -> None:
+    arms = Arms(load_config())
+    one, two = rollout(Stage.ALL), rollout(Stage.ALL, {"tiers.small.max_tokens": "7"}, "short")
+    arms.follow([one, two])
+    arm = arms.arm_of(asked("ada"))
+    tier = arms.config(arm).tiers["small"]
+    assert (tier.system_prompt, tier.max_tokens) == ("Be brief.", 7)
+    arms.follow([one])
+    assert arms.overrides(arm) == TERSE  # of the one that goes on
+
+
+def test_a_rollout_that_does_not_fit_this_configuration_changes_nothing() -> None:
+    arms = Arms(load_config())
+    arms.follow([rollout(Stage.ALL, {"tiers.small.model": '"of a newer file"'}, "newer"), rollout(Stage.ALL)])
+    assert arms.arm_of(asked("ada")) == f"terse@{NOW_MS}"
