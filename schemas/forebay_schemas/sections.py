@@ -570,7 +570,7 @@ class LedgerConfig(Section):
 class LocalConfig(Section):
     """What `forebay up` runs on this machine."""
 
-    start: list[Literal["kafka", "redis", "ledger", "flink", "job", "worker"]] = Field(
-        default=["kafka", "redis", "ledger", "flink", "job", "worker"],
+    start: list[Literal["kafka", "redis", "ledger", "rollouts", "flink", "job", "worker"]] = Field(
+        default=["kafka", "redis", "ledger", "rollouts", "flink", "job", "worker"],
         description="The parts to start; one left out must run at its configured address.",
     )

@@ -224,7 +224,8 @@ def test_prometheus_and_top_ask_the_ports_that_job_workers_ledger_and_flink_open
     workers = {name: config.metrics.worker_port for name in SERVICES if name.startswith("worker-")}
     flink = {(name, config.metrics.flink_port) for name in ("jobmanager", "taskmanager")}
     ledger = ("ledger", config.metrics.ledger_port)
-    assert targets == {("taskmanager", config.metrics.job_port), ledger, *workers.items(), *flink}
+    rollouts = ("rollouts", config.metrics.rollouts_port)
+    assert targets == {("taskmanager", config.metrics.job_port), ledger, rollouts, *workers.items(), *flink}
     assert config.metrics.job_targets == ["taskmanager"]
     assert config.metrics.worker_targets == list(workers)
     assert config.metrics.ledger_targets == ["ledger"]

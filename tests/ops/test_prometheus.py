@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from forebay_ops.cli import forebay
 from forebay_ops.local.effective import port_is_free
 from forebay_schemas.errors import ErrorCode, ForebayError
-from forebay_schemas.metrics import JobMetrics, LedgerMetrics, ReplyMetrics, WorkerMetrics
+from forebay_schemas.metrics import JobMetrics, LedgerMetrics, ReplyMetrics, RolloutMetrics, WorkerMetrics
 from forebay_schemas.records import CacheStatus, Lane, Latency, ReplyError, Usage
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
@@ -34,13 +34,14 @@ FAILED = ReplyError(code=ErrorCode.INTERNAL, message="why", retryable=True)
 
 
 class Traffic:
-    """Made-up traffic in the metrics of a job, a worker, a ledger and Flink, each with a server as in its process."""
+    """Made-up traffic in the metrics of a job, a worker, a ledger, a controller and Flink, each served apart."""
 
     def __init__(self) -> None:
         self._servers: list[Any] = []
         self.ports: dict[str, int] = {}
         self.job, self.worker = JobMetrics(self._serve("forebay-job")), WorkerMetrics(self._serve("forebay-worker"))
         self.ledger = LedgerMetrics(self._serve("forebay-ledger"))
+        self.rollouts = RolloutMetrics(self._serve("forebay-rollouts"))
         flink = self._serve("flink")
         self.flink = [Gauge(name, "Flink's own.", ["operator_name", "task_name"], registry=flink) for name in FLINK]
 
@@ -53,7 +54,7 @@ class Traffic:
 
     def pass_by(self) -> None:
         """Let every metric grow once, with every label that a panel asks for."""
-        for kind in (self.job, self.worker, self.ledger):
+        for kind in (self.job, self.worker, self.ledger, self.rollouts):
             for metric in vars(kind).values():
                 if not isinstance(metric, ReplyMetrics):
                     _grow(metric)

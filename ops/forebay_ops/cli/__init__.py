@@ -32,9 +32,7 @@ _COMMANDS = {
     "replay": Entry("replay:replay", "Play recorded or public traffic through the pipeline.", "reports"),
     "acceptance": Entry("replay:acceptance", "Play a support desk's traffic, and judge it by goals.", "reports"),
     "bench": Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
-    "rollout": Entry(
-        "rollout:rollout", "Change models, prompts or settings for some first, and undo it if worse.", "jobs"
-    ),
+    "rollout": Entry("rollout:rollout", "Change models, prompts or settings for some first."),
     "reuse": Entry("reuse:reuse", "Look at what was answered from the cache by meaning, and why.", "jobs"),
     "eval": Entry("eval:eval_", "Measure how well reuse keeps its promise.", "local"),
     "validate-model": Entry(

@@ -41,9 +41,9 @@ def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def up(home: Path | None, config_file: Path | None) -> None:
     """Start the whole stack on this machine, and keep it running.
 
-    Kafka, Redis, a Flink cluster with the job on it, a worker with a small chat model, and the ledger that keeps every
-    reply: real ones, all from Python packages. What dies is started again. Calling it once more does no harm: it waits
-    until all is up.
+    Kafka, Redis, a Flink cluster with the job on it, a worker with a small chat model, the ledger that keeps every
+    reply, and what moves rollouts: real ones, all from Python packages. What dies is started again. Calling it once
+    more does no harm: it waits until all is up.
 
     Single settings can be given in the environment, and a part can be a server of your own:
 
@@ -115,7 +115,7 @@ def status(home: Path | None) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until Ctrl-C.")
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(min=0), help="Lines from the end.")
 def logs(home: Path | None, part: str, follow: bool, lines: int) -> None:
-    """Show the log of a PART: kafka, redis, ledger, jobmanager, taskmanager, job or worker.
+    """Show the log of a PART: kafka, redis, ledger, rollouts, jobmanager, taskmanager, job or worker.
 
     Without one it is the supervisor's, which says what was started, what died and what was started again.
     """

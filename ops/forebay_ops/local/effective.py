@@ -57,8 +57,14 @@ def write_settings(config: Config, file: Path) -> None:
 
 def with_free_ports(config: Config) -> Config:
     """The configuration with ports that nobody uses, so that a stack runs beside another: for tests."""
-    kafka, redis, rest, job, worker, ledger, flink = _free_ports(7)
-    metrics = {"job_port": job, "worker_port": worker, "ledger_port": ledger, "flink_port": flink}
+    kafka, redis, rest, job, worker, ledger, rollouts, flink = _free_ports(8)
+    metrics = {
+        "job_port": job,
+        "worker_port": worker,
+        "ledger_port": ledger,
+        "rollouts_port": rollouts,
+        "flink_port": flink,
+    }
     return config.model_copy(
         update={
             "kafka": config.kafka.model_copy(update={"bootstrap": f"localhost:{kafka}"}),

@@ -74,6 +74,7 @@ def local_parts(config: Config, home: Home) -> list[Part]:
         "redis": lambda: [_redis(config, home)],
         # Before whatever writes replies, and so stopped after it: what they write last is kept too.
         "ledger": lambda: [_ledger(config)],
+        "rollouts": lambda: [_rollouts(config)],
         "flink": lambda: [_jobmanager(config, home), *_taskmanagers(config, home)],
         "job": lambda: [_job(config, home)],
         "worker": lambda: [_worker(config)],
@@ -169,6 +170,19 @@ def _ledger(config: Config) -> Part:
         ready=partial(probes.http_answers, address),
         memory_mb=250,
         ports={"metrics.ledger_port": port},
+        after=("kafka",),
+    )
+
+
+def _rollouts(config: Config) -> Part:
+    port, address = _metrics_of("rollouts", config.metrics.rollouts_port)
+    return Part(
+        name="rollouts",
+        command=(sys.executable, "-m", "forebay_ops.cli", "rollout", "control"),
+        address=address,
+        ready=partial(probes.http_answers, address),
+        memory_mb=150,
+        ports={"metrics.rollouts_port": port},
         after=("kafka",),
     )
 

@@ -1,0 +1,234 @@
+"""Rollouts on a real broker: by the command line, by the controller that is killed in the middle, and in a race."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Producer
+from forebay_client.errors import BrokerUnavailable
+from forebay_jobs.rollout_log import RolloutFollower
+from forebay_ops.cli import forebay
+from forebay_ops.local.effective import write_settings
+from forebay_ops.rollouts.moving import Mover
+from forebay_ops.rollouts.observing import Observer
+from forebay_ops.topics import create_topics
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.records import Latency
+from forebay_schemas.rollouts import Rollout, RolloutError, Stage, promote, roll_back, start
+
+from tests.broker import Broker
+from tests.builders import make_reply
+
+pytestmark = pytest.mark.stack
+
+SETTINGS = """
+[models.old]
+backend = "synthetic"
+price = { input_per_1k = 0, output_per_1k = 0 }
+[models.new]
+backend = "synthetic"
+price = { input_per_1k = 0, output_per_1k = 0 }
+[tiers.only]
+complexity_up_to = 1.0
+model = "old"
+max_tokens = 10
+"""
+QUICK = ("--guard", "min-minutes=0", "--guard", "min-replies=30", "--guard", "errors=0.3", "--guard", "complaints=0.3",
+         "--guard", "escalations=0.3", "--guard", "slower=100")  # fmt: skip
+NEW_MODEL = ("--set", "tiers.only.model=new")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"), SETTINGS)
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+def a_rollout() -> Rollout:
+    return Rollout(name="any", version=1, overrides={}, stage=Stage.TEN, started_ms=0, since_ms=0)
+
+
+class Installation:
+    """Topics of one test, replies of a worker that the test plays, and the command line."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self._file = folder / "forebay.toml"
+        self._log = folder / "control.log"
+        self._producer = Producer(config.kafka.client())
+        self._numbers = itertools.count()
+        write_settings(config, self._file)
+        create_topics(config)
+        eventually(self._led, "every partition has a leader")
+
+    def _led(self) -> bool:
+        with closing(Mover(self.config)) as mover, closing(Observer(self.config)) as observer:
+            try:
+                mover.known()
+                observer.follow({"any": a_rollout()})
+                observer.read_all()
+            except BrokerUnavailable:
+                return False
+        return True
+
+    def run(self, *words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(forebay, ["rollout", *words], env={"FOREBAY_CONFIG": str(self._file)})
+        said = result.output + (str(result.exception) if result.exception else "")
+        assert (result.exit_code == 0) is (code == 0), said
+        return said
+
+    def known(self) -> dict[str, Rollout]:
+        with closing(Mover(self.config)) as mover:
+            return mover.known()
+
+    @contextmanager
+    def controlled(self) -> Iterator[subprocess.Popen[bytes]]:
+        """While a controller runs."""
+        program = "from forebay_ops.cli import main; main()"
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", program, "rollout", "control"],
+                env=os.environ | {"FOREBAY_CONFIG": str(self._file)},
+                stderr=log,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def reply(self, arm: str | None, model: str) -> None:
+        reply = make_reply(
+            request_id=f"r{next(self._numbers)}",
+            completed_ms=round(time.time() * 1000),
+            arm=arm,
+            tier="only",
+            model_id=model,
+            latency=Latency(generation_ms=50.0),
+        )
+        self._producer.produce(self.config.kafka.topics.replies, Codec().encode(reply))
+
+    @contextmanager
+    def answering(self, arm: str, model: str) -> Iterator[None]:
+        """While replies of both arms come, those of the canary by a model."""
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.wait(0.01):
+                self.reply(arm, model)
+                self.reply(None, "old")
+            self._producer.flush()
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
+
+
+@pytest.fixture
+def installation(broker: Broker, tmp_path: Path) -> Installation:
+    kafka = broker.config.kafka.model_copy(update={"topic_prefix": f"llm{uuid.uuid4().hex}"})
+    metrics = broker.config.metrics.model_copy(update={"rollouts_port": 0})
+    return Installation(broker.config.model_copy(update={"kafka": kafka, "metrics": metrics}), tmp_path)
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s, f"still not: {what}"
+        threading.Event().wait(0.05)
+
+
+def test_by_hand_it_goes_through_its_stages_and_every_follower_learns_of_it(installation: Installation) -> None:
+    seen: list[str] = []
+
+    def note(known: dict[str, Rollout]) -> None:
+        seen.extend(one.stage for one in known.values())
+
+    follower = RolloutFollower(installation.config.kafka, Codec(), note)
+    follower.start(patience_s=30)
+    with closing(follower):
+        assert "no rollouts" in installation.run("status")
+        assert "nothing was written" in installation.run("start", "newer", *NEW_MODEL, "--dry-run")
+        assert installation.known() == {}
+        assert "answering 10 % of the users" in installation.run("start", "newer", *NEW_MODEL, "--unit", "user")
+        for stage in ("50", "90", "100"):
+            assert f"at the stage {stage}" in installation.run("promote", "newer", "--why", f"to {stage}")
+        assert "does not have its values yet" in installation.run("finish", "newer", code=1)
+        installation.run("rollback", "newer", "--why", "complaints by phone")
+        eventually(lambda: seen[-1:] == ["rolled_back"], "the follower knows of the rollback", timeout_s=5)
+    assert sorted(set(seen)) == ["10", "100", "50", "90", "rolled_back"]
+    told = installation.run("history", "newer")
+    assert "complaints by phone" in told
+    assert "start it anew" in installation.run("promote", "newer", code=1)
+    assert "there is no such rollout; known are newer" in installation.run("status", "older", code=1)
+
+
+def test_a_good_one_reaches_everybody_though_its_controllers_are_killed(installation: Installation) -> None:
+    installation.run("start", "newer", *NEW_MODEL, *QUICK)
+    arm = installation.known()["newer"].arm
+
+    def stage() -> Stage:
+        return installation.known()["newer"].stage
+
+    with installation.answering(arm, "new"):
+        for reached in (Stage.FIFTY, Stage.NINETY):
+            with installation.controlled() as controller, installation.controlled():  # two of them do no harm
+                eventually(lambda reached=reached: stage() is reached, f"the stage {reached}")
+                os.kill(controller.pid, signal.SIGKILL)
+        with installation.controlled():
+            eventually(lambda: stage() is Stage.ALL, "the stage 100")
+    whats = [step.what for step in installation.known()["newer"].history if step.what != "restate"]
+    assert whats == ["start", "promote", "promote", "promote"]
+
+
+def test_a_bad_one_ends_itself_and_says_why(installation: Installation) -> None:
+    installation.run("start", "newer", *NEW_MODEL, *QUICK)
+    arm = installation.known()["newer"].arm
+    with installation.answering(arm, "old"):  # the tier's own model has to stand in
+        eventually(lambda: "broken" in installation.run("status", "newer"), "a broken guard in its status")
+        found = json.loads(installation.run("status", "newer", "--json"))
+        assert found["next"][0] == "roll back"
+        with installation.controlled() as controller:
+            eventually(lambda: installation.known()["newer"].stage is Stage.ROLLED_BACK, "the rollback")
+            controller.send_signal(signal.SIGTERM)
+            assert controller.wait(20) == 0
+    last = installation.known()["newer"].history[-1]
+    assert last.who.startswith("controller")
+    assert last.why.startswith("errors: 100.0%, above 30.0%")
+
+
+def test_of_two_who_move_it_at_once_the_first_holds_for_whoever_reads_it_later(installation: Installation) -> None:
+    by: dict[str, Any] = {"who": "ada", "why": ""}
+    with closing(Mover(installation.config)) as one, closing(Mover(installation.config)) as other:
+        begin = partial(start, name="newer", overrides={"tiers.only.model": '"new"'}, config=installation.config, **by)
+        one.move(lambda known, now_ms: begin(known, now_ms=now_ms, stage=Stage.TEN))
+
+        def late(known: Any, now_ms: int) -> Rollout:
+            promoted = promote(known["newer"], **by, now_ms=now_ms)
+            one.move(lambda known, now_ms: roll_back(known["newer"], **by, now_ms=now_ms + 1))
+            return promoted
+
+        with pytest.raises(RolloutError, match="moved it to rolled_back at the same moment"):
+            other.move(late)
+    held = installation.known()["newer"]
+    assert [step.what for step in held.history] == ["start", "roll back", "restate"]
