@@ -1,14 +1,14 @@
 """Which arm a request is in, and the settings that hold there."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.overrides import applied
 from forebay_schemas.records import Request
-from forebay_schemas.rollouts import Rollout, merged
+from forebay_schemas.rollouts import Rollout, Stage, merged
 
 _ARM = "\x1e"
 """Between an owner and an arm: names hold no control characters."""
@@ -53,6 +53,10 @@ class Arms:
         rollouts = self._live.rollouts
         return "+".join(one.arm for one in rollouts if one.takes(request.tenant, request.user)) or None
 
+    def shadows(self) -> Sequence[Rollout]:
+        """The rollouts whose answers are compared and shown to nobody."""
+        return [one for one in self._live.rollouts if one.stage is Stage.SHADOW]
+
     def config(self, arm: str | None) -> Config:
         """The configuration that holds in an arm; of rollouts that are over nothing is left in it."""
         if arm is None:
@@ -70,6 +74,11 @@ class Arms:
 def _overrides(live: _Live, arm: str) -> dict[str, str]:
     named = arm.split("+")
     return merged([rollout for rollout in live.rollouts if rollout.arm in named])
+
+
+def both(arm: str | None, other: str) -> str:
+    """The arm of what is in both."""
+    return other if arm is None else f"{arm}+{other}"
 
 
 def owner_in(owner: str, arm: str | None) -> str:

@@ -60,9 +60,10 @@ class Dispatcher:
             RecordError: the leader's request cannot be read.
         """
         leader, asker = flight.leader, flight.leader.asker
+        arm = asker.arm if flight.shadowed is None else flight.shadowed.arm
         chosen = flight.route
         if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
-            chosen = route(self._codec.decode(leader.request, Request), self._arms.config(asker.arm))
+            chosen = route(self._codec.decode(leader.request, Request), self._arms.config(arm))
         if flight.shadowed is not None:
             chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(
@@ -79,8 +80,8 @@ class Dispatcher:
             similarity=found.similarity,
             embedding_ms=found.embedding_ms,
             lookup_ms=found.lookup_ms + leader.lookup_ms,
-            arm=asker.arm,
-            overrides=self._arms.overrides(asker.arm),  # none for one whose rollout has ended meanwhile
+            arm=arm,
+            overrides=self._arms.overrides(arm),  # none for one whose rollout has ended meanwhile
         )
         flight = msgspec.structs.replace(
             flight,

@@ -234,6 +234,11 @@ class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
     asked: bool = False
     """Whether the large tier was asked what the judge left open."""
 
+    @property
+    def arm(self) -> str | None:
+        """The arm of what is asked now: a verdict is given by the configuration alone."""
+        return None if self.asked else self.shadow.arm
+
 
 class Flight(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, from the arrival of its leader until a few seconds after its result."""

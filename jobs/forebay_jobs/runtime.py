@@ -121,7 +121,7 @@ class Runtime:
 
     def shadows(self) -> Shadows:
         """Those of one more slot, which counts for itself."""
-        return Shadows(self.config, self.codec, self.aside, self.metrics)
+        return Shadows(self.config, self.codec, self.aside, self.metrics, self.arms)
 
     @cached_property
     def teacher(self) -> Teacher:

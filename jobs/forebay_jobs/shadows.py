@@ -16,6 +16,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import Audit, CacheOptions, CachePolicy, Hop, Lane, Reply, Request, Route
 
+from .arms import Arms, both
 from .desk_state import DeskState
 from .flights import lead
 from .judging.aside import JudgeAside
@@ -41,6 +42,9 @@ QUESTION_CHARS = 8_000
 _PRIORITY = -100
 """Among the tasks of the batch lane: after those that somebody waits for."""
 
+ROLLOUT = "rollout"
+"""Begins the reason of what is asked for a rollout; its name follows behind a slash."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,13 +62,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Shadows:
     """Those of one slot. The methods return what is to be written; the desk keeps the flights."""
 
-    def __init__(self, config: Config, codec: Codec, judge: JudgeAside, metrics: JobMetrics) -> None:
+    def __init__(
+        self, config: Config, codec: Codec, judge: JudgeAside, metrics: JobMetrics, arms: Arms | None = None
+    ) -> None:
         self._config = config
+        self._arms = arms or Arms(config)
         self._codec = codec
         self._judge = judge
         self._metrics = metrics
         self._audited = Sampler(config.audits.at_least_every_s)
         self._remembered = Sampler()
+        self._rolled_out = Sampler()
 
     def answered(self, state: DeskState, flight: Flight, reply: Reply, encoded: bytes, now_ms: int) -> list[Outgoing]:
         """A tier answered the leader of a flight: what is learned from that at once, and what is asked besides.
@@ -148,6 +156,7 @@ class Shadows:
         if reply.finish_reason != "stop" or not reply.text.strip():
             return sent  # half an answer says nothing about whole ones
         tier, category = reply.tier or "", self._category(reply.category)
+        self._roll_out(state, flight, reply, encoded, now_ms)
         second = self._second_tier(tier, flight.leader.asker)
         share = self._config.category(reply.category).audit_share
         share = self._config.audits.share if share is None else share
@@ -160,6 +169,16 @@ class Shadows:
         if self._remembered.take((tier, category), self._config.audits.remembered, now_ms):
             sent.append(self._write(_about(reply, now_ms, "remembered", question=self._asked(flight))))
         return sent
+
+    def _roll_out(self, state: DeskState, flight: Flight, reply: Reply, encoded: bytes, now_ms: int) -> None:
+        """Have what rollouts would answer told too, of a share of the requests."""
+        for rollout in self._arms.shadows():
+            weight = self._rolled_out.take((rollout.name,), rollout.guards.shadow_share, now_ms)
+            if weight:
+                arm = both(reply.arm, rollout.arm)
+                shadow = Shadow(reason=f"{ROLLOUT}/{rollout.name}", arm=arm, weight=weight)
+                if not self.begin(state, flight, encoded, shadow, now_ms):
+                    self._count(shadow.reason, self._category(reply.category), reply.tier or "", "skipped")
 
     def _suits(self, request: Request, flight: Flight, encoded: bytes) -> bool:
         """Whether a second answer to a request says something. One that asks for variety gets another one each time."""

@@ -17,7 +17,9 @@ from .traffic import Inbox
 
 COMMON = "Which pumps are on sale?"
 """Asked by everybody again and again, so that answers are there to be shared."""
-QUICK = Guards(min_minutes=0, min_replies=20, errors=0.4, slower=1_000, escalations=0.4, complaints=0.4)
+QUICK = Guards(
+    min_minutes=0, min_replies=20, errors=0.4, slower=1_000, escalations=0.4, complaints=0.4, shadow_share=1.0
+)
 BY = {"who": "ada", "why": "a test"}
 
 
@@ -95,21 +97,10 @@ def _at(rollout: Rollout, stage: Stage) -> Rollout:
     )
 
 
-def _begun(mover: Mover, running: RunningStack, name: str, model: str) -> Rollout:
-    overrides = {"tiers.small.model": f'"{model}"'}
-    return mover.move(
-        lambda known, now_ms: start(
-            known,
-            name,
-            overrides,
-            running.config,
-            unit=Unit.USER,
-            guards=QUICK,
-            stage=Stage.TEN,
-            **BY,
-            now_ms=now_ms,
-        )
-    )
+def _begun(mover: Mover, running: RunningStack, name: str, stage: Stage = Stage.TEN, **of_small: str) -> Rollout:
+    overrides = {f"tiers.small.{setting}": f'"{value}"' for setting, value in of_small.items()}
+    how = {"unit": Unit.USER, "guards": QUICK, "stage": stage, **BY}
+    return mover.move(lambda known, now_ms: start(known, name, overrides, running.config, **how, now_ms=now_ms))
 
 
 def _keeps_apart(replies: list[Reply]) -> bool:
@@ -121,7 +112,7 @@ def _keeps_apart(replies: list[Reply]) -> bool:
 
 def test_a_bad_model_undoes_itself_and_nobody_is_told_of_it(running: RunningStack) -> None:
     with closing(Mover(running.config)) as mover, running.client() as client:
-        rollout = _begun(mover, running, "bad", "broken")
+        rollout = _begun(mover, running, "bad", model="broken")
         traffic = Traffic(client, rollout)
         with traffic.flowing():
             eventually(lambda: mover.known()["bad"].stage is Stage.ROLLED_BACK, "the rollback")
@@ -137,7 +128,7 @@ def test_a_good_model_reaches_everybody_though_processes_are_killed_and_leaves_n
     running: RunningStack,
 ) -> None:
     with closing(Mover(running.config)) as mover, running.client() as client:
-        rollout = _begun(mover, running, "good", "steady")
+        rollout = _begun(mover, running, "good", model="steady")
         traffic = Traffic(client, rollout)
 
         def at(stage: Stage) -> bool:
@@ -156,10 +147,24 @@ def test_a_good_model_reaches_everybody_though_processes_are_killed_and_leaves_n
         assert _keeps_apart(replies)
         assert [reply for reply in replies if reply.arm and reply.cache_status is CacheStatus.EXACT]
 
-        def asked() -> Reply:
-            return client.ask(COMMON, tenant="staged", user="user-0", category="staged", max_tokens=6, timeout_s=60)
+        def asked(words: str = COMMON) -> Reply:
+            return client.ask(words, tenant="staged", user="user-0", category="staged", max_tokens=6, timeout_s=60)
 
         eventually(lambda: asked().arm == rollout.arm, "everybody gets it", timeout_s=10)
+
+        # In shadow over it, answers with other words: nobody sees one, and they end it.
+        _begun(mover, running, "unseen", Stage.SHADOW, system_prompt="Be brief.")
+        numbers = itertools.count()
+
+        def undone() -> bool:
+            reply = asked(f"How deep may pump {next(numbers)} stand?")
+            assert (reply.arm, reply.model_id, reply.error) == (rollout.arm, "steady", None)
+            return mover.known()["unseen"].stage is Stage.ROLLED_BACK
+
+        eventually(undone, "its shadow answers end it", poll_s=0.2)  # the batch lane waits for such pauses
+        assert mover.known()["unseen"].history[-1].why.startswith("agreement: 0.0%, below 80.0%")
+        assert not [reply for reply in running.replies() if reply.request_id.startswith("shadow-")]
+
         mover.move(lambda known, now_ms: roll_back(known["good"], **BY, now_ms=now_ms))
         eventually(lambda: asked().arm is None, "nobody gets it any more", timeout_s=10)
         assert asked().model_id == "tiny"

@@ -501,10 +501,12 @@ def a_dispatcher(config: Config, counted: JobMetrics, arms: Arms | None = None) 
     return Dispatcher(config, CODEC, ReplyWriter(config, CODEC, counted), MemoryRates(config), pruner, arms)
 
 
-def the_shadows(config: Config, counted: JobMetrics, aside: JudgeAside | None = None) -> Shadows:
+def the_shadows(
+    config: Config, counted: JobMetrics, aside: JudgeAside | None = None, arms: Arms | None = None
+) -> Shadows:
     """Shadows over doubles, whose judge works when a test tells it to."""
     aside = aside or JudgeAside(Judge(config, LetterEmbedder()))
-    return Shadows(config, CODEC, aside, counted)
+    return Shadows(config, CODEC, aside, counted, arms)
 
 
 def an_asker(request: Request, **fields: Any) -> Asker:
@@ -568,14 +570,15 @@ class DeskRig:
         self.meaning = ScriptedMeaning()
         self.metrics = metrics()
         self.aside = JudgeAside(Judge(self.config, LetterEmbedder()))
+        self.arms = Arms(self.config)
         self.desk = self.a_desk()
         self.now_ms = NOW_MS
 
     def a_desk(self) -> Desk:
         """One as a process that was just started has it."""
-        dispatcher = a_dispatcher(self.config, self.metrics)
-        shadows = the_shadows(self.config, self.metrics, self.aside)
-        return Desk(self.config, CODEC, self.answers, self.meaning, dispatcher, shadows, self.metrics)
+        dispatcher = a_dispatcher(self.config, self.metrics, self.arms)
+        shadows = the_shadows(self.config, self.metrics, self.aside, self.arms)
+        return Desk(self.config, CODEC, self.answers, self.meaning, dispatcher, shadows, self.metrics, self.arms)
 
     def arrive(self, request: Request, /, **fields: Any) -> list[Outgoing]:
         """A request arrives; what the desk writes at once."""

@@ -10,6 +10,7 @@ from forebay_jobs.sampling import Sampler
 from forebay_jobs.shadows import JUDGED_WITHIN_MS, LOOK_MS
 from forebay_schemas.config import Config, changed
 from forebay_schemas.records import Audit, CachePolicy, Hop, Lane, ReplyError, Request, Task, Usage
+from forebay_schemas.rollouts import Guards, Rollout, Stage
 
 from tests.builders import user
 
@@ -254,3 +255,42 @@ def test_a_rare_stratum_is_not_passed_over_for_longer_than_its_time() -> None:
     hours = [sampler.take(("large", "legal"), 0.01, hour * 3_600_000) for hour in range(10)]
     assert hours == [0, 2, *[1] * 8]
     assert [sampler.take(("never",), 0.0, hour * 3_600_000) for hour in range(10)] == [0] * 10
+
+
+# Rollouts in their shadow stage
+
+
+def a_rollout(stage: Stage = Stage.SHADOW, **fields: Any) -> Rollout:
+    values: dict[str, Any] = {
+        "name": "terse",
+        "version": 1,
+        "overrides": {"tiers.small.system_prompt": '"Be brief."'},
+        "stage": stage,
+        "started_ms": 1,
+        "since_ms": 1,
+        "guards": Guards(shadow_share=1.0),
+    }
+    return Rollout(**values | fields)
+
+
+def test_what_a_rollout_would_answer_is_compared_and_neither_kept_nor_shown_to_anybody() -> None:
+    rig = Auditing(changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}}))
+    rig.arms.follow([a_rollout()])
+    task = rig.lead("asked")
+    assert (task.arm, task.overrides) == (None, {})  # it is answered as ever
+    rig.settle(task, reply_to(task, text="By post.", tier="small"))
+    (sent,) = rig.tick()
+    shadow = task_of(sent)
+    assert (shadow.arm, shadow.overrides) == ("terse@1", a_rollout().overrides)
+    assert (sent.topic, shadow.reply_topic) == ("llm.tier.small.batch", "llm.audit")
+    kept = dict(rig.answers.answers)
+    (audit,) = audits(rig.second(shadow, "By post."))
+    assert (audit.reason, audit.arm, audit.agrees) == ("rollout/terse", "terse@1", True)
+    assert rig.answers.answers == kept
+
+
+@pytest.mark.parametrize("stage", [Stage.TEN, Stage.ROLLED_BACK])
+def test_only_in_its_shadow_stage_is_a_rollout_asked_besides(stage: Stage) -> None:
+    rig = Auditing(changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}}))
+    rig.arms.follow([a_rollout(stage)])
+    assert rig.answer() == []

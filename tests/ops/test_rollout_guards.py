@@ -9,7 +9,7 @@ from forebay_ops.rollouts.evidence import Counting
 from forebay_ops.rollouts.guards import ALPHA, Evidence, Figures, Move, State, decided, judged
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ErrorCode
-from forebay_schemas.records import CacheStatus, Hop, Latency, Reply, ReplyError, Verdict
+from forebay_schemas.records import Audit, CacheStatus, Hop, Latency, Reply, ReplyError, Verdict
 from forebay_schemas.rollouts import Guards, Rollout, Stage, Step
 
 from tests.builders import NOW_MS, make_feedback, make_reply
@@ -147,6 +147,43 @@ def test_escalations_and_complaints_are_counted_where_they_belong() -> None:
     counted.counting.feedback(make_feedback(request_id="unknown"))
     canary = counted.evidence.canary
     assert (canary.replies, canary.generated, canary.escalated, canary.complaints) == (2, 1, 1, 1)
+
+
+def test_a_shadow_is_judged_by_its_audits_alone() -> None:
+    counted = Counted(stage=Stage.SHADOW)
+    arm = counted.rollout.arm
+    counted.reply(None)
+    values = {
+        "request_id": "r1", "tenant": "acme", "audited_ms": NOW_MS, "reason": "rollout/terse", "tier": "small",
+        "model_id": "llama-3.1-8b", "arm": arm, "other_tier": "small", "other_model_id": "llama-3.1-70b",
+    }  # fmt: skip
+    for number, fields in enumerate(
+        (
+            {"agrees": True},
+            {"agrees": False},
+            {"agrees": None},
+            {"other_error": "given_up", "agrees": None},
+            {
+                "other_model_id": "llama-3.1-8b",
+                "agrees": True,
+            },  # another model stood in: that says nothing about its answers
+            {"arm": "terse@1", "agrees": True},  # of an earlier rollout of this name
+            {"reason": "tier_above", "agrees": True},
+        )
+    ):
+        audit = Audit(**values | {"request_id": f"r{number}"} | fields)  # pyright: ignore[reportArgumentType]: of several types
+        for _ in range(2):  # a job that was set back writes it again
+            counted.counting.audit(audit)
+    evidence = counted.evidence
+    assert (evidence.compared, evidence.agreed) == (2, 1)
+    assert (evidence.canary.generated, evidence.canary.failures, evidence.baseline.generated) == (5, 2, 5)
+
+
+@pytest.mark.parametrize(("agreed", "fate_then"), [(980, Move.PROMOTE), (700, Move.ROLL_BACK), (820, Move.STAY)])
+def test_a_shadow_goes_on_when_its_answers_agree(agreed: int, fate_then: Move) -> None:
+    evidence = Evidence(figures(1_000), figures(1_000), compared=1_000, agreed=agreed)
+    move, _ = decided(rollout(stage=Stage.SHADOW), evidence, NOW_MS + 120_000)
+    assert move is fate_then
 
 
 def test_a_new_stage_begins_with_no_evidence_and_what_came_before_does_not_count() -> None:

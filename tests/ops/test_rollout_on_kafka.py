@@ -47,8 +47,8 @@ complexity_up_to = 1.0
 model = "old"
 max_tokens = 10
 """
-QUICK = ("--guard", "min-minutes=0", "--guard", "min-replies=30", "--guard", "errors=0.3", "--guard", "complaints=0.3",
-         "--guard", "escalations=0.3", "--guard", "slower=100")  # fmt: skip
+LIMITS = {"min-minutes": 0, "min-replies": 30, "errors": 0.3, "complaints": 0.3, "escalations": 0.3, "slower": 100}
+QUICK = ["--from", "10", *(word for name, limit in LIMITS.items() for word in ("--guard", f"{name}={limit}"))]
 NEW_MODEL = ("--set", "tiers.only.model=new")
 
 
@@ -170,13 +170,13 @@ def test_by_hand_it_goes_through_its_stages_and_every_follower_learns_of_it(inst
         assert "no rollouts" in installation.run("status")
         assert "nothing was written" in installation.run("start", "newer", *NEW_MODEL, "--dry-run")
         assert installation.known() == {}
-        assert "answering 10 % of the users" in installation.run("start", "newer", *NEW_MODEL, "--unit", "user")
-        for stage in ("50", "90", "100"):
+        assert "in shadow" in installation.run("start", "newer", *NEW_MODEL, "--unit", "user")
+        for stage in ("10", "50", "90", "100"):
             assert f"at the stage {stage}" in installation.run("promote", "newer", "--why", f"to {stage}")
         assert "does not have its values yet" in installation.run("finish", "newer", code=1)
         installation.run("rollback", "newer", "--why", "complaints by phone")
         eventually(lambda: seen[-1:] == ["rolled_back"], "the follower knows of the rollback", timeout_s=5)
-    assert sorted(set(seen)) == ["10", "100", "50", "90", "rolled_back"]
+    assert sorted(set(seen)) == ["10", "100", "50", "90", "rolled_back", "shadow"]
     told = installation.run("history", "newer")
     assert "complaints by phone" in told
     assert "start it anew" in installation.run("promote", "newer", code=1)

@@ -47,9 +47,10 @@ _GUARDS = ", ".join(name.replace("_", "-") for name in Guards.__struct_fields__)
 def rollout() -> None:
     """Change models, prompts, thresholds or reuse for some first, and let the change undo itself where it is worse.
 
-    A rollout goes through 10, 50, 90 and 100 % of the tenants or users. In each stage its guards compare it with the
-    baseline; it is promoted when all of them hold, and rolled back when one is broken, by `forebay rollout control`,
-    a part of `forebay up`. Job and workers follow within seconds, without a restart.
+    A rollout begins in shadow: it answers some requests besides, for nobody to see, and its answers are compared. Then
+    it answers 10, 50, 90 and 100 % of the tenants or users. In each stage its guards compare it with the baseline; it
+    is promoted when all of them hold, and rolled back when one is broken, by `forebay rollout control`, a part of
+    `forebay up`. Job and workers follow within seconds, without a restart.
 
     \b
       forebay rollout start cheaper --set tiers.small.model=llama-3.2-3b --why "half the price"
@@ -67,6 +68,8 @@ def rollout() -> None:
               help="The same as TOML of the configuration's shape; --set goes over it.")  # fmt: skip
 @click.option("--unit", type=click.Choice([unit.value for unit in Unit]), default=Unit.TENANT.value, show_default=True,
               help="Whose requests stay together in one arm. With few tenants, user.")  # fmt: skip
+@click.option("--from", "stage", type=click.Choice([Stage.SHADOW.value, Stage.TEN.value]), default=Stage.SHADOW.value,
+              show_default=True, help="The first stage; with 10 it answers some at once.")  # fmt: skip
 @click.option("--guard", "guards", metavar="NAME=VALUE", multiple=True, help=f"A limit; the names: {_GUARDS}.")
 @click.option("--dry-run", is_flag=True, help="Check it and show what it would change, and write nothing.")
 @_WHY
@@ -75,11 +78,12 @@ def start_(
     single: tuple[str, ...],
     file: Path | None,
     unit: str,
+    stage: str,
     guards: tuple[str, ...],
     dry_run: bool,
     why: str,
 ) -> None:
-    """Start the rollout NAME, for 10 % of the tenants or users.
+    """Start the rollout NAME: in shadow, where its answers are compared and shown to nobody.
 
     \b
       forebay rollout start cheaper --set tiers.small.model=llama-3.2-3b
@@ -103,7 +107,7 @@ def start_(
             config,
             unit=Unit(unit),
             guards=limits,
-            stage=Stage.TEN,
+            stage=Stage(stage),
             who=operator(),
             why=why,
             now_ms=now_ms,
@@ -113,8 +117,9 @@ def start_(
         rollout = begin(mover.known(), _now_ms()) if dry_run else mover.move(begin)
     console = Console(highlight=False)
     console.print(changes_table(rollout, config))
-    said = "would be" if dry_run else "is"
-    console.print(f"{name} {said} answering 10 % of the {unit}s" + ("; nothing was written" if dry_run else ""))
+    share = "answers 10 % of the {unit}s" if stage == Stage.TEN else "is in shadow: its answers are shown to nobody"
+    said = f"{name} {share.format(unit=unit)}"
+    console.print(f"{name} can be started like this; nothing was written" if dry_run else said)
 
 
 @rollout.command()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from forebay_schemas.config import Config
 from forebay_schemas.overrides import paths
-from forebay_schemas.rollouts import Rollout
+from forebay_schemas.rollouts import Rollout, Stage
 from rich.table import Table
 
 from ..rollouts.guards import Evidence, Guard, State, p95
@@ -40,6 +40,8 @@ def arms_table(rollout: Rollout, evidence: Evidence, guards: Sequence[Guard]) ->
     canary, baseline = evidence.canary, evidence.baseline
     table.add_row("replies", f"{canary.replies:,}", f"{baseline.replies:,}", "", "")
     table.add_row("generated", f"{canary.generated:,}", f"{baseline.generated:,}", "", "")
+    if rollout.stage is Stage.SHADOW:
+        table.add_row("compared", f"{evidence.compared:,}", "", "", "")
     for guard in guards:
         unit = _ms if guard.name == "slower" else _share
         name = "P95 of a generation" if guard.name == "slower" else guard.name

@@ -1,12 +1,14 @@
 """Counts what speaks for and against a rollout in its stage, of the records that the pipeline writes anyway. Pure."""
 
 from collections import OrderedDict
+from typing import TypeVar
 
 from forebay_jobs.arms import Arms
+from forebay_jobs.shadows import ROLLOUT
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode
-from forebay_schemas.records import CacheStatus, Feedback, Reply, Verdict
-from forebay_schemas.rollouts import Rollout
+from forebay_schemas.records import Audit, CacheStatus, Feedback, Reply, Verdict
+from forebay_schemas.rollouts import Rollout, Stage
 
 from .guards import Evidence, Figures
 
@@ -14,6 +16,9 @@ _REMEMBERED = 200_000
 """Replies of late whose feedback is counted; one takes about 200 bytes."""
 _TIMES = 20_000
 """Generation times that are kept of each arm; P95 moves by a fraction of a per cent with more."""
+Key = tuple[str, ...]
+V = TypeVar("V")
+
 _GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
 
 
@@ -28,9 +33,10 @@ class Counting:
         self._arms = Arms(config)
         self._rollouts: dict[str, Rollout] = {}
         self._evidence: dict[str, Evidence] = {}
-        self._replied: OrderedDict[tuple[str, str], tuple[str | None, int]] = OrderedDict()
+        self._replied: OrderedDict[Key, tuple[str | None, int]] = OrderedDict()
         """Arm and time of each reply."""
-        self._complained: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._complained: OrderedDict[Key, None] = OrderedDict()
+        self._audited: OrderedDict[Key, None] = OrderedDict()
 
     def follow(self, rollouts: dict[str, Rollout]) -> None:
         """From now on these rollouts hold."""
@@ -47,35 +53,48 @@ class Counting:
 
     def reply(self, reply: Reply) -> None:
         """Count a reply; one that was written twice counts once."""
-        key = reply.tenant, reply.request_id
-        if key in self._replied:
+        if not _is_new(self._replied, (reply.tenant, reply.request_id), (reply.arm, reply.completed_ms)):
             return
-        self._replied[key] = reply.arm, reply.completed_ms
-        if len(self._replied) > _REMEMBERED:
-            self._replied.popitem(last=False)
         for figures in self._sides(reply.arm, reply.completed_ms):
             figures.replies += 1
             if _is_generation(reply):
                 self._generation(figures, reply)
 
+    def audit(self, audit: Audit) -> None:
+        """Count what a rollout in its shadow stage would have answered."""
+        rollout = self._rollouts.get(audit.reason.removeprefix(f"{ROLLOUT}/"))
+        named = audit.arm.split("+") if audit.arm is not None else ()
+        if rollout is None or rollout.arm not in named or audit.other_tier is None:
+            return
+        key = audit.tenant, audit.request_id, audit.reason
+        if audit.audited_ms < rollout.since_ms or not _is_new(self._audited, key, None):
+            return
+        evidence = self.of(rollout)
+        for figures in (evidence.canary, evidence.baseline):  # what it is compared with was answered
+            figures.replies += 1
+            figures.generated += 1
+        tier = self._arms.config(audit.arm).tiers.get(audit.other_tier)
+        stood_in = tier is not None and audit.other_model_id != tier.model
+        evidence.canary.failures += audit.other_error is not None or stood_in
+        if audit.agrees is not None and not stood_in:
+            evidence.compared += 1
+            evidence.agreed += audit.agrees
+
     def feedback(self, feedback: Feedback) -> None:
         """Count what was thought of a reply that was counted; the first complaint about one counts."""
         key = feedback.tenant, feedback.request_id
-        if feedback.verdict is not Verdict.DOWN or key not in self._replied or key in self._complained:
+        if feedback.verdict is not Verdict.DOWN or key not in self._replied or not _is_new(self._complained, key, None):
             return
-        self._complained[key] = None
-        if len(self._complained) > _REMEMBERED:
-            self._complained.popitem(last=False)
         for figures in self._sides(*self._replied[key]):
             figures.complaints += 1
 
     def _sides(self, arm: str | None, at_ms: int) -> list[Figures]:
-        """The arm of each rollout, in its stage of that time, to which a reply belongs."""
+        """The arm of each rollout, in its stage of that time, to which a reply belongs; none in a shadow stage."""
         named = arm.split("+") if arm is not None else ()
         return [
             self.of(rollout).canary if rollout.arm in named else self.of(rollout).baseline
             for rollout in self._rollouts.values()
-            if at_ms >= rollout.since_ms
+            if at_ms >= rollout.since_ms and rollout.stage is not Stage.SHADOW
         ]
 
     def _generation(self, figures: Figures, reply: Reply) -> None:
@@ -91,6 +110,16 @@ class Counting:
         """Whether another model than its tier's answered: that one failed, or is not known to the worker."""
         tier = self._arms.config(reply.arm).tiers.get(reply.tier or "")
         return tier is not None and reply.model_id != tier.model
+
+
+def _is_new(known: OrderedDict[Key, V], key: Key, value: V) -> bool:
+    """Whether this is the first time; what came so long ago that it is forgotten comes no second time."""
+    if key in known:
+        return False
+    known[key] = value
+    if len(known) > _REMEMBERED:
+        known.popitem(last=False)
+    return True
 
 
 def _is_generation(reply: Reply) -> bool:

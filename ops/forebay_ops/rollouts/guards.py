@@ -104,7 +104,8 @@ def judged(evidence: Evidence, limits: Guards, stage: Stage) -> list[Guard]:
         "errors", (canary.failures, canary.generated), (baseline.failures, baseline.generated), limits.errors
     )
     if stage is Stage.SHADOW:  # its generations fill what others leave, so how long they take says nothing
-        return [errors, _agreement(evidence.agreed, evidence.compared, limits.agreement)]
+        agreement = _agreement(evidence.agreed, evidence.compared, limits.agreement)
+        return [errors, agreement] if limits.agreement > 0 else [errors]
     return [
         errors,
         _slower(canary.generation_ms, baseline.generation_ms, limits.slower),

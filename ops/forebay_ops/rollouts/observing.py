@@ -12,7 +12,7 @@ from forebay_client.errors import BrokerUnavailable, explain
 from forebay_client.kafka_log import kafka_log
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
-from forebay_schemas.records import Feedback, Reply
+from forebay_schemas.records import Audit, Feedback, Reply
 from forebay_schemas.registry import codec_for
 from forebay_schemas.rollouts import Rollout, Stage
 
@@ -27,14 +27,15 @@ _log = logging.getLogger(__name__)
 
 
 class Observer:
-    """One reader of replies and feedback; it reads nothing while no rollout answers anybody."""
+    """One reader of replies, feedback and audits; it reads nothing while no rollout answers anybody."""
 
     def __init__(self, config: Config) -> None:
         topics = config.kafka.topics
         self._config = config
         self._codec = codec_for(config)
         self.counting = Counting(config)
-        self._records: dict[str, type[Reply] | type[Feedback]] = {
+        self._records: dict[str, type[Reply] | type[Feedback] | type[Audit]] = {
+            topics.audit: Audit,
             **dict.fromkeys((topics.replies, *config.kafka.reply_topics), Reply),
             **dict.fromkeys((topics.feedback, *config.feedback_topics), Feedback),
         }
@@ -129,10 +130,14 @@ class Observer:
         try:
             record = self._codec.decode(message.value() or b"", self._records[place[0]])
         except ForebayError as problem:
+            if place[0] == self._config.kafka.topics.audit:
+                return  # replies to what the job itself asks
             _log.warning("%s/%d: offset %d is passed over: %s", *place, offset, problem)
             return
         if isinstance(record, Reply):
             self.counting.reply(record)
+        elif isinstance(record, Audit):
+            self.counting.audit(record)
         else:
             self.counting.feedback(record)
 
