@@ -12,7 +12,8 @@ from forebay_ops.rollouts.moving import Mover
 from forebay_schemas.records import CacheStatus, Reply
 from forebay_schemas.rollouts import Guards, Rollout, Stage, Unit, roll_back, start
 
-from .conftest import RunningStack, eventually
+from ..waiting import eventually
+from .conftest import RunningStack
 from .traffic import Inbox
 
 COMMON = "Which pumps are on sale?"
