@@ -36,12 +36,13 @@ from .errors import (
     StreamRestarted,
 )
 from .invalidation import Invalidated
-from .migration import Answer, Migration, Mirrored, Source
+from .migration import Answer, AsyncMigration, Migration, Mirrored, Source
 from .streams import AsyncStream, Stream
 
 __all__ = [
     "Answer",
     "AsyncClient",
+    "AsyncMigration",
     "AsyncStream",
     "BrokerUnavailable",
     "CacheOptions",

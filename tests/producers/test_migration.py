@@ -1,11 +1,13 @@
 """A service that calls a provider directly brings Forebay in: mirrored, then by share, falling back at once."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from forebay_client import Client, ConfigError, Migration, Mirrored, Source, migration
+from forebay_client import AsyncClient, AsyncMigration, Client, ConfigError, Migration, Mirrored, Source, migration
+from forebay_schemas.config import Config
 from forebay_schemas.records import Reply, ReplyError, Request
 
 from tests.builders import make_reply, make_request
@@ -167,3 +169,41 @@ def test_one_that_keeps_failing_is_left_alone_for_a_while(
         kafka.answer = echo
         clock_s[0] += migration.LEFT_ALONE_S + 1
         assert service.ask("Hello?").source is Source.FOREBAY
+
+
+# On asyncio
+
+
+def test_coroutines_are_mirrored_answered_and_fallen_back_alike(kafka: MemoryKafka, config: Config) -> None:
+    mirrored: list[Mirrored] = []
+
+    async def call(question: Any, **fields: Any) -> str:
+        return direct(question)
+
+    async def through(stage: str) -> tuple[str, Source]:
+        async with (
+            AsyncClient("acme", config=config) as client,
+            AsyncMigration(client, call, stage, on_mirrored=mirrored.append) as service,
+        ):
+            answer = await service.ask("Hello?", user="ada", within_s=5)
+            return answer.text, answer.source
+
+    assert asyncio.run(through("off")) == ("direct: Hello?", Source.DIRECT)
+    assert kafka.sent == []
+    assert asyncio.run(through("shadow")) == ("direct: Hello?", Source.DIRECT)
+    assert [(both.direct, both.reply and both.reply.text) for both in mirrored] == [("direct: Hello?", "Hello?")]
+    assert asyncio.run(through("100")) == ("Hello?", Source.FOREBAY)
+    kafka.answer = failing
+    assert asyncio.run(through("100")) == ("direct: Hello?", Source.FALLBACK)
+
+
+def test_who_goes_first_is_the_same_for_both(client: Client, config: Config) -> None:
+    async def call(question: Any, **fields: Any) -> str:
+        return direct(question)
+
+    async def through() -> list[Source]:
+        async with AsyncClient("acme", config=config) as asynchronous, AsyncMigration(asynchronous, call, "50") as one:
+            return [(await one.ask("Hello?", user=user)).source for user in USERS[:40]]
+
+    with migrating(client, "50") as other:
+        assert asyncio.run(through()) == [other.ask("Hello?", user=user).source for user in USERS[:40]]
