@@ -162,12 +162,13 @@ class Shadows:
         share = self._config.audits.share if share is None else share
         weight = second and self._audited.take((tier, category), share, now_ms)
         if second and weight:
-            shadow = Shadow(reason=second[0], tier=second[1], weight=weight)
+            shadow = Shadow(reason=second[0], tier=second[1], arm=reply.arm, weight=weight)
             if self.begin(state, flight, encoded, shadow, now_ms):
                 return sent
             self._count(shadow.reason, category, tier, "skipped")
         if self._remembered.take((tier, category), self._config.audits.remembered, now_ms):
-            sent.append(self._write(_about(reply, now_ms, "remembered", question=self._asked(flight))))
+            audit = _about(reply, now_ms, "remembered", arm=reply.arm, question=self._asked(flight))
+            sent.append(self._write(audit))
         return sent
 
     def _roll_out(self, state: DeskState, flight: Flight, reply: Reply, encoded: bytes, now_ms: int) -> None:
@@ -238,7 +239,7 @@ class Shadows:
     def _escalated(self, reply: Reply, hop: Hop, question: str | None, now_ms: int) -> Outgoing:
         """The tier whose answer did not go out was not good enough, as far as its worker could tell."""
         audit = msgspec.structs.replace(
-            _about(reply, now_ms, "escalation", question=question),
+            _about(reply, now_ms, "escalation", arm=reply.arm, question=question),
             tier=hop.tier,
             model_id=hop.model_id,
             cost=hop.cost,

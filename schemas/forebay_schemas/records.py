@@ -390,7 +390,7 @@ class Audit(Record, frozen=True, kw_only=True):
     weight: int = 1
     """For how many requests of its tier and category it stands: itself, and those since the last one audited."""
     arm: str | None = None
-    """The rollout whose arm gave the other answer."""
+    """The arm in which the other answer was given, as in ``Reply``; where there is none, that of this one."""
     cost: float = 0.0
     latency_ms: float = 0.0
     """Of the generation, as ``Latency.generation_ms``."""

@@ -294,3 +294,13 @@ def test_only_in_its_shadow_stage_is_a_rollout_asked_besides(stage: Stage) -> No
     rig = Auditing(changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}}))
     rig.arms.follow([a_rollout(stage)])
     assert rig.answer() == []
+
+
+def test_an_answer_of_a_canary_is_audited_in_its_arm(rig: Auditing) -> None:
+    rig.arms.follow([a_rollout(Stage.ALL)])
+    task = rig.lead()
+    rig.settle(task, reply_to(task, tier="small", arm="terse@1"))
+    asked = only_task(rig.tick())
+    assert (asked.route.tier, asked.arm) == ("medium", "terse@1")
+    (audit,) = audits(rig.second(asked))
+    assert (audit.reason, audit.arm) == ("tier_above", "terse@1")

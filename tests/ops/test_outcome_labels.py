@@ -54,7 +54,8 @@ def test_what_is_known_of_the_tiers(fields: dict[str, Any], thumb: str | None, r
         {"agrees": None},
         {"question": None},
         {"reason": "remembered", "agrees": None},
-        {"reason": "rollout/new", "agrees": False},
+        {"reason": "rollout/new", "agrees": False, "arm": "new@1"},
+        {"agrees": False, "arm": "new@1"},
         {"other_tier": "gone"},
     ],
 )

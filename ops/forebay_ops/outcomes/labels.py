@@ -43,7 +43,7 @@ def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
     about: dict[tuple[str, str], list[Audit]] = {}
     for audit in outcomes.audits:
         # A rollout's arm may have another model behind a tier.
-        if audit.question and not audit.reason.startswith("rollout/"):
+        if audit.question and audit.arm is None:
             about.setdefault((audit.tenant, audit.request_id), []).append(audit)
     found = (_labelled(audits, thumbs.get(key), tiers) for key, audits in about.items())
     return [each for each in found if each.right]
