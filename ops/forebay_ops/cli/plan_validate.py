@@ -93,7 +93,7 @@ def _show(console: Console, found: Validation) -> None:
         table.add_row(each.what, _text(each, each.recorded), _text(each, each.predicted), _off(each), verdict)
     console.print(table)
     console.print(
-        f"by chance alone, as many generations at the same tiers cost up to {found.chance:.1%} more or less (95 %)",
+        f"by chance alone, as many answers to new questions cost up to {found.chance:.1%} more or less (95 %)",
         highlight=False,
         soft_wrap=True,
     )

@@ -19,7 +19,7 @@ from .ledger import LedgerTraffic
 from .play import play
 from .quality import quality_of
 from .sums import count, figures_of, recorded_figures
-from .traffic import GENERATED, PROMPT, UNKNOWN, Floats, Ints, Recorded, Traffic
+from .traffic import COMPLETION, GENERATED, PROMPT, UNKNOWN, Floats, Ints, Recorded, Traffic
 
 GOAL = 0.02
 """Most that a figure may be off."""
@@ -60,8 +60,8 @@ class Validation:
         learned: answers of the first part, from which the simulation knows how generations go.
         compared: requests of the later part that the replay answered.
         unanswered: those of that part that it did not; they are left out.
-        chance: by how much the cost of as many generations at the same tiers differs by chance alone, as a share, in 95
-            of 100 cases: a prediction from the first part cannot be surer.
+        chance: by how much the cost differs by chance alone, as a share, in 95 of 100 cases, where as many answers to
+            new questions are given at the same tiers: a prediction from the first part cannot be surer.
     """
 
     learned: int
@@ -109,12 +109,16 @@ def validate(
         label=trace.label[number],
         right={tier: column[number] for tier, column in trace.right.items()},
     )
+    recorded = added(recorded_figures(labelled, replay.recorded, config, later).values())
+    once = _generated_once(trace, learned)
+    generated = later[np.isin(replay.recorded.status[later], GENERATED)]
+    new = ~np.isin(trace.question[number[generated]], trace.question[learned.number[once]])
     return Validation(
         learned=len(learned.number),
         compared=len(later),
         unanswered=len(trace) - first - len(later),
-        chance=_chance(learned.recorded, int(np.isin(replay.recorded.status[later], GENERATED).sum())),
-        recorded=added(recorded_figures(labelled, replay.recorded, config, later).values()),
+        chance=_error(learned.recorded, once, int(new.sum())) / recorded.cost if recorded.cost else 0.0,
+        recorded=recorded,
         predicted=added(figures_of(cells, expected, played.tier, config, behaviour).values()),
     )
 
@@ -123,8 +127,10 @@ def as_learned(trace: Traffic, learned: LedgerTraffic, config: Config) -> tuple[
     """The trace, whose generations take as long, have as many tokens and are cut off as those that a ledger tells of.
 
     A question that was generated there goes as it went there. The others of a tier and lane are dealt what was
-    generated at that tier and on that lane, one after the other, so that the lengths keep their distribution; a prompt
-    that is longer than the one that was dealt has more tokens, by the slope of tokens over characters.
+    generated at that tier and on that lane, one after the other: each question once, because one that is generated
+    again and again says no more of those that are still to come. Their answers are all as long as the mean of these,
+    which makes sums surer than dealing the lengths too. A prompt that is longer than the one that was dealt has more
+    tokens, by the slope of tokens over characters.
 
     Raises:
         ForebayError: nothing was generated there.
@@ -132,20 +138,25 @@ def as_learned(trace: Traffic, learned: LedgerTraffic, config: Config) -> tuple[
     generated = np.flatnonzero(np.isin(learned.recorded.status, GENERATED))
     if not len(generated):
         raise ForebayError("the first part of the replay has no generated answer to learn from; give a larger --first")
-    wanted = _pools(trace, tiers_of(trace, config)[trace.case])
-    there = _pools(learned.traffic, learned.recorded.tier)[generated]
-    dealt = np.empty(len(trace), dtype=np.int64)
-    for pool in np.unique(wanted):
-        rows, known = np.flatnonzero(wanted == pool), generated[there == pool]
-        dealt[rows] = np.resize(known if len(known) else generated, len(rows))
     asked = learned.number[generated]
+    once = _generated_once(trace, learned)
+    wanted = _pools(trace, tiers_of(trace, config)[trace.case])
+    there = _pools(learned.traffic, learned.recorded.tier)[once]
+    dealt, length = np.empty(len(trace), dtype=np.int64), np.empty(len(trace))
+    for pool in np.unique(wanted):
+        rows, alike = np.flatnonzero(wanted == pool), once[there == pool]
+        known = alike if len(alike) else once
+        dealt[rows] = np.resize(known, len(rows))
+        length[rows] = learned.traffic.tokens[known, COMPLETION].mean()
     again = np.full(trace.neighbours.questions, UNKNOWN)
     again[trace.question[asked]] = generated
-    dealt = np.where(again[trace.question] == UNKNOWN, dealt, again[trace.question])
+    new = again[trace.question] == UNKNOWN
+    dealt = np.where(new, dealt, again[trace.question])
     dealt[asked] = generated  # of a question that was generated more than once, each its own
     tokens, chars = learned.traffic.tokens[dealt], trace.chars[learned.number]
     slope, _ = _line(chars[generated], learned.traffic.tokens[generated, PROMPT])
     tokens[:, PROMPT] += np.rint(slope * (trace.chars - chars[dealt])).astype(np.int64)
+    tokens[new, COMPLETION] = np.rint(length[new])
     each_ms = learned.behaviour.each_ms
     expected = replace(
         trace,
@@ -156,15 +167,21 @@ def as_learned(trace: Traffic, learned: LedgerTraffic, config: Config) -> tuple[
     return expected, replace(learned.behaviour, each_ms=None if each_ms is None else each_ms[dealt])
 
 
-def _chance(learned: Recorded, later: int) -> float:
-    """Half the width of a 95 % interval (normal) for the mean of so many later costs less that of the learned ones."""
-    generated = np.isin(learned.status, GENERATED)
-    costs = learned.cost[generated]
-    if not later or not costs.sum():
-        return 0.0
-    _, tier = np.unique(learned.tier[generated], return_inverse=True)
+def _generated_once(trace: Traffic, learned: LedgerTraffic) -> Ints:
+    """The rows of a ledger in which a question was generated for the first time."""
+    generated = np.flatnonzero(np.isin(learned.recorded.status, GENERATED))
+    return generated[np.unique(trace.question[learned.number[generated]], return_index=True)[1]]
+
+
+def _error(recorded: Recorded, known: Ints, new: int) -> float:
+    """Half the width of a 95 % interval (normal): what new answers cost, less what the known ones let expect.
+
+    US dollars; the tiers of the new ones count as known.
+    """
+    costs = recorded.cost[known]
+    _, tier = np.unique(recorded.tier[known], return_inverse=True)
     spread = (costs - (np.bincount(tier, costs) / np.bincount(tier))[tier]).std()
-    return float(1.96 * spread * (1 / len(costs) + 1 / later) ** 0.5 / costs.mean())
+    return float(1.96 * spread * (new**2 / len(known) + new) ** 0.5)
 
 
 def _line(x: Ints, y: Ints) -> Floats:
