@@ -30,8 +30,8 @@ from .lesson_queue import LessonQueue
 from .namespaces import Namespaces
 from .rewording import is_rewording
 
-_AT_ONCE = 16
-"""Lessons judged in one batch; an audit waits for one at most."""
+_AT_ONCE = 4
+"""Lessons judged in one batch, for some tenths of a second: so long do an audit, and what was learned, wait at most."""
 _SYNC_S = 1.0
 """Time between bringing what was learned together with other processes."""
 _FEEDBACK = "feedback"

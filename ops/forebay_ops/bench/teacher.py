@@ -25,7 +25,7 @@ _KNOWN, _ASKED = 500, 100
 _PAUSE_S = 0.03
 """Between two questions: some 20 a second, a desk that is busy and not overloaded."""
 _PAIRS_AT_ONCE = 16
-"""As many as the teacher takes."""
+"""Enough for whole batches of the embedding model, where nothing holds it back."""
 _ANSWER_WORDS = 150
 _CONTEXT = "context"
 _MOST_TIMES = 2.0
