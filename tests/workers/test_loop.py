@@ -725,6 +725,41 @@ async def test_whose_time_is_over_while_it_waits_is_told_so_before_its_turn(
     assert "late" not in run.model.asked
 
 
+async def test_batch_tasks_end_within_their_window_however_full_the_interactive_lane_is(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CLOCK_CHECK_S", 0.01)
+    run = await start(concurrency=4, settings=f"{SETTINGS}completion_window_s = 3\nraise_before_s = 1.5\n")
+    seen, offset = 0, 0
+
+    def end(task_id: str) -> None:
+        if task_id in run.model.held:
+            asyncio.get_running_loop().call_later(0.01, end, task_id)
+        else:
+            run.model.answer(task_id)
+
+    async def ask_and_answer() -> None:
+        """Twice as many interactive tasks as there are places, each of which takes 20 ms."""
+        nonlocal seen, offset
+        while True:
+            while offset < run.count("forebay_replies_total", lane="interactive") + 8:
+                run.small.deliver(f"i{offset}", offset=offset)
+                offset += 1
+            for generation_id in run.model.generations[seen:]:
+                asyncio.get_running_loop().call_later(0.02, end, generation_id.split("/")[0])
+            seen = len(run.model.generations)
+            await asyncio.sleep(0.005)
+
+    load = asyncio.create_task(ask_and_answer())
+    await run.asked("i0")
+    for number in range(12):
+        run.batch.deliver(f"b{number}", offset=number)
+    await run.until(lambda: run.count("forebay_replies_total", lane="batch") == 12)
+    load.cancel()
+    assert run.count("forebay_replies_total", lane="batch", outcome="ok") == 12
+    assert run.count("forebay_replies_total", lane="interactive", outcome="ok") > 100, "they pressed, and not before"
+
+
 async def test_a_batch_task_near_the_end_of_its_window_is_urgent_for_the_engine_too(start: Start) -> None:
     run = await start()
     run.batch.deliver("old", offset=0, created_ms=round(time.time() * 1000) - 23 * 3_600_000 - 1_000)
