@@ -13,12 +13,12 @@ from forebay_schemas.errors import RecordError
 from forebay_schemas.records import Lane, Request, Task, Usage
 from forebay_schemas.topics import Headers
 from forebay_workers.backends import CutShort, Generation, GenerationRequest, OnText
-from forebay_workers.commit import Committed, Share
 from forebay_workers.intake import Owner
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.offsets import Commit
 from forebay_workers.outcome import OutgoingRecord
 from forebay_workers.recent import RecentTasks
+from forebay_workers.transactions import Committed, Share
 
 from ..builders import make_request, make_task
 

@@ -10,12 +10,12 @@ from forebay_schemas.metrics import WorkerMetrics
 
 from . import traces
 from .answer import Answerer
-from .commit import Committed, Share
 from .connection import Connection
 from .counting import count
 from .lanes import Delivery
 from .offsets import OffsetTracker, Partition, Unpublished
 from .outcome import Outcome
+from .transactions import Committed, Share
 from .undeliverable import Undeliverable
 
 RETRY_COMMIT_S = 0.1

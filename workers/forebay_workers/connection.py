@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .commit import Committed, Share
 from .intake import Owner
+from .transactions import Committed, Share
 
 
 class Source(Protocol):
@@ -24,7 +24,7 @@ class Source(Protocol):
 
 
 class Publisher(Protocol):
-    """Where outcomes go; see ``commit.Transactions``."""
+    """Where outcomes go; see ``transactions.Transactions``."""
 
     async def open(self) -> None: ...
 

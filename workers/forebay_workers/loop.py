@@ -1,15 +1,28 @@
 """The worker loop: who holds a task at each moment, and what of it is committed when.
 
-A delivery is in one place at a time::
+A delivery is in one place at a time, and from being read until it is committed holds a place of its ``Room``::
 
     intake ─► admission ─► line ─► entering ─► running ─► finished ─► committed
-                  ▲                               │
-                  └──────────── again ────────────┘
+               ▲    │                 ▲         │  ▲  │
+               │    └─ last attempt, ─┘       resting │
+               │       alone                          │
+               └────────────── again ─────────────────┘
 
 Each attempt is counted, and the count committed, before it begins (``entering``): so a task that ends its worker is
 known to the next one, and is given up after the last attempt, which it makes alone, so that nobody else is blamed.
 A reply, its result and the progress they stand for are one transaction. All of this happens on one event loop, and
 nothing moves between two awaits, so a rebalance never sees a delivery in two places.
+
+What ends a delivery's way otherwise, and whether its attempt counts for whoever has the task next::
+
+    its asker cancels it            finished, with an error        -
+    its model is left alone         again                          no
+    it failed                       again, or given up             yes
+    its partition is revoked,       withdrawn, and dropped after   no: taken back by the last commit, or
+      or the worker is to stop        what is finished is committed  excused, which only this process knows
+    its partition is lost,          dropped                        excused
+      or the connection broke
+    its engine or worker died       stays                          yes
 """
 
 import asyncio

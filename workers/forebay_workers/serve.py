@@ -26,12 +26,12 @@ from .backends import ModelBackend, create
 from .backends.pool import Pool
 from .backends.shelf import Shelf
 from .chunks import ChunkWriter
-from .commit import Transactions
 from .control import ControlReader
 from .generation import is_structured
 from .intake import Intake
 from .lanes import Line, Room
 from .loop import Connection, Model, Worker
+from .transactions import Transactions
 from .windows import Window
 
 _log = logging.getLogger("forebay_workers")

@@ -14,9 +14,9 @@ from confluent_kafka import Consumer, Message, Producer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheStatus, Lane, Reply, Result, Task
-from forebay_workers.commit import Share, Transactions
 from forebay_workers.offsets import Commit
 from forebay_workers.outcome import OutgoingRecord
+from forebay_workers.transactions import Share, Transactions
 
 _POLL_S = 0.1
 _PLAIN_COMMIT_MS = 100

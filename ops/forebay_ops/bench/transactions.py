@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.records import CacheStatus, Reply, Request
-from forebay_workers.commit import TRANSACTION_TIMEOUT_MS
+from forebay_workers.transactions import TRANSACTION_TIMEOUT_MS
 
 from . import prompts
 from .harness import Bench, Measure, Say, percentiles
