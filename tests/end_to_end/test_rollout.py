@@ -16,8 +16,6 @@ from ..waiting import eventually
 from .conftest import RunningStack
 from .traffic import Inbox
 
-COMMON = "Which pumps are on sale?"
-"""Asked by everybody again and again, so that answers are there to be shared."""
 QUICK = Guards(
     min_minutes=0, min_replies=20, errors=0.4, slower=1_000, escalations=0.4, complaints=0.4, shadow_share=1.0
 )
@@ -29,6 +27,8 @@ class Traffic:
 
     def __init__(self, client: Client, rollout: Rollout) -> None:
         self.inbox = Inbox()
+        self.common = f"Which pumps are {rollout.name}?"
+        """Asked by everybody again and again, so that answers are there to be shared."""
         self.users = [user for share in (0.0, 0.1, 0.5, 0.9) for user in _users(rollout, share)]
         self._client = client
         self._room = threading.Semaphore(16)
@@ -49,7 +49,7 @@ class Traffic:
                 if stop.is_set():
                     return
                 if self._room.acquire(timeout=1):
-                    self.ask(user, COMMON if number % 5 == 0 else f"How heavy is pump {number} of {self._name}?")
+                    self.ask(user, self.common if number % 5 == 0 else f"How heavy is pump {number} of {self._name}?")
 
         sender = threading.Thread(target=send)
         sender.start()
@@ -148,7 +148,7 @@ def test_a_good_model_reaches_everybody_though_processes_are_killed_and_leaves_n
         assert _keeps_apart(replies)
         assert [reply for reply in replies if reply.arm and reply.cache_status is CacheStatus.EXACT]
 
-        def asked(words: str = COMMON) -> Reply:
+        def asked(words: str = traffic.common) -> Reply:
             return client.ask(words, tenant="staged", user="user-0", category="staged", max_tokens=6, timeout_s=60)
 
         eventually(lambda: asked().arm == rollout.arm, "everybody gets it", timeout_s=10)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from forebay_schemas.rollouts import Rollout, RolloutError, Stage, promote, roll
 
 from tests.broker import Broker
 from tests.builders import make_reply
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.stack
 
@@ -149,13 +150,6 @@ def installation(broker: Broker, tmp_path: Path) -> Installation:
     kafka = broker.config.kafka.model_copy(update={"topic_prefix": f"llm{uuid.uuid4().hex}"})
     metrics = broker.config.metrics.model_copy(update={"rollouts_port": 0})
     return Installation(broker.config.model_copy(update={"kafka": kafka, "metrics": metrics}), tmp_path)
-
-
-def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s, f"still not: {what}"
-        threading.Event().wait(0.05)
 
 
 def test_by_hand_it_goes_through_its_stages_and_every_follower_learns_of_it(installation: Installation) -> None:
