@@ -1,6 +1,7 @@
 """What `forebay rollout` prints."""
 
 import datetime as dt
+import json
 from collections.abc import Sequence
 
 from forebay_schemas.config import Config
@@ -16,9 +17,7 @@ _COLOURS = {State.HOLDS: "green", State.OPEN: "yellow", State.BROKEN: "red"}
 
 def changes_table(rollout: Rollout, config: Config) -> Table:
     """What a rollout changes, beside what holds without it."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("setting", "now", "in the rollout"):
-        table.add_column(title, overflow="fold")
+    table = _words("setting", "now", "in the rollout")
     for path, parts in zip(rollout.overrides, paths(rollout.overrides), strict=True):
         table.add_row(path, _now(config, parts), rollout.overrides[path])
     return table
@@ -26,9 +25,9 @@ def changes_table(rollout: Rollout, config: Config) -> Table:
 
 def live_table(rollouts: Sequence[Rollout]) -> Table:
     """Where each rollout is."""
-    table = figures_table("rollout", "stage", "by", "since (UTC)", "last moved by")
+    table = _words("rollout", "stage", "by", "since (UTC)", "last moved by")
     for one in rollouts:
-        stage = f"{one.stage} %" if one.stage.isdigit() else str(one.stage)
+        stage = f"{one.stage} %" if one.stage.isdigit() else one.stage.replace("_", " ")
         paused = ", paused" if one.paused else ""
         table.add_row(one.name, stage + paused, one.unit, _time(one.since_ms), one.history[-1].who)
     return table
@@ -55,13 +54,19 @@ def arms_table(rollout: Rollout, evidence: Evidence, guards: Sequence[Guard]) ->
 
 def history_table(rollout: Rollout) -> Table:
     """The steps of a rollout, oldest first."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("when (UTC)", "what", "stage", "who", "why"):
-        table.add_column(title, overflow="fold")
+    table = _words("when (UTC)", "what", "stage", "who", "why")
     if rollout.forgotten:
         table.add_row("", f"{rollout.forgotten} older", "", "", "")
     for step in rollout.history:
         table.add_row(_time(step.at_ms), step.what, step.stage, step.who, step.why)
+    return table
+
+
+def _words(*titles: str) -> Table:
+    """A table like those of figures, whose columns may fold."""
+    table = figures_table(*titles[:1])
+    for title in titles[1:]:
+        table.add_column(title, overflow="fold")
     return table
 
 
@@ -72,7 +77,7 @@ def _now(config: Config, path: tuple[str, ...]) -> str:
         value, rest = config.category(rest[0]), rest[1:]
     for part in rest:
         value = value[part] if isinstance(value, dict) else getattr(value, part, None)
-    return "" if value is None else repr(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _share(value: float | None) -> str:
