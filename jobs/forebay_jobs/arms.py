@@ -63,12 +63,19 @@ class Arms:
             return self._config
         live = self._live
         if arm not in live.configs:
-            live.configs[arm] = applied(self._config, _overrides(live, arm))
+            live.configs[arm] = self._applied(live, arm)
         return live.configs[arm]
 
     def overrides(self, arm: str | None) -> dict[str, str]:
         """What an arm changes, as in ``Task.overrides``; empty once its rollouts are over."""
-        return {} if arm is None else _overrides(self._live, arm)
+        return {} if arm is None or self.config(arm) is self._config else _overrides(self._live, arm)
+
+    def _applied(self, live: _Live, arm: str) -> Config:
+        try:
+            return applied(self._config, _overrides(live, arm))
+        except ConfigError as error:  # each fits, and so do all together, but not these
+            logger.error("the arm %s is answered by the configuration alone: %s", arm, error)
+            return self._config
 
 
 def _overrides(live: _Live, arm: str) -> dict[str, str]:

@@ -18,6 +18,8 @@ _POLL_S = 0.2
 """A read ends with the first record; without one it lasts this long, and so does a shutdown."""
 _RPC_TIMEOUT_S = 10.0
 _RETRY_S = 1.0
+_CAUGHT_UP_S = 600.0
+"""Beside its requests a job may take its time for a long topic."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +141,7 @@ class RolloutFollower:
                 log.close()
 
     def _follow(self, log: RolloutLog) -> None:
-        self._on_change(log.catch_up())
+        self._on_change(log.catch_up(_CAUGHT_UP_S))
         self._caught_up.set()
         while not self._stop.is_set():
             if log.poll():

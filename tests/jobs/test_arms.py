@@ -154,6 +154,19 @@ def test_a_request_may_be_in_several_rollouts_and_gets_what_all_of_them_change()
     assert arms.overrides(arm) == TERSE  # of the one that goes on
 
 
+def test_an_arm_that_cannot_work_is_answered_by_the_configuration_alone() -> None:
+    arms = Arms(load_config())
+    # The second works only beside the first: alone, its answers would be gone before they are generated anew.
+    first = rollout(Stage.ALL, {"categories.a.exact_ttl_s": "90000"}, "first")
+    second = msgspec.structs.replace(
+        rollout(Stage.ALL, {"categories.a.fresh_s": "89000"}, "second"), started_ms=NOW_MS + 1
+    )
+    arms.follow([first, second])
+    assert arms.config(f"{first.arm}+{second.arm}").category("a").fresh_s == 89_000
+    assert arms.config(second.arm) == load_config()
+    assert arms.overrides(second.arm) == {}
+
+
 def test_a_rollout_that_does_not_fit_this_configuration_changes_nothing() -> None:
     arms = Arms(load_config())
     arms.follow([rollout(Stage.ALL, {"tiers.small.model": '"of a newer file"'}, "newer"), rollout(Stage.ALL)])

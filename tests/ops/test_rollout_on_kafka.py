@@ -92,7 +92,7 @@ class Installation:
         result = CliRunner().invoke(forebay, ["rollout", *words], env={"FOREBAY_CONFIG": str(self._file)})
         said = result.output + (str(result.exception) if result.exception else "")
         assert (result.exit_code == 0) is (code == 0), said
-        return said
+        return said if code else result.stdout
 
     def known(self) -> dict[str, Rollout]:
         with closing(Mover(self.config)) as mover:

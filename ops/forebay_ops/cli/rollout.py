@@ -36,6 +36,7 @@ from ..rollouts.moving import Mover, operator
 from ..rollouts.observing import Observer
 from ..simulation.whatif import change_of_text, changes_of_file
 from .options import cli_config
+from .progress import ConsoleProgress
 from .rollout_tables import arms_table, changes_table, history_table, live_table
 
 _WHY = click.option("--why", default="", help="Kept in its history, with who and when.")
@@ -245,7 +246,9 @@ def _observed(config: Config) -> Iterator[tuple[dict[str, Rollout], Observer]]:
     with closing(Mover(config)) as mover, closing(Observer(config)) as observer:
         known = mover.known()
         observer.follow(known)
-        observer.read_all()
+        with ConsoleProgress(Console(stderr=True)) as progress:
+            progress.doing("counting the replies of live rollouts since their stages began")
+            observer.read_all()
         yield known, observer
 
 

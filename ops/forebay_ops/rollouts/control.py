@@ -1,8 +1,8 @@
 """The controller: watches all live rollouts, and moves each as its guards say.
 
 It keeps nothing. Rollouts are in the control topic, and what speaks for and against them is counted from the topics of
-replies and feedback, so one that was killed goes on where it was. Of several that run the first to move a rollout does,
-and the others learn of it.
+replies, feedback and audits, so one that was killed goes on where it was: what it has read by then is evidence like
+any other, as guards hold at every look. Of several that run the first to move a rollout does, and others learn of it.
 """
 
 import logging
@@ -58,7 +58,6 @@ class _Controller:
 
     def run(self, stop: threading.Event) -> None:
         self._observer.follow(self._mover.known())
-        self._observer.read_all()
         while not stop.is_set():
             next_s = time.monotonic() + EVERY_S
             while (left_s := next_s - time.monotonic()) > 0 and not stop.is_set():

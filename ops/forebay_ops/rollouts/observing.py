@@ -39,6 +39,7 @@ class Observer:
             **dict.fromkeys((topics.replies, *config.kafka.reply_topics), Reply),
             **dict.fromkeys((topics.feedback, *config.feedback_topics), Feedback),
         }
+        self._followed: dict[str, Rollout] = {}
         self._read: dict[Place, int] = {}
         """By partition, the offset up to which it is read; empty while nothing is."""
         self._consumer = Consumer(
@@ -60,6 +61,8 @@ class Observer:
         Raises:
             BrokerUnavailable: the topics cannot be read.
         """
+        if rollouts == self._followed:
+            return
         self.counting.follow(rollouts)
         watched = [one.since_ms for one in rollouts.values() if one.stage.live and one.stage is not Stage.ALL]
         if not watched:
@@ -67,6 +70,7 @@ class Observer:
             self._read = {}
         elif not self._read:
             self._assign(min(watched))
+        self._followed = dict(rollouts)
 
     @property
     def idle(self) -> bool:
@@ -78,7 +82,7 @@ class Observer:
         for message in self._consumer.consume(_AT_ONCE, timeout_s) if self._read else ():
             self._take(message)
 
-    def read_all(self, timeout_s: float = 60.0) -> None:
+    def read_all(self, timeout_s: float = 600.0) -> None:
         """Count all that is in the topics now.
 
         Raises:
