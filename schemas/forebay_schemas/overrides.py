@@ -5,6 +5,7 @@ text, so that both travel in a record.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from .config import Config, changed
 from .errors import ConfigError
 
 MAX_BYTES = 64 * 1024
-"""Of all overrides of a rollout: they travel in each of its tasks, beside the request."""
+"""Of all overrides that hold together: they travel in each task of their arm, beside the request."""
 
 _OF_EACH = {
     "tiers": {
@@ -40,6 +41,8 @@ _OF_EACH = {
 }
 """Of each tier and category, what a request can have for itself: nothing that processes are built of at their start."""
 _WHOLE = ("router",)
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 Path = tuple[str, ...]
 
@@ -82,7 +85,7 @@ def shared(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
 
 def path_text(path: Path) -> str:
     """A path as TOML writes it."""
-    return ".".join(part if part.replace("-", "_").isidentifier() else json.dumps(part) for part in path)
+    return ".".join(part if _BARE_KEY.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in path)
 
 
 def _nested(overrides: Mapping[str, str], config: Config) -> dict[str, Any]:

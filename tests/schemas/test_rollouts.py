@@ -240,6 +240,12 @@ def test_live_rollouts_leave_each_others_settings_alone(config: Config) -> None:
     assert begun(config, ended, overrides={"categories.a.exact_ttl_s": "50"}).stage is Stage.TEN
 
 
+@given(st.text(min_size=1).filter(lambda name: name.isprintable()))
+def test_any_category_has_a_path(name: str) -> None:
+    overrides = flattened({"categories": {name: {"delta": 0.5}}})
+    assert applied(load_config(), overrides).category(name).delta == 0.5
+
+
 def test_settings_as_toml_gives_them_become_paths_and_values_and_hold_again(config: Config) -> None:
     changes = {"categories": {"shop.chat": {"delta": 0.5, "escalation": {"min_confidence": 0.1}}}}
     overrides = flattened(changes)
