@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
     [
         ("completed_at", pa.timestamp("ms")),  # UTC, without a zone, so that no reader's own zone moves it
         *((name, pa.string()) for name in ("request_id", "tenant", "user", "endpoint", "category", "lane")),
-        ("prompt_version", pa.string()),
+        *((name, pa.string()) for name in ("prompt_version", "arm")),
         ("cache_status", pa.string()),
         ("similarity", pa.float64()),
         ("matched_request_id", pa.string()),
@@ -98,6 +98,7 @@ class Rows:
             "category": reply.category,
             "lane": reply.lane.value,
             "prompt_version": reply.prompt_version,
+            "arm": reply.arm,
             "cache_status": reply.cache_status.value,
             "similarity": reply.similarity,
             "matched_request_id": reply.matched_request_id,
