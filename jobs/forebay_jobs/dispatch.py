@@ -19,7 +19,7 @@ from .caches.semantic import Found
 from .messages import Arrival, Flight, Outgoing
 from .pruning import Pruner
 from .replies import ReplyWriter
-from .router.rules import route
+from .router.router import Routers, vector_in
 
 
 class Dispatcher:
@@ -40,7 +40,13 @@ class Dispatcher:
         self._replies = replies
         self._rates = rates
         self._pruner = pruner
+        self._routers = Routers(config)
         self._tracing = tracing_for(config, "job")
+
+    @property
+    def learned(self) -> bool:
+        """Whether learned weights route, outside of rollouts, what they know."""
+        return self._routers.of(self._config).scorer is not None
 
     def prepare(self, flights: Sequence[Flight]) -> list[Flight]:
         """The flights as they are to be dispatched, with what is asked of stores for all of them at once."""
@@ -63,7 +69,8 @@ class Dispatcher:
         arm = asker.arm if flight.shadowed is None else flight.shadowed.arm
         chosen = flight.route
         if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
-            chosen = route(self._codec.decode(leader.request, Request), self._arms.config(arm))
+            router = self._routers.of(self._arms.config(arm))
+            chosen = router.route(self._codec.decode(leader.request, Request), vector_in(found.vector))
         if flight.shadowed is not None:
             chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(

@@ -95,7 +95,9 @@ class Runtime:
         replies = ReplyWriter(self.config, self.codec, self.metrics)
         pruner = Pruner(self.config, self.codec, self.embedder, load_cross_encoders(self.config), self.metrics)
         rates = PrefixRates(self.config, self.redis)
-        return Dispatcher(self.config, self.codec, replies, rates, pruner, self.arms)
+        dispatcher = Dispatcher(self.config, self.codec, replies, rates, pruner, self.arms)
+        self.metrics.router_learned.set(dispatcher.learned)
+        return dispatcher
 
     @cached_property
     def embedder(self) -> Embedder:

@@ -17,8 +17,10 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from .errors import ConfigError
 from .records import Lane
 from .sections import (
+    LARGEST,
     PRESETS,
     AuditsConfig,
+    SMALLEST,
     BatchConfig,
     CategoryConfig,
     CostsConfig,
@@ -147,6 +149,12 @@ class Config(BaseSettings):
             if category.tier is not None and category.tier not in self.tiers:
                 raise ValueError(
                     f"categories.{name}.tier: {category.tier!r} is no tier; use one of {', '.join(self.tiers)}"
+                )
+        for name, task in self.router.tasks.items():
+            if task.tier not in (*self.tiers, SMALLEST, LARGEST):
+                raise ValueError(
+                    f"router.tasks.{name}.tier: {task.tier!r} is no tier; use one of {', '.join(self.tiers)},"
+                    f" {SMALLEST} or {LARGEST}"
                 )
         if self.flink.parallelism > self.desk.buckets:
             raise ValueError(

@@ -326,6 +326,12 @@ class JobMetrics:
             "Tokens of the passages that were left out, by the embedder's tokenizer.",
             registry=registry,
         )
+        self.router_learned = Gauge(
+            "forebay_router_learned",
+            "1 while learned weights route the questions that they know; 0 while all are routed by rules, because none"
+            " are configured or they do not fit: the job's log says which.",
+            registry=registry,
+        )
         self.flights_opened = Counter(
             "forebay_flights_opened_total", "Requests that began to lead a flight at the desk.", registry=registry
         )

@@ -151,8 +151,10 @@ class Route(Record, frozen=True, kw_only=True):
     confidence: float
     """In [0, 1]."""
     reason: str
-    """One of ``complexity``, ``low_confidence``, ``category``, ``min_tier``, ``max_tier``, ``shadow``."""
+    """One of ``complexity``, ``low_confidence``, ``task``, ``category``, ``min_tier``, ``max_tier``, ``shadow``."""
     features: dict[str, float] = {}
+    """What was read of the request, each in [0, 1]; and ``chance.<tier>``, that each tier answers well, where that was
+    learned."""
 
 
 class Usage(Record, frozen=True, kw_only=True):

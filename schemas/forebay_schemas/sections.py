@@ -361,6 +361,13 @@ class CategoryConfig(Section):
         default=0.5, ge=0, le=2, description="A request that asks for more variety than this is not reused."
     )
     tier: str | None = Field(default=None, description="Send misses straight to this tier; absent: by complexity.")
+    quality: float = Field(
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="Wanted quality: the largest tier is worth its price where it raises the share of good answers over"
+        " the smallest tier's by 1 - quality. For questions that the learned router knows.",
+    )
     escalation: EscalationConfig = EscalationConfig()
     judge: JudgeConfig = JudgeConfig()
     audit_share: float | None = Field(
@@ -388,11 +395,46 @@ PRESETS: dict[str, CategoryConfig] = {
 """Settings for usual workloads, by the name that ``preset`` takes."""
 
 
+SMALLEST, LARGEST = "smallest", "largest"
+"""Stand for the ends of the ladder where a task names its tier."""
+
+
+class TaskConfig(Section):
+    """A task that is known to be fine on a small model, or to need a large one. All that is given must match."""
+
+    category: str | None = Field(default=None, description="Of the request; where it names none, its endpoint.")
+    endpoint: str | None = Field(default=None, description="Of the request.")
+    tenant: str | None = Field(default=None, description="Of the request.")
+    tier: TierName = Field(description="Where its misses go: a tier, or smallest, or largest.")
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> "TaskConfig":
+        if self.category is None and self.endpoint is None and self.tenant is None:
+            raise ValueError("says of no request that it is this task; give category, endpoint or tenant")
+        return self
+
+
+_TASKS = {
+    name: TaskConfig(category=name, tier=SMALLEST)
+    for name in ("sentiment", "entity-extraction", "classification", "translation", "formatting")
+}
+
+WEIGHTS_SHIPPED, WEIGHTS_NONE = "shipped", "none"
+
+
 class RouterConfig(Section):
-    """From complexity to tier."""
+    """From what is asked to a tier."""
 
     min_confidence: float = Field(
         default=0.65, ge=0, le=1, description="Confidence below which a request goes one tier up."
+    )
+    weights: str = Field(
+        default=WEIGHTS_SHIPPED,
+        min_length=1,
+        description="Of the learned scorer: a file of `forebay router train`, shipped, or none: rules alone.",
+    )
+    tasks: dict[str, TaskConfig] = Field(
+        default=_TASKS, description="Tasks by name, the first that matches counts; given ones replace all of these."
     )
 
 

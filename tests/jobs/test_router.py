@@ -1,14 +1,16 @@
 """The router: which tier a request goes to, and that no text is too much for it."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from forebay_jobs.router.features import FEATURES, features_of
-from forebay_jobs.router.rules import route
+from forebay_jobs.router.router import Router
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Message, Route
-from forebay_schemas.sections import CategoryConfig, RouterConfig
+from forebay_schemas.sections import CategoryConfig, RouterConfig, TaskConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,10 +47,11 @@ HARD = [
 ]
 
 CONFIG = load_config()
+ROUTER = Router(CONFIG)
 
 
 def routed(question: str, config: Config = CONFIG, **fields: Any) -> Route:
-    return route(make_request(question, **fields), config)
+    return Router(config).route(make_request(question, **fields), None)
 
 
 @pytest.mark.parametrize("question", EASY)
@@ -160,20 +163,55 @@ def test_a_categorys_tier_comes_before_the_score_and_after_the_bounds() -> None:
     assert routed(EASY[0], config, category="forms", max_tier="small").tier == "small"
 
 
+@pytest.mark.parametrize("name", ["sentiment", "entity-extraction", "classification", "translation", "formatting"])
+def test_a_task_known_to_be_fine_on_a_small_model_goes_there_whatever_is_asked(name: str) -> None:
+    chosen = routed(HARD[0], category=name)
+    assert (chosen.tier, chosen.reason) == ("small", "task")
+    assert routed(HARD[0], endpoint=name).tier == "small"
+    assert routed(HARD[0], category=name, min_tier="medium").tier == "medium"
+
+
+def test_a_task_matches_all_that_it_names_and_comes_before_its_category() -> None:
+    tasks = {"contracts": TaskConfig(endpoint="review", tenant="acme", tier="largest")}
+    config = CONFIG.model_copy(
+        update={
+            "router": RouterConfig(tasks=tasks),
+            "categories": {"review": CategoryConfig(tier="medium")},
+        }
+    )
+    assert routed(EASY[0], config, endpoint="review").reason == "task"
+    assert routed(EASY[0], config, endpoint="review").tier == "large"
+    assert routed(EASY[0], config, endpoint="review", tenant="other").tier == "medium"
+    assert routed(EASY[0], config, endpoint="review", max_tier="small").tier == "small"
+
+
+def test_a_task_must_say_what_it_is_and_name_a_tier(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.toml"
+    file.write_text('[router.tasks.empty]\ntier = "small"\n')
+    with pytest.raises(ConfigError, match=r"router\.tasks\.empty.*give category, endpoint or tenant"):
+        load_config(file)
+    file.write_text('[router.tasks.huge]\ncategory = "x"\ntier = "huge"\n')
+    with pytest.raises(
+        ConfigError, match=r"router\.tasks\.huge\.tier: 'huge' is no tier; use one of small, medium, large"
+    ):
+        load_config(file)
+
+
 @given(st.text(max_size=300), st.lists(st.sampled_from(EASY + HARD), max_size=3))
 def test_features_score_and_confidence_lie_between_0_and_1_for_any_text(text: str, before: list[str]) -> None:
     request = make_request(messages=[*map(user, before), user(text)])
     assert features_of(request).keys() == set(FEATURES)
-    chosen = route(request, CONFIG)
+    chosen = ROUTER.route(request, None)
     assert all(0 <= value <= 1 for value in [*chosen.features.values(), chosen.complexity, chosen.confidence])
 
 
 def test_a_last_turn_without_text_is_no_difficulty() -> None:
     request = make_request(messages=[user("Hi"), Message(role="assistant", tool_calls="[]")])
-    assert route(request, CONFIG).tier == "small"
+    assert ROUTER.route(request, None).tier == "small"
 
 
 HOSTILE = [
+    "A. ", "Not ", "a A", "1,",
     "a", "1", "\n", " ", "\n ", "1 ", "1.", "1%", "a(", "{", "{ ", "; ", "how many ", "- ", "\n1", "function a",
     "def a", "return a", "import a", "SELECT ", "evaluat", "_", "const a ", "at most 1", "\u00e9", "?", "(", "\n-",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from forebay_jobs.reuse.eligibility import Reuse, reuse_of
-from forebay_jobs.router.rules import route
+from forebay_jobs.router.router import Router
 from forebay_ops.demo.script import Expect, Line, load_script
 from forebay_ops.local.effective import PROFILE
 from forebay_schemas.canonical import digests
@@ -103,7 +103,8 @@ def test_time_sensitive_personal_and_varied_requests_are_recognised_and_only_tho
 
 
 def test_easy_and_hard_questions_spread_over_all_tiers(config: Config):
-    tiers = Counter(route(REQUESTS[line.number], config).tier for line in of(Expect.MISS))
+    router = Router(config)
+    tiers = Counter(router.route(REQUESTS[line.number], None).tier for line in of(Expect.MISS))
     assert tiers["small"] > tiers["medium"] >= 4
     assert tiers["large"] >= 4
 

@@ -18,8 +18,17 @@ FEATURES: Final = (
     "maths",
     "format",
     "recognised",
+    "numbers",
+    "options",
+    "negation",
+    "comparison",
+    "names",
 )
-"""Names, in order. ``recognised`` is 1 where the kind of question is known, and is not a sign of difficulty."""
+"""Names, in order. ``recognised`` is 1 where the kind of question is known, and is not a sign of difficulty; those
+after it are read by the learned scorer alone."""
+
+VERSION = 1
+"""Rises when a feature changes its meaning or a new one comes: weights that were learned on others do not fit."""
 
 _FULL_LENGTH_TOKENS = 400
 _CHARS_PER_TOKEN = 4  # English prose under the usual byte-pair vocabularies
@@ -75,6 +84,15 @@ _FORMAT = re.compile(
     r"template|headings?)\b",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(r"\d[\d.,]*")
+_OPTION = re.compile(r"^[ \t]{0,8}\(?[A-Ja-j][.)] ", re.MULTILINE)
+_NEGATION = re.compile(r"\b(?:not|no|none|never|except|least|cannot|without|false|incorrect)\b|n't\b", re.IGNORECASE)
+_COMPARISON = re.compile(
+    r"\b(?:more|less|fewer|greater|larger|smaller|than|times|twice|half|double|triple|as (?:many|much)|remain\w*"
+    r"|left)\b",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")
 
 
 def features_of(request: Request) -> dict[str, float]:
@@ -102,6 +120,11 @@ def features_of(request: Request) -> dict[str, float]:
             float(request.response_format is not None or request.tools is not None), 0.5 * bool(_FORMAT.search(last))
         ),
         "recognised": float(bool(analytical or creative or _FACTUAL.search(last))),
+        "numbers": _saturate(len(_NUMBER.findall(last)), 12),
+        "options": _saturate(len(_OPTION.findall(last)), 4),
+        "negation": _saturate(len(_NEGATION.findall(last)), 4),
+        "comparison": _saturate(len(_COMPARISON.findall(last)), 6),
+        "names": _saturate(len(_NAME.findall(last)), 8),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from forebay_jobs.reuse.eligibility import Reuse, reuse_of
-from forebay_jobs.router.rules import route
+from forebay_jobs.router.router import Router
 from forebay_schemas.canonical import all_messages, category_of, digests, question_of, static_turns
 from forebay_schemas.config import Config
 from forebay_schemas.prices import cost
@@ -139,6 +139,7 @@ class Audit:
         self.today = 0.0
         self.first_s, self.last_s = math.inf, -math.inf
         self._prices = prices
+        self._router = Router(config)
         self._nearness = Nearness(questions)
         self._prefixes: Recent[bool] = Recent(most_digests)
 
@@ -176,13 +177,16 @@ class Audit:
 
     def _judge(self, call: Call, row: int | None) -> _Judged:
         request = call.request
-        reuse, keys, tier = reuse_of(request, self.config), digests(request), route(request, self.config).tier
+        reuse, keys = reuse_of(request, self.config), digests(request)
+        grasped = row if row is not None and self.questions.grasped(row) else None
+        vector = None if grasped is None else self.questions.vectors([grasped])[0]
+        tier = self._router.route(request, vector).tier
         category = self.config.category(category_of(request))
         most_s = request.cache.ttl_s or math.inf
         at_s = math.nan if call.at_s is None else call.at_s
         asked = None
-        if reuse is Reuse.SEMANTIC and row is not None and keys.context and self.questions.grasped(row):
-            asked = Asked(context=keys.context, row=row, at_s=at_s, ttl_s=min(category.semantic_ttl_s, most_s))
+        if reuse is Reuse.SEMANTIC and grasped is not None and keys.context:
+            asked = Asked(context=keys.context, row=grasped, at_s=at_s, ttl_s=min(category.semantic_ttl_s, most_s))
         return _Judged(
             call=call,
             reuse=reuse,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from forebay_jobs.router.features import FEATURES
-from forebay_jobs.router.rules import choose
+from forebay_jobs.router.ladder import choose
 from forebay_schemas.config import load_config
 
 from ..ledger import feedback

@@ -8,7 +8,7 @@ from forebay_jobs.flights import lanes_to_join
 from forebay_jobs.reuse.eligibility import Reuse, withheld_by_policy, within_category
 from forebay_jobs.reuse.lifetime import kept_s, shorter_s
 from forebay_jobs.reuse.tier_bounds import within_bounds
-from forebay_jobs.router.rules import choose
+from forebay_jobs.router.ladder import choose
 from forebay_schemas.config import Config
 from forebay_schemas.records import CachePolicy, Lane
 
@@ -82,7 +82,15 @@ def tiers_of(traffic: Traffic, config: Config) -> Ints:
 def _chosen(traffic: Traffic, config: Config) -> Sequence[str]:
     kinds = traffic.kinds
     return [
-        choose(case.complexity, case.recognised, kind.category, kind.min_tier, kind.max_tier, config).tier
+        choose(
+            case.complexity,
+            case.recognised,
+            kind.category,
+            kind.min_tier,
+            kind.max_tier,
+            config,
+            kind.task_tier if kind.task_tier in config.tiers else None,
+        ).tier
         for case in traffic.cases
         for kind in [kinds[case.kind]]
     ]

@@ -20,7 +20,7 @@ from .linking import linked, traffic_of
 from .traffic import GENERATED, STATUSES, TOKENS, Case, Floats, Ints, Kind, Recorded, Traffic
 
 _GENERATED = "cache_status IN ('miss', 'bypass')"
-_BOUND = "CASE WHEN route_reason IN ('min_tier', 'max_tier') THEN route_reason END"
+_BOUND = "CASE WHEN route_reason IN ('min_tier', 'max_tier', 'task') THEN route_reason END"
 _CASE = f"category, lane, cache_status = 'bypass', {_BOUND}, if({_BOUND} IS NULL, NULL, route_tier), complexity"
 _RECOGNISED = "coalesce(features['recognised'], 1.0) > 0"
 _SHARES = f"""
@@ -168,6 +168,7 @@ class _Reading:
                 policy=CachePolicy.BYPASS if bypass else CachePolicy.USE,
                 min_tier=tier if bound == "min_tier" else None,
                 max_tier=tier if bound == "max_tier" else None,
+                task_tier=tier if bound == "task" else None,
             )
             place = kinds.setdefault(kind, len(kinds))
             cases.append(Case(place, _COMPLEXITY if complexity is None else complexity, recognised))

@@ -2,7 +2,7 @@
 
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,8 +14,11 @@ from forebay_jobs.embedding import version_of
 from forebay_jobs.reuse import eligibility, recogniser
 from forebay_jobs.reuse.eligibility import Reuse, nature_of
 from forebay_jobs.reuse.lifetime import lot_of
-from forebay_jobs.router import features, rules
-from forebay_jobs.router.rules import route
+from forebay_jobs.router import features, grams, learned, rules, worth
+from forebay_jobs.router import router as router_module
+from forebay_jobs.router.features import features_of
+from forebay_jobs.router.router import Router
+from forebay_jobs.router.tasks import task_of
 from forebay_schemas import canonical
 from forebay_schemas.canonical import all_messages, category_of, digests, question_of
 from forebay_schemas.config import Config
@@ -32,7 +35,8 @@ from .nearness import Embeds, Told, Vectors, embedded, neighbours_of
 from .stash import Arrays, Stash, digest_of
 from .traffic import COMPLETION, UNKNOWN, Case, Ints, Kind, Neighbours, Traffic
 
-_DECIDES = (canonical, eligibility, recogniser, features, rules, embedding, reading, nearness)
+_ROUTES = (features, rules, grams, learned, worth, router_module)
+_DECIDES = (canonical, eligibility, recogniser, embedding, reading, nearness, *_ROUTES)
 _CHARS_PER_TOKEN = 4
 """Of English prose under the usual byte-pair vocabularies; for prompts whose tokens nobody counted."""
 _TOLD_EVERY = 1_000
@@ -58,10 +62,13 @@ def read_traffic(
     """
     stash = Stash(file)
     weights = Path(recogniser.__file__).with_suffix(".json")
-    digest = digest_of((file, tenant, config.embedding.model, sys.modules[__name__], weights, *_DECIDES))
+    router = Router(config)
+    tasks = config.router.model_dump_json(include={"tasks"})
+    settings = (tenant, config.embedding.model, router.identity, tasks)
+    digest = digest_of((file, *settings, sys.modules[__name__], weights, *_DECIDES))
     arrays = stash.load("traffic", digest)
     if arrays is None:
-        reader = _Reader(config, tenant)
+        reader = _Reader(config, tenant, router)
         with file.open("rb") as lines:
             for arrival in read_trace(lines):
                 reader.take(arrival)
@@ -70,7 +77,7 @@ def read_traffic(
         texts = reader.texts
         vectors = embedded(texts, load, stash.file("vectors", digest_of((config.embedding.model, *texts))), told)
         arrays = reader.arrays(
-            neighbours_of(*reader.compared, vectors, told), _timely(reader.compared[1], vectors, config)
+            neighbours_of(*reader.compared, vectors, told), _timely(reader.compared[1], vectors, config), vectors
         )
         stash.save("traffic", digest, arrays)
     return _traffic(arrays, answer_tokens)
@@ -79,23 +86,23 @@ def read_traffic(
 class _Reader:
     """Takes arrivals one after the other, and asks the job's rules about each question once."""
 
-    def __init__(self, config: Config, tenant: str) -> None:
+    def __init__(self, config: Config, tenant: str, router: Router) -> None:
         self.rows = 0
         self._config = config
+        self._router = router
         self._tenant = tenant
         self._run = Run("simulated", warm=True)
-        self._at_ms, self._question, self._case, self._label = array("q"), array("q"), array("q"), array("q")
+        self._at_ms, self._question, self._kind, self._label = array("q"), array("q"), array("q"), array("q")
         self._chars, self._tokens, self._complete = array("q"), array("q"), array("b")
         self._right: dict[str, array[int]] = {}
         self._questions: dict[str, int] = {}
-        self._asked: list[tuple[float, bool]] = []  # of each question
+        self._features: list[dict[str, float]] = []  # of each question
         self._natures: dict[tuple[int, bool], Reuse] = {}  # of each question, with a time to live of its own or not
         self._context, self._text = array("q"), array("q")
         self._contexts: dict[str | None, int] = {}
         self._texts: dict[str, int] = {}
         self._labels: dict[str, int] = {}
         self._kinds: dict[Kind, int] = {}
-        self._cases: dict[Case, int] = {}
 
     def take(self, arrival: Arrival) -> None:
         """Note a request."""
@@ -108,9 +115,8 @@ class _Reader:
         request = self._request(arrival)
         keys = digests(request)
         question = self._questions.setdefault(keys.exact, len(self._questions))
-        if question == len(self._asked):
+        if question == len(self._features):
             self._learn(request, keys.context)
-        complexity, recognised = self._asked[question]
         nature = self._nature(question, request)
         kind = Kind(
             category=category_of(request),
@@ -123,11 +129,11 @@ class _Reader:
             ttl_s=request.cache.ttl_s,
             min_tier=request.min_tier,
             max_tier=request.max_tier,
+            task_tier=task[1] if (task := task_of(request, self._config)) else None,
         )
-        case = Case(self._kinds.setdefault(kind, len(self._kinds)), complexity, recognised)
         self._at_ms.append(round(arrival.at_ms))
         self._question.append(question)
-        self._case.append(self._cases.setdefault(case, len(self._cases)))
+        self._kind.append(self._kinds.setdefault(kind, len(self._kinds)))
         self._label.append(
             UNKNOWN if arrival.label is None else self._labels.setdefault(arrival.label, len(self._labels))
         )
@@ -147,8 +153,7 @@ class _Reader:
 
     def _learn(self, request: Request, context: str | None) -> None:
         """What the rules say of a question that is asked for the first time."""
-        routed = route(request, self._config)
-        self._asked.append((routed.complexity, bool(routed.features["recognised"])))
+        self._features.append(features_of(request))
         self._context.append(self._contexts.setdefault(context, len(self._contexts)))
         text = question_of(request) if self._nature(len(self._context) - 1, request) is Reuse.SEMANTIC else None
         self._text.append(UNKNOWN if text is None else self._texts.setdefault(text, len(self._texts)))
@@ -181,13 +186,15 @@ class _Reader:
         """Of each question its context, and its place among the texts; ``UNKNOWN`` where it is not compared."""
         return np.array(self._context, np.int64), np.array(self._text, np.int64)
 
-    def arrays(self, near: Neighbours, timely: npt.NDArray[np.bool_]) -> Arrays:
+    def arrays(self, near: Neighbours, timely: npt.NDArray[np.bool_], vectors: Vectors) -> Arrays:
         """All of it, as it is kept."""
+        cases: dict[Case, int] = {}
+        case = [cases.setdefault(each, len(cases)) for each in self._cases(timely, vectors)]
         right = [[*column, *[UNKNOWN] * (self.rows - len(column))] for column in self._right.values()]
         texts = [*self._texts, ""]
         told = {
             "kinds": list(self._kinds),
-            "cases": list(self._cases),
+            "cases": list(cases),
             "tiers": list(self._right),
             "words": [texts[text] for text in self._text],  # the last where it is not compared
         }
@@ -195,7 +202,7 @@ class _Reader:
             "told": np.frombuffer(msgspec.json.encode(told), np.uint8),
             "at_ms": np.array(self._at_ms),
             "question": np.array(self._question),
-            "case": np.array(self._case),
+            "case": np.array(case),
             "timely": timely,
             "lots": np.array([lot_of(digest) for digest in self._questions]),
             "label": np.array(self._label),
@@ -207,6 +214,23 @@ class _Reader:
             "near": near.near,
             "cosines": near.cosines,
         }
+
+    def _cases(self, timely: npt.NDArray[np.bool_], vectors: Vectors) -> Iterator[Case]:
+        """Of each request how hard the router takes it to be."""
+        texts, kinds = self.texts, list(self._kinds)
+        chances: list[dict[str, float] | None] = []
+        for found, text, for_now in zip(self._features, self._text, timely.tolist(), strict=True):
+            # The desk hands on no vector of what it holds back for its time, and there is none of what is not embedded.
+            vector = None if text == UNKNOWN or for_now or not vectors[text].any() else vectors[text]
+            chances.append(self._router.chances(texts[text], found, vector) if vector is not None else None)
+        for question, kind in zip(self._question, self._kind, strict=True):
+            known = chances[question]
+            score = (
+                rules.score(self._features[question])
+                if known is None
+                else self._router.score(known, kinds[kind].category)
+            )
+            yield Case(kind, score.complexity, score.recognised)
 
 
 def _timely(text: Ints, vectors: Vectors, config: Config) -> npt.NDArray[np.bool_]:

@@ -33,6 +33,7 @@ class Kind:
         owner: whose answers it shares, as ``owner_of`` tells; of a ledger nobody knows.
         nature: what its text and tools allow, as ``nature_of`` tells.
         ttl_s: its own limit on how long its answer is given again.
+        task_tier: where the router sends it for the task that it is.
     """
 
     category: str
@@ -45,6 +46,7 @@ class Kind:
     ttl_s: int | None = None
     min_tier: str | None = None
     max_tier: str | None = None
+    task_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

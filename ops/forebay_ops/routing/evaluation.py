@@ -1,0 +1,151 @@
+"""How well routers route prompts that they did not learn from: five-fold within a data set, and across two."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from forebay_jobs.router.features import FEATURES
+from forebay_jobs.router.learned import Scorer
+
+from ..evaluation.halves import is_test
+from .curves import Curve, apgr_interval, calibration_error, curve
+from .labels import FOLDS, LabelsError
+from .training import Prepared, train
+
+Floats = npt.NDArray[np.float64]
+Said = Callable[[str], None]
+
+LEARNED, LENGTH = "learned", "length alone"
+FIVE_FOLD = "itself, five-fold"
+_TIMED = 200
+_LEAST = 100
+"""Prompts of a data set below which nothing is measured on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How one way of routing did on one data set.
+
+    Attributes:
+        way: ``LEARNED`` or ``LENGTH``.
+        learned_on: another data set, or ``FIVE_FOLD``; empty for a way that learns nothing.
+        apgr_interval: 95 %, over prompts.
+        apgr_unseen: on the half of the prompts on which nothing was ever chosen; None where that half is too small.
+        errors: expected calibration error of the smallest and the largest tier; None for a way without chances.
+    """
+
+    way: str
+    learned_on: str
+    dataset: str
+    prompts: int
+    weak: float
+    strong: float
+    curve: Curve
+    apgr_interval: tuple[float, float]
+    apgr_unseen: float | None
+    errors: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All of it.
+
+    Attributes:
+        alone_us, batched_us: what scoring a prompt takes given its vector and features, one by one and all at once.
+    """
+
+    weak: str
+    strong: str
+    measured: list[Measured]
+    alone_us: float
+    batched_us: float
+
+
+def evaluate(data: Prepared, said: Said) -> Evaluation:
+    """Measure on every data set of the labels that has both ends of the ladder labelled, and a gap between them.
+
+    Raises:
+        LabelsError: no data set is large enough.
+    """
+    weak, strong = data.labels.tiers[0], data.labels.tiers[-1]
+    known = ~np.isnan(data.labels.right[:, [0, -1]]).any(axis=1)
+    gap = np.nan_to_num(data.labels.right[:, -1] - data.labels.right[:, 0])
+    names = list(dict.fromkeys(data.labels.datasets))
+    rows = {name: np.flatnonzero(known & (np.array(data.labels.datasets) == name)) for name in names}
+    parts = {
+        name or "all": data.part(each) for name, each in rows.items() if len(each) >= _LEAST and gap[each].sum() > 0
+    }
+    if not parts:
+        raise LabelsError(
+            f"dataset: none has {_LEAST} prompts with {weak} and {strong} labelled, and {strong} right more often; give"
+            " more labels, with the columns from the smallest tier to the largest"
+        )
+    measured: list[Measured] = []
+    scorers: list[Scorer] = []
+    for name, part in parts.items():
+        chances = np.empty(part.labels.right.shape)
+        for fold in range(FOLDS):
+            said(f"{name}: fold {fold + 1} of {FOLDS}")
+            left_out = part.labels.folds == fold
+            scorer = _learned(part.part(np.flatnonzero(~left_out)))
+            chances[left_out] = _chances(scorer, part.part(np.flatnonzero(left_out)))
+            scorers.append(scorer)
+        measured += _both(part, name, FIVE_FOLD, chances)
+    for name, part in parts.items():
+        for other, learned in parts.items():
+            if other != name:
+                said(f"learning on {other} for {name}")
+                found = _both(part, name, other, _chances(_learned(learned), part))
+                measured += [each for each in found if each.way == LEARNED]  # length is told above
+    said("timing")
+    largest = max(scorers, key=lambda scorer: scorer.weights.labels)
+    return Evaluation(weak, strong, measured, *_times(largest, data))
+
+
+def _both(part: Prepared, name: str, learned_on: str, chances: Floats) -> list[Measured]:
+    lengths = np.array([len(prompt) for prompt in part.labels.prompts], float)
+    weak, strong = part.labels.right[:, 0], part.labels.right[:, -1]
+    unseen = np.array([is_test(prompt) for prompt in part.labels.prompts])
+    errors = calibration_error(chances[:, 0], weak), calibration_error(chances[:, -1], strong)
+    found: list[Measured] = []
+    for way, score, error in ((LEARNED, chances[:, -1] - chances[:, 0], errors), (LENGTH, lengths, None)):
+        found.append(
+            Measured(
+                way=way,
+                learned_on=learned_on if way == LEARNED else "",
+                dataset=name,
+                prompts=len(part),
+                weak=float(weak.mean()),
+                strong=float(strong.mean()),
+                curve=curve(score, weak, strong),
+                apgr_interval=apgr_interval(score, weak, strong),
+                apgr_unseen=curve(score[unseen], weak[unseen], strong[unseen]).apgr if unseen.any() else None,
+                errors=error,
+            )
+        )
+    return found
+
+
+def _learned(part: Prepared) -> Scorer:
+    return Scorer(train(part, [], "evaluation"))
+
+
+def _chances(scorer: Scorer, asked: Prepared) -> Floats:
+    chances, _ = scorer.chances(asked.labels.prompts, asked.features, asked.vectors)
+    return chances.astype(np.float64)
+
+
+def _times(scorer: Scorer, data: Prepared) -> tuple[float, float]:
+    """Microseconds of processor time a prompt, one by one and all at once."""
+    rows = np.linspace(0, len(data) - 1, min(_TIMED, len(data))).astype(int)
+    some = data.part(rows)
+    values: list[dict[str, float]] = [dict(zip(FEATURES, row, strict=True)) for row in some.features.tolist()]
+    began = time.process_time()
+    for prompt, features, vector in zip(some.labels.prompts, values, some.vectors, strict=True):
+        scorer.of(prompt, features, vector)
+    alone_s = time.process_time() - began
+    began = time.process_time()
+    scorer.chances(some.labels.prompts, some.features, some.vectors)
+    return 1e6 * alone_s / len(rows), 1e6 * (time.process_time() - began) / len(rows)

@@ -1,0 +1,130 @@
+"""The learned scorer: what it makes of a question, when it is used, and that bounds and quality are kept."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from forebay_jobs.router.router import Router
+from forebay_jobs.router.weights import Weights, encoded
+from forebay_jobs.router.worth import complexity_of, interpolated
+from forebay_ops.routing.training import train
+from forebay_schemas.config import Config, changed, load_config
+from forebay_schemas.records import Route
+
+from tests.builders import make_request
+from tests.ops.routing_labels import EASY, HARD, data_in, lines, vector, write
+
+CONFIG = load_config()
+MODEL = CONFIG.embedding.model
+EASY_ONE, HARD_ONE = EASY.format(102), HARD.format(101)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    data = data_in(write(tmp_path_factory.mktemp("labels") / "labels.jsonl", lines()))
+    return train(data, [MODEL], "a test")
+
+
+@pytest.fixture
+def config(weights: Weights, tmp_path: Path) -> Config:
+    return with_weights(weights, tmp_path)
+
+
+def with_weights(weights: Weights, folder: Path) -> Config:
+    file = folder / "weights.msgpack"
+    file.write_bytes(encoded(weights))
+    return changed(CONFIG, {"router": {"weights": str(file)}})
+
+
+def routed(question: str, config: Config, **fields: Any) -> Route:
+    return Router(config).route(make_request(question, **fields), vector(question))
+
+
+def test_a_question_like_those_that_only_the_large_tier_answered_goes_higher(config: Config) -> None:
+    easy, hard = routed(EASY_ONE, config), routed(HARD_ONE, config)
+    assert (easy.tier, hard.tier) == ("medium", "large")
+    assert easy.complexity < 0.7 < hard.complexity
+    assert hard.features["chance.small"] < 0.4 < 0.8 < hard.features["chance.large"]
+
+
+def test_a_tier_without_labels_lies_between_those_that_have_some(config: Config) -> None:
+    chances = routed(HARD_ONE, config).features
+    assert chances["chance.medium"] == pytest.approx((chances["chance.small"] + chances["chance.large"]) / 2)
+
+
+def test_the_more_quality_is_wanted_the_higher_a_question_goes(config: Config) -> None:
+    complexities = [
+        routed(EASY_ONE, changed(config, {"categories": {"default": {"quality": quality}}})).complexity
+        for quality in (0.0, 0.5, 0.9, 0.99)
+    ]
+    assert complexities == sorted(complexities)
+    assert complexities[0] < 0.3 < 0.7 < complexities[-1]
+
+
+def test_bounds_tasks_and_thresholds_hold_for_what_was_learned_too(config: Config) -> None:
+    assert routed(HARD_ONE, config, max_tier="small").reason == "max_tier"
+    assert routed(EASY_ONE, config, min_tier="large").tier == "large"
+    assert routed(HARD_ONE, config, category="sentiment").tier == "small"
+    assert routed(EASY_ONE, changed(config, {"tiers": {"small": {"complexity_up_to": 0.001}}})).tier != "small"
+
+
+@pytest.mark.parametrize("question", ["How do I return a parcel?", "Which pump " * 300])
+def test_rules_hold_for_questions_unlike_all_that_were_labelled(config: Config, question: str) -> None:
+    request = make_request(question)
+    router = Router(config)
+    assert router.route(request, vector(question)) == router.route(request, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"models": ["another-model"]}, "models: learned on another-model, and embedding.model is"),
+        ({"feature_version": 99}, "feature_version: is 99, and the features of this release are"),
+        ({"format": 99}, "format: is 99"),
+        ({"tiers": ["small", "huge"]}, "tiers: knows answers of small, huge, and none of large"),
+        ({"by_vector": b"abc"}, "has the wrong length"),
+        ({"bias": [float("nan"), 0.0]}, "bias: needs 2 numbers"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_reason_and_rules_hold(
+    weights: Weights, tmp_path: Path, change: dict[str, Any], problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = Router(with_weights(msgspec.structs.replace(weights, **change), tmp_path))
+    assert router.scorer is None
+    assert router.unfit is not None
+    assert problem in router.unfit
+    assert "forebay router train" in router.unfit
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{router.unfit}; until then requests are routed by rules"
+    ]
+    assert router.route(make_request(HARD_ONE), vector(HARD_ONE)) == Router(
+        changed(CONFIG, {"router": {"weights": "none"}})
+    ).route(make_request(HARD_ONE), None)
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"{}", b"\xff" * 100):
+        file = tmp_path / "weights.msgpack"
+        file.write_bytes(content)
+        assert "cannot be read" in (Router(changed(CONFIG, {"router": {"weights": str(file)}})).unfit or "")
+    assert "nowhere" in (Router(changed(CONFIG, {"router": {"weights": str(tmp_path / "nowhere")}})).unfit or "")
+
+
+def test_the_shipped_weights_fit_the_default_configuration() -> None:
+    router = Router(CONFIG)
+    assert router.unfit is None
+    assert router.scorer is not None
+    assert router.scorer.weights.tiers == ["small", "large"]
+
+
+def test_complexity_is_one_half_where_a_step_up_gains_what_it_costs() -> None:
+    assert complexity_of([0.8, 0.9], [0.0, 1.0], quality=0.9) == pytest.approx(0.5)
+    assert complexity_of([0.9, 0.9], [0.1, 1.0], quality=0.9) == 0.0
+    assert complexity_of([0.9, 0.8], [0.1, 1.0], quality=0.9) == 0.0
+    assert complexity_of([0.1, 0.9, 0.9], [0.0, 0.1, 1.0], quality=0.9) == pytest.approx(0.5, abs=0.01)
+
+
+def test_chances_between_labelled_tiers_are_even_steps() -> None:
+    assert interpolated({"a": 0.2, "d": 0.8}, "abcd") == pytest.approx({"a": 0.2, "b": 0.4, "c": 0.6, "d": 0.8})
+    assert interpolated({"a": 0.2, "b": 0.7, "d": 0.8}, "abcd")["c"] == pytest.approx(0.75)
