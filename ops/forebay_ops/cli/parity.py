@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,13 +150,13 @@ def _say_what(console: Console, cases: list[Case], left_out: int, config: Config
 
 def _show(console: Console, found: list[Parity], tolerance: float) -> None:
     losses = figures_table("category", "by", "cases", "right", "lost (95 %)", "")
-    costs = figures_table("category", "untold", "cost", "of", "routed to")
+    costs = figures_table("category", "untold", "cost", "all large", "routed to")
     for each in found:
         right = "-" if each.right is None else f"{each.right[0]:.1%} of {each.right[1]:.1%}"
         lost = "-" if each.lost is None else f"{each.lost.mean:.1%} ({each.lost.low:.1%} to {each.lost.high:.1%})"
         finding = each.finding(tolerance)
         losses.add_row(each.category, each.by, f"{each.cases:,}", right, lost, Text(finding, style=_COLOURS[finding]))
-        tiers = ", ".join(f"{tier} {count:,}" for tier, count in sorted(each.tiers.items()))
+        tiers = ", ".join(f"{tier} {count:,}" for tier, count in Counter(each.tiers).most_common())
         costs.add_row(each.category, f"{each.untold:,}", money(each.cost[0]), money(each.cost[1]), tiers)
     for table in (losses, costs):
         console.print()
