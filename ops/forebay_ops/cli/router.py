@@ -26,6 +26,8 @@ from .embedder import loaded_embedder, names_of
 from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
+from .router_drift import drift
+from .router_retrain import retrain_
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _OUT = click.Path(path_type=Path, dir_okay=False, writable=True)
@@ -145,3 +147,7 @@ def _request(text: str | None, file: Path | None, config: Config) -> Request:
     request, _ = request_of(fields, "default")
     validate(request, config)
     return request
+
+
+router.add_command(drift)
+router.add_command(retrain_)

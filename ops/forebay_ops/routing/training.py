@@ -233,10 +233,16 @@ def _sparse(prompts: list[str], rarity: npt.NDArray[np.float32]) -> Any:
 
 
 def _calibrated(sums: Floats, right: Floats) -> tuple[float, float, float]:
-    """Slope and intercept of the logistic function from sums to chances, and the error that is left."""
+    """Slope and intercept of the logistic function from sums to chances, and the error that is left.
+
+    Where all answers are alike, as those of a tier that is taken for right, the same chance for all (Laplace's rule).
+    """
     from sklearn.linear_model import LogisticRegression
 
     known = ~(np.isnan(right) | np.isnan(sums))
+    if len(np.unique(right[known])) < 2:
+        good = float(right[known].sum())
+        return 0.0, float(np.log((good + 1) / (known.sum() - good + 1))), 0.0
     fitted: Any = LogisticRegression(C=1e6).fit(sums[known, None], right[known])
     chances = fitted.predict_proba(sums[known, None])[:, 1]
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), calibration_error(chances, right[known])

@@ -1,0 +1,82 @@
+"""`forebay router retrain`: learns the router anew from what became of its answers, and rolls out what is better."""
+
+import datetime as dt
+from pathlib import Path
+
+import click
+from forebay_jobs.router.weights import encoded, weights_of
+from rich.console import Console
+
+from ..outcomes.labels import labels
+from ..outcomes.reading import read_outcomes
+from ..outcomes.retraining import Retrained, retrain
+from .embedder import loaded_embedder, names_of
+from .moments import Moment, now
+from .options import cli_config
+from .progress import ConsoleProgress
+from .rollout import start_
+from .tables import figures_table
+
+
+@click.command(name="retrain")
+@click.option(
+    "--since", type=Moment(), default="30d", show_default=True, help="From when on; a span, or a time in UTC."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("router-weights"),
+              show_default=True, help="Folder of the new weights, which the job can read.")  # fmt: skip
+@click.option("--name", help="Of the rollout; else router- and the date.")
+@click.option("--no-rollout", is_flag=True, help="Write the weights, and say how to roll them out.")
+@click.pass_context
+def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | None, no_rollout: bool) -> None:
+    """Learn the router anew from audits, escalations and feedback, and roll it out where it is better.
+
+    A fifth of the questions is not learned from. On those the new weights are compared with the present ones, which
+    have not seen them either: where their chances are surely nearer to what came of it, the weights are written, and a
+    rollout of `router.weights` is started, which goes on by itself or undoes itself. Else nothing changes. Meant to be
+    run once a month, or when `forebay router drift` ends with 1:
+
+    \b
+      forebay router retrain
+      forebay router drift --since 7d || forebay router retrain --out /mnt/forebay/router
+    """
+    config = cli_config()
+    console = Console(highlight=False)
+    with ConsoleProgress(Console(stderr=True)) as progress:
+        progress.doing("reading audits and feedback")
+        outcomes = read_outcomes(config, round(since.replace(tzinfo=dt.UTC).timestamp() * 1000))
+        found = labels(outcomes, list(config.tiers))
+        progress.done(f"{len(found):,} labelled questions of {len(outcomes.audits):,} audits and remembered answers")
+        embedder = loaded_embedder(config, progress)
+        tiers, models = list(config.tiers), names_of(config.embedding.model)
+        retrained = retrain(found, tiers, weights_of(config), embedder, models, progress.doing)
+    _show(console, retrained)
+    if not retrained.better:
+        console.print("not surely better: nothing changes")
+        return
+    file = (out / f"{retrained.weights.version}.weights").resolve()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_bytes(encoded(retrained.weights))
+    unfinished.rename(file)
+    setting = f"router.weights={file}"
+    name = name or f"router-{now():%Y-%m-%d}"
+    console.print(f"better: written to {file}")
+    if no_rollout:
+        console.print(f"to roll it out: forebay rollout start {name} --set {setting}", soft_wrap=True)
+        return
+    why = f"retrained: Brier score {retrained.new:.4f} instead of {retrained.present:.4f}"
+    context.invoke(start_, name=name, single=(setting,), why=why)
+
+
+def _show(console: Console, found: Retrained) -> None:
+    table = figures_table("", "present", "new", "gain", "95 % interval")
+    gain = found.gain
+    table.add_row(
+        "Brier score",
+        f"{found.present:.4f}",
+        f"{found.new:.4f}",
+        f"{gain.mean:.4f}",
+        f"{gain.low:.4f} to {gain.high:.4f}",
+    )
+    console.print(table)
+    console.print(f"learned from {found.learned_from:,} questions, compared on {found.questions:,} others")
