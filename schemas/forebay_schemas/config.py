@@ -19,8 +19,8 @@ from .records import Lane
 from .sections import (
     LARGEST,
     PRESETS,
-    AuditsConfig,
     SMALLEST,
+    AuditsConfig,
     BatchConfig,
     CategoryConfig,
     CostsConfig,
