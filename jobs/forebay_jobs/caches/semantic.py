@@ -141,33 +141,38 @@ class SemanticCache:
             asked, vectors = np.array(asked)[~timely].tolist(), vectors[~timely]
         if not asked:
             return found
-        askers = [arrivals[position] for position in asked]
-        self._namespaces.meet((arrival.owner, arrival.asker.category) for arrival in askers)
-        neighbours = self._nearest(vectors, askers)
-        rejected, quarantined = self._rejected(vectors, askers)
-        known = self._known(neighbours, askers, rejected, now_ms)
-        decisions = [self._decide(arrival, near) for arrival, near in zip(askers, known, strict=True)]
+        looked_up = self._look_up([arrivals[position] for position in asked], vectors, now_ms)
+        lookup_ms = (time.perf_counter() - embedded) * 1000
+        for position, one in zip(asked, looked_up, strict=True):
+            found[position] = msgspec.structs.replace(one, embedding_ms=embedding_ms, lookup_ms=lookup_ms)
+        return found
+
+    def _look_up(self, arrivals: Sequence[Arrival], vectors: Vector, now_ms: int) -> list[Found]:
+        """What is known about arrivals by their questions' vectors, and what is given of it."""
+        self._namespaces.meet((arrival.owner, arrival.asker.category) for arrival in arrivals)
+        neighbours = self._nearest(vectors, arrivals)
+        rejected, quarantined = self._rejected(vectors, arrivals)
+        known = self._known(neighbours, arrivals, rejected, now_ms)
+        decisions = [self._decide(arrival, near) for arrival, near in zip(arrivals, known, strict=True)]
         given = {
-            row: _Given(askers[row], known[row][0].answer, known[row][0].neighbour.digest, decision, vector.tobytes())
+            row: _Given(arrivals[row], known[row][0].answer, known[row][0].neighbour.digest, decision, vector.tobytes())
             for row, (vector, decision) in enumerate(zip(vectors, decisions, strict=True))
             if decision is not None and decision.reused
         }
         answers = dict(zip(given, self._give(list(given.values()), now_ms), strict=True))
-        lookup_ms = (time.perf_counter() - embedded) * 1000
-        for row, (position, arrival, vector, near, all_near, decision, hit) in enumerate(
-            zip(asked, askers, vectors, known, neighbours, decisions, quarantined, strict=True)
-        ):
-            found[position] = Found(
+        return [
+            Found(
                 vector=vector.tobytes(),
                 similarity=_similarity(decision, all_near, arrival),
                 answer=answers.get(row),
                 decision=decision,
                 entry=near[0].neighbour.digest if near else None,
                 quarantined=hit,
-                embedding_ms=embedding_ms,
-                lookup_ms=lookup_ms,
             )
-        return found
+            for row, (arrival, vector, near, all_near, decision, hit) in enumerate(
+                zip(arrivals, vectors, known, neighbours, decisions, quarantined, strict=True)
+            )
+        ]
 
     def joined(self, arrival: Arrival, found: Found, askers: Sequence[Asker], now_ms: int) -> None:
         """These, whose requests are equal to an arrival's, are given the answer that was found for it too."""
