@@ -75,7 +75,7 @@ class Complaints:
         sent = self._apply(thumb, now_ms)
         if sent is not None:
             return sent
-        self._metrics.feedback.labels("waiting").inc()
+        self._metrics.reuse_thumbs.labels("waiting").inc()
         state.add_thumb(thumb)
         state.wake(COMPLAINTS, now_ms + RETRY_MS)
         return []
@@ -95,7 +95,7 @@ class Complaints:
         if len(left) > MOST_WAITING:
             lost = len(left) - MOST_WAITING
             logger.error("%d complaints are dropped, Redis is away for too long", lost)
-            self._metrics.feedback.labels("dropped").inc(lost)
+            self._metrics.reuse_thumbs.labels("dropped").inc(lost)
         for thumb in left[-MOST_WAITING:]:
             state.add_thumb(thumb)
         state.wake(COMPLAINTS, now_ms + RETRY_MS)
@@ -128,7 +128,7 @@ class Complaints:
             return []
         if found is None:
             return None
-        self._metrics.feedback.labels(found.outcome).inc()
+        self._metrics.reuse_thumbs.labels(found.outcome).inc()
         if found.outcome is not Outcome.QUARANTINED or found.hit is None:
             return []
         return [self.quarantined(found.hit, thumb.source, now_ms)]

@@ -279,8 +279,8 @@ class JobMetrics:
             "Generated answers that wait to be compared with known ones.",
             registry=registry,
         )
-        self.feedback = Counter(
-            "forebay_feedback_total",
+        self.reuse_thumbs = Counter(
+            "forebay_reuse_thumbs_total",
             "Thumbs on answers, by what became of them in the job: quarantined, counted, taken_back, nothing; waiting"
             " for Redis before that, or dropped as too many waited.",
             ["outcome"],

@@ -78,7 +78,7 @@ class Rig:
         return events(self.desk.tick(self.state, self.now_ms))
 
     def counted(self, outcome: str) -> float:
-        return self.metrics.feedback.labels(outcome)._value.get()
+        return self.metrics.reuse_thumbs.labels(outcome)._value.get()
 
     def _arrival(self, request: Request) -> Arrival:
         epochs = self.answers.look(request, digests(request).exact, request.request_id, read=False).epochs

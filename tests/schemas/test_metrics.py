@@ -68,6 +68,17 @@ def test_fqnames_are_the_names_that_a_scrape_shows() -> None:
     assert fqnames() == scraped
 
 
+def test_a_name_that_two_programs_serve_is_one_metric() -> None:
+    described: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics):
+        made = vars(kind(CollectorRegistry()))
+        replies = vars(made["replies"]) if "replies" in made else {}
+        for metric in (*made.values(), *replies.values()):
+            if hasattr(metric, "_labelnames"):
+                what = metric._documentation, metric._labelnames
+                assert described.setdefault(metric._name, what) == what
+
+
 def test_counters_end_in_total_and_times_in_seconds() -> None:
     names = fqnames()
 
