@@ -22,6 +22,7 @@ from forebay_ops.topics import create_topics
 from forebay_schemas.config import Config
 from forebay_schemas.records import DeadLetter, Lane, Reply
 from forebay_schemas.topics import Headers
+from forebay_workers.offsets import Partition
 
 from ..builders import make_request, make_task
 from .doubles import CODEC
@@ -167,6 +168,15 @@ class Installation:
         group = ConsumerGroupTopicPartitions(f"{self.config.kafka.topic_prefix}-workers-{tier}")
         (future,) = self._admin.list_consumer_group_offsets([group]).values()
         return sum(partition.offset for partition in future.result().topic_partitions)
+
+    def ends(self, tier: str = "small") -> dict[Partition, int]:
+        """Where the partitions of a tier's interactive topic end."""
+        topic = self.topics.tier(tier, Lane.INTERACTIVE)
+        consumer = Consumer(self.config.kafka.client(group_id=uuid.uuid4().hex))
+        partitions = [TopicPartition(topic, number) for number in range(self.config.kafka.partitions)]
+        ends = {(topic, at.partition): consumer.get_watermark_offsets(at, timeout=10)[1] for at in partitions}
+        consumer.close()
+        return ends
 
     def limit(self, topic: str, record_bytes: int) -> None:
         """Let a topic take no larger records."""

@@ -14,7 +14,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.lag import LagProbe
 from forebay_schemas.records import Lane, Reply, Result
 from forebay_schemas.tiers import ModelConfig
-from forebay_workers import intake
+from forebay_workers import intake, recent
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.loop import UNSEEN_ATTEMPT
 from forebay_workers.offsets import Commit, Partition
@@ -111,6 +111,10 @@ def installed_slow(own_config: Config, tmp_path: Path) -> Iterator[Installation]
     installation.close()
 
 
+FAULTS = [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, None, signal.SIGKILL]
+"""Each befalls once, and then those that chance draws; None: the broker dies and comes back."""
+
+
 def traffic(installed: Installation, count: int) -> threading.Thread:
     """A steady load over both tiers and both lanes."""
 
@@ -144,7 +148,7 @@ def test_while_workers_come_and_go_each_task_is_answered_exactly_once(installed:
 
 @pytest.mark.parametrize("seed", [7])
 def test_whatever_befalls_workers_each_task_is_answered_once_and_no_answer_is_generated_again(
-    installed_counting: Installation, generated: Counter[str], seed: int
+    installed_counting: Installation, generated: Counter[str], broker: Broker, seed: int
 ) -> None:
     installed, chance = installed_counting, random.Random(seed)
     installed.worker()
@@ -156,7 +160,11 @@ def test_whatever_befalls_workers_each_task_is_answered_once_and_no_answer_is_ge
         answered_before.append(({reply.request_id for reply in replies}, dict(generated)))
         living = [worker for worker in installed.workers if worker.poll() is None]
         victim = chance.choice(living)
-        what = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+        what = FAULTS[fault] if fault < len(FAULTS) else chance.choice(FAULTS)
+        if what is None:
+            broker.kill()
+            broker.start()
+            continue
         victim.send_signal(what)
         if what is signal.SIGSTOP:  # for longer than its group waits for it, while others do its work
             threading.Timer(12, victim.send_signal, [signal.SIGCONT]).start()
@@ -164,6 +172,7 @@ def test_whatever_befalls_workers_each_task_is_answered_once_and_no_answer_is_ge
     load.join()
     replies = installed.final_replies(2000)
     assert len(replies) == 2000, "what is generated again was never published"
+    assert {reply.error for reply in replies} == {None}, "no task is blamed for what befell its workers"
     for answered, counts in answered_before:
         again = {name for name in answered if generated[name] > counts[name]}
         assert not again, "what has a committed reply is never generated again"
@@ -181,20 +190,30 @@ def test_a_worker_that_was_stopped_while_others_did_its_work_publishes_nothing_o
     for number in range(600, 700):
         installed.send(number)
     installed.flush()
-    assert len(installed.final_replies(700)) == 700
+    replies = installed.final_replies(700)
+    assert len(replies) == 700
+    assert {reply.error for reply in replies} == {None}
     assert zombie.poll() is None
 
 
-def test_a_broker_that_is_killed_and_comes_back_costs_nothing(installed: Installation, broker: Broker) -> None:
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
+    installed_counting: Installation, generated: Counter[str], broker: Broker
+) -> None:
+    installed = installed_counting
     installed.worker()
     installed.worker()
     load = traffic(installed, 1500)
-    installed.replies_so_far(300)
+    answered = {reply.request_id for reply in installed.replies_so_far(300)}
+    before = dict(generated)
     broker.kill()
     broker.start()
     load.join()
     replies = installed.final_replies(1500)
     assert len(replies) == 1500
+    assert {reply.error for reply in replies} == {None}
+    assert [name for name in answered if generated[name] > before[name]] == []
+    held = len(installed.workers) * len(Lane) * (installed.config.worker.max_inflight or 0)
+    assert sum(generated.values()) <= 1500 + held, "at most what was not committed is generated again"
     assert all(worker.poll() is None for worker in installed.workers), "workers wait for their brokers"
 
 
@@ -211,6 +230,21 @@ def test_tasks_that_are_written_again_are_known_from_the_log_and_answered_once(i
         installed.send(number)
     installed.flush()
     assert len(installed.replies(60)) == 60
+
+
+@pytest.mark.parametrize(("read_bytes", "known"), [(2**20, range(600, 601)), (60_000, range(20, 400))])
+def test_who_takes_partitions_over_knows_their_newest_tasks_as_many_as_it_may_read(
+    installed: Installation, monkeypatch: pytest.MonkeyPatch, read_bytes: int, known: range
+) -> None:
+    monkeypatch.setattr(recent, "READ_BYTES", read_bytes)
+    for number in range(600):
+        installed.send(number)
+    installed.flush()
+    tasks = RecentTasks()
+    recent.read_back(installed.config.kafka, installed.ends(), tasks)
+    noted = [n for n in range(600) if any(tasks.is_repeat(at, f"t{n}/0") for at in installed.ends())]
+    assert len(noted) in known
+    assert noted[-1] == 599
 
 
 def test_a_task_that_kills_its_workers_is_given_up_and_no_other_is_blamed(installed: Installation) -> None:
