@@ -1,10 +1,12 @@
 """What a batch lane costs those who wait, and what a lane for them costs the batch."""
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from forebay_schemas.config import Config
 from forebay_schemas.records import Lane, Request
@@ -25,6 +27,9 @@ _BATCH = 192
 _BACKLOG = 64
 """Batch tasks that are kept unanswered: several times what the engine answers at the same time."""
 _MAX_TOKENS = 48
+_SCHEMA = {"type": "string", "pattern": "^[a-z]{40}$"}
+"""A model of random weights follows it too, and ends it within the limit."""
+_JSON = json.dumps({"type": "json_schema", "json_schema": {"name": "word", "schema": _SCHEMA}})
 
 
 @contextmanager
@@ -39,6 +44,7 @@ def bench(model: str, say: Say) -> Iterator[Bench]:
                 sides={
                     "batch lane empty": lanes.alone,
                     "batch lane full": lanes.beside_batch,
+                    "full of JSON": lambda: lanes.beside_batch(_JSON),
                     "all interactive": lambda: lanes.throughput(Lane.INTERACTIVE),
                     "all batch": lambda: lanes.throughput(Lane.BATCH),
                 },
@@ -65,9 +71,13 @@ class Lanes:
         seen = self._take(requests)
         return percentiles((one.seen_s - at) * 1000 for one, at in zip(seen, due, strict=True))
 
-    def beside_batch(self) -> dict[str, float]:
-        """The same while there is always more batch work than the engine can do at once."""
-        with Backlog(Tasks(self._config), self._replies, self._worker) as backlog:
+    def beside_batch(self, response_format: str | None = None) -> dict[str, float]:
+        """The same while there is always more batch work than the engine can do at once.
+
+        Args:
+            response_format: of the batch tasks; with one they cannot rest.
+        """
+        with Backlog(Tasks(self._config), self._replies, self._worker, response_format) as backlog:
             before, began = backlog.wait_until_steady(), time.monotonic()
             figures = self.alone()
             return figures | {"batch_tokens_per_s": (backlog.tokens - before) / (time.monotonic() - began)}
@@ -88,10 +98,11 @@ class Lanes:
 class Backlog:
     """Keeps the batch lane full, in a thread of its own; on leaving it waits until the lane is empty again."""
 
-    def __init__(self, tasks: Tasks, replies: Replies, worker: Process) -> None:
+    def __init__(self, tasks: Tasks, replies: Replies, worker: Process, response_format: str | None = None) -> None:
         self._tasks = tasks
         self._replies = replies
         self._worker = worker
+        self._response_format = response_format
         self._stop = threading.Event()
         self._steady = threading.Event()
         self._failure: BenchFailed | None = None
@@ -130,7 +141,7 @@ class Backlog:
             self._steady.set()
 
     def _sent(self, count: int) -> list[Request]:
-        requests = _asked(count, Lane.BATCH)
+        requests = _asked(count, Lane.BATCH, response_format=self._response_format)
         self._tasks.send(requests)
         return requests
 
@@ -143,6 +154,6 @@ class Backlog:
 _seeds = itertools.count()
 
 
-def _asked(count: int, lane: Lane) -> list[Request]:
+def _asked(count: int, lane: Lane, **fields: Any) -> list[Request]:
     """Never the same twice: prompts would be in the prefix cache."""
-    return prompts.asked(prompts.questions(count, next(_seeds)), lane=lane, max_tokens=_MAX_TOKENS)
+    return prompts.asked(prompts.questions(count, next(_seeds)), lane=lane, max_tokens=_MAX_TOKENS, **fields)
