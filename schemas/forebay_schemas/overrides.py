@@ -36,6 +36,7 @@ _OF_EACH = {
         "fresh_s",
         "max_temperature",
         "tier",
+        "quality",
         "escalation",
     },
 }
