@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from forebay_jobs.router.router import Router
+from forebay_jobs.router.router import Router, Routers
 from forebay_jobs.router.weights import Weights, encoded
 from forebay_jobs.router.worth import complexity_of, interpolated
 from forebay_ops.routing.training import train
@@ -101,6 +101,15 @@ def test_weights_that_do_not_fit_are_refused_with_the_reason_and_rules_hold(
     assert router.route(make_request(HARD_ONE), vector(HARD_ONE)) == Router(
         changed(CONFIG, {"router": {"weights": "none"}})
     ).route(make_request(HARD_ONE), None)
+
+
+def test_an_arm_whose_weights_do_not_fit_is_routed_as_before(config: Config, tmp_path: Path) -> None:
+    routers = Routers(config)
+    arm = changed(config, {"router": {"weights": str(tmp_path / "nowhere")}})
+    assert "nowhere" in (routers.of(arm).unfit or "")
+    request = make_request(HARD_ONE)
+    assert routers.of(arm).route(request, vector(HARD_ONE)) == routers.of(config).route(request, vector(HARD_ONE))
+    assert routers.of(arm) is routers.of(arm)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from forebay_jobs.router.weights import encoded
 from forebay_ops.cli import forebay
 from forebay_ops.replay.run import Run
+from forebay_ops.routing.training import prepared, train
 from forebay_ops.simulation.ledger import read_ledger
 from forebay_ops.simulation.play import STATUSES, play
 from forebay_ops.simulation.trace import read_traffic
@@ -23,6 +25,7 @@ from tests.jobs.doubles import LetterEmbedder
 
 from .conftest import RUN, Answered
 from .made_up import fill
+from .routing_labels import labels_in, write
 
 
 def validate(*arguments: object) -> Result:
@@ -68,6 +71,28 @@ def test_it_says_of_every_request_what_the_job_does(
     ]
     assert simulated == done
     assert min(sum(status is each for status, _ in done) for each in CacheStatus) > 15  # all of it is tried
+
+
+def test_what_learned_weights_say_of_a_question_is_simulated_too(answered: Answered, tmp_path: Path) -> None:
+    questions = sorted({str(arrival.fields["question"]) for arrival in answered.arrivals})
+    labels = [
+        {"prompt": question, "small_correct": len(question) % 2 == 0, "large_correct": len(question) % 4 > 0}
+        for question in questions
+    ]
+    read = labels_in(write(tmp_path / "labels.jsonl", labels))
+    data = prepared(read, LetterEmbedder().embed(read.prompts))
+    weights = tmp_path / "weights.msgpack"
+    weights.write_bytes(encoded(train(data, [answered.config.embedding.model], "a test")))
+    config, _ = what_if(answered.config, None, [f"router.weights={weights}"])
+    trace, _ = read_traffic(answered.file, config, "acme", 100, LetterEmbedder, lambda _: None)
+    places = trace.case.tolist()
+
+    routes = {number: reply.route for number, reply in replace(answered, config=config).replies().items() if reply.hops}
+
+    assert {number: trace.cases[places[number - 1]].complexity for number in routes} == {
+        number: route and route.complexity for number, route in routes.items()
+    }
+    assert sum("chance.small" in route.features for route in routes.values() if route) > 100
 
 
 def test_the_later_half_is_predicted_from_the_first_within_the_goal(answered: Answered, tmp_path: Path) -> None:

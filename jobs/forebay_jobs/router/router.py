@@ -52,11 +52,11 @@ class Router:
 
     @property
     def identity(self) -> str:
-        """Equal where the learned scorer makes the same of every question; empty without one."""
+        """Equal where the learned scorer is asked the same questions and makes the same of them; empty without one."""
         if self.scorer is None:
             return ""
-        wanted = {name: category.quality for name, category in self._config.categories.items()}
-        return f"{self.scorer.weights.version} {self._prices} {sorted(wanted.items())}"
+        categories = self._config.model_dump_json(include={"categories"})
+        return f"{self.scorer.weights.version} {self._prices} {categories}"
 
     def route(self, request: Request, vector: Floats | None) -> Route:
         """Choose a tier for a request by what is asked.

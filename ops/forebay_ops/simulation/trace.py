@@ -31,6 +31,7 @@ from ..traces import reading
 from ..traces.arrivals import Arrival
 from ..traces.reading import TraceError, read_trace
 from . import nearness
+from .decisions import terms_of
 from .nearness import Embeds, Told, Vectors, embedded, neighbours_of
 from .stash import Arrays, Stash, digest_of
 from .traffic import COMPLETION, UNKNOWN, Case, Ints, Kind, Neighbours, Traffic
@@ -63,8 +64,7 @@ def read_traffic(
     stash = Stash(file)
     weights = Path(recogniser.__file__).with_suffix(".json")
     router = Router(config)
-    tasks = config.router.model_dump_json(include={"tasks"})
-    settings = (tenant, config.embedding.model, router.identity, tasks)
+    settings = (tenant, config.embedding.model, router.identity, config.router.model_dump_json(include={"tasks"}))
     digest = digest_of((file, *settings, sys.modules[__name__], weights, *_DECIDES))
     arrays = stash.load("traffic", digest)
     if arrays is None:
@@ -223,8 +223,9 @@ class _Reader:
             # The desk hands on no vector of what it holds back for its time, and there is none of what is not embedded.
             vector = None if text == UNKNOWN or for_now or not vectors[text].any() else vectors[text]
             chances.append(self._router.chances(texts[text], found, vector) if vector is not None else None)
+        compared = [terms_of(kind, self._config).learns for kind in kinds]
         for question, kind in zip(self._question, self._kind, strict=True):
-            known = chances[question]
+            known = chances[question] if compared[kind] else None
             score = (
                 rules.score(self._features[question])
                 if known is None
