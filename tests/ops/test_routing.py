@@ -155,3 +155,14 @@ def test_explain_tells_the_tier_the_score_and_the_thresholds(tmp_path: Path) -> 
     assert shown.exit_code == 0, shown.output
     for told in ("its task's tier", "rules: unlike all labelled questions", "complexity from", "analytical"):
         assert told in shown.output
+
+
+@pytest.mark.model
+def test_split_tells_how_questions_spread_over_the_tiers(tmp_path: Path) -> None:
+    questions = write(
+        tmp_path / "questions.jsonl", [{"text": "Who wrote Hamlet?"}, {"text": "Compare two pumps. Why?"}]
+    )
+    shown = CliRunner().invoke(forebay, ["router", "split", str(questions)])
+    assert shown.exit_code == 0, shown.output
+    assert "questions.jsonl: 2 questions" in shown.output
+    assert "1 (50%)" in shown.output

@@ -14,11 +14,14 @@ from forebay_schemas.records import Request
 from forebay_schemas.validation import validate
 from rich.console import Console
 
+from ..evaluation.eligibility import read_questions
 from ..local.effective import PROFILE
+from ..models.answering import spread
 from ..request_lines import parse_object, request_of
 from ..routing.evaluation import evaluate
 from ..routing.explaining import explained
 from ..routing.labels import read_labels
+from ..routing.split import split
 from ..routing.tables import table, timing
 from ..routing.training import Prepared, prepared, train
 from ..routing.vectors import vectors_of
@@ -100,6 +103,29 @@ def eval_(labels: Path, page_file: Path | None, cache: Path) -> None:
         from ..routing.page import page  # matplotlib takes a second
 
         page_file.write_text(page(found), "utf-8")
+
+
+@router.command("split")
+@click.argument("questions", type=_FILE)
+@click.option("--at-most", default=1_000, show_default=True, type=click.IntRange(min=1),
+              help="Questions to take, spread over the file.")  # fmt: skip
+def split_(questions: Path, at_most: int) -> None:
+    """Show how QUESTIONS would spread over the tiers, by rules alone and with the weights of the configuration.
+
+    A line of JSON for each, with its `text`.
+
+    \b
+      forebay router split questions.jsonl.gz --at-most 200
+    """
+    config = cli_config(PROFILE)
+    chosen = Router(config)
+    with ConsoleProgress(Console(stderr=True)) as progress:
+        with questions.open("rb") as lines:
+            some = spread(read_questions(lines), at_most)
+        embedder = loaded_embedder(config, progress)
+        progress.doing(f"embedding {len(some):,} questions")
+        found = split(questions.name, some, config, chosen, embedder)
+    show_table(Console(width=max(LEAST_WIDTH, Console().width)), found)
 
 
 @router.command()
