@@ -76,6 +76,5 @@ def test_one_thumb_down_of_several_users_is_enough_and_others_requests_are_not_m
 
 def test_an_escalated_answer_that_was_audited_too_tells_of_three_tiers() -> None:
     escalated = asked(reason="escalation", agrees=False, other_tier="medium")
-    above = asked(tier="medium", other_tier="large", agrees=False, weight=40)
-    (found,) = labels(Outcomes([escalated, above], []), TIERS)
-    assert (found.right, found.weight) == ({"small": False, "medium": False, "large": True}, 40)
+    above = asked(tier="medium", other_tier="large", agrees=False)
+    assert labelled(escalated, above) == [{"small": False, "medium": False, "large": True}]

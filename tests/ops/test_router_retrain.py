@@ -32,7 +32,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, A
     """The rollouts that are started."""
     rollouts: list[dict[str, Any]] = []
     monkeypatch.setattr(command, "loaded_embedder", lambda *_: WordEmbedder())
-    monkeypatch.setattr(command, "weights_of", lambda _: None)
+    monkeypatch.setenv("FOREBAY_ROUTER__WEIGHTS", "none")
     monkeypatch.setattr(command.start_, "callback", lambda **given: rollouts.append(given))
     monkeypatch.chdir(tmp_path)
     return rollouts

@@ -4,7 +4,8 @@ import datetime as dt
 from pathlib import Path
 
 import click
-from forebay_jobs.router.weights import encoded, weights_of
+from forebay_jobs.router.router import Router
+from forebay_jobs.router.weights import encoded
 from rich.console import Console
 
 from ..outcomes.labels import labels
@@ -47,8 +48,10 @@ def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | 
         found = labels(outcomes, list(config.tiers))
         progress.done(f"{len(found):,} labelled questions of {len(outcomes.audits):,} audits and remembered answers")
         embedder = loaded_embedder(config, progress)
-        tiers, models = list(config.tiers), names_of(config.embedding.model)
-        retrained = retrain(found, tiers, weights_of(config), embedder, models, progress.doing)
+        scorer = Router(config).scorer  # none where rules route, as they do in place of weights that do not fit
+        present = scorer and scorer.weights
+        models = names_of(config.embedding.model)
+        retrained = retrain(found, list(config.tiers), present, embedder, models, progress.doing)
     _show(console, retrained)
     if not retrained.better:
         console.print("not surely better: nothing changes")

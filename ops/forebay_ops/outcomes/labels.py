@@ -16,12 +16,10 @@ class Labelled:
 
     Attributes:
         right: by tier, in their order.
-        weight: for how many requests it stands.
     """
 
     question: str
     right: Mapping[str, bool]
-    weight: int = 1
 
 
 def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
@@ -51,7 +49,6 @@ def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
 
 def _labelled(audits: Sequence[Audit], up: bool | None, tiers: Sequence[str]) -> Labelled:
     right: dict[str, bool] = {}
-    weight = 1
     for audit in audits:
         if audit.reason == "escalation":
             right.setdefault(audit.tier, False)
@@ -63,11 +60,10 @@ def _labelled(audits: Sequence[Audit], up: bool | None, tiers: Sequence[str]) ->
         other = audit.other_tier
         if audit.reason in _COMPARED and audit.agrees is not None and {audit.tier, other} <= set(tiers):
             assert other is not None
-            weight = audit.weight
             right |= _compared(audit.tier, other, audit.agrees, up, tiers.index(other) > tiers.index(audit.tier))
     question = audits[0].question
     assert question is not None, "those without one are left out"
-    return Labelled(question, {tier: right[tier] for tier in tiers if tier in right}, weight)
+    return Labelled(question, {tier: right[tier] for tier in tiers if tier in right})
 
 
 def _compared(served: str, other: str, agrees: bool, up: bool | None, other_is_larger: bool) -> dict[str, bool]:
