@@ -168,19 +168,24 @@ async def test_a_stop_sequence_is_found_wherever_the_rests_fall(
         assert not streamed or "".join(pieces) == expected.text
 
 
-async def test_a_held_generation_writes_nothing_until_it_is_released(backend: VllmBackend) -> None:
+async def test_a_held_generation_gives_way_within_a_step_and_writes_nothing_until_it_is_released(
+    backend: VllmBackend,
+) -> None:
     question, whole = await longest(backend)
     pieces: list[str] = []
-    begun = asyncio.Event()
+    some = asyncio.Event()
 
     def on_text(piece: str) -> None:
         pieces.append(piece)
-        begun.set()
+        if len(pieces) == 5:
+            some.set()
 
     generation = asyncio.create_task(backend.generate(asked(question), on_text))
-    await begun.wait()
+    await some.wait()
+    told = len(pieces)
     backend.hold("task-1")
     await backend.generate(asked(QUESTIONS[1], "another"))
+    assert len(pieces) <= told + 2, "the step that runs, and one that the engine has begun behind it"
     told = len(pieces)
     await backend.generate(asked(QUESTIONS[2], "another"))
     assert len(pieces) == told
