@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import msgspec
 from forebay_schemas.canonical import question_of
+from forebay_schemas.categories import PruningConfig
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import Request
-from forebay_schemas.sections import PruningConfig
 
 from .caches.guard import StoreGuard
 from .embedding import Embedder

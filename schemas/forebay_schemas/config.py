@@ -14,15 +14,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .categories import PRESETS, CategoryConfig
 from .errors import ConfigError
 from .records import Lane
 from .sections import (
     LARGEST,
-    PRESETS,
     SMALLEST,
     AuditsConfig,
     BatchConfig,
-    CategoryConfig,
     CostsConfig,
     DeskConfig,
     EmbeddingConfig,

@@ -17,7 +17,7 @@ LATENCY_BUCKETS_S = (
 """From a cached reply (the goals are 8 and 15 ms) to a long generation."""
 
 SIMILARITY_BUCKETS = (0.86, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
-"""Cosines at which an answer may be reused; none below ``sections.MIN_SIMILARITY`` may."""
+"""Cosines at which an answer may be reused; none below ``categories.MIN_SIMILARITY`` may."""
 
 AGE_BUCKETS_S = (60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 259_200, 604_800, 2_592_000)
 """From a minute to 30 days."""

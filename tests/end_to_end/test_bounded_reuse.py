@@ -16,10 +16,10 @@ from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.messages import asker_name
 from forebay_jobs.reuse.learned import updates
 from forebay_jobs.reuse.memory import KEEP_EVERY_MS
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import load_config
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheStatus
-from forebay_schemas.sections import CategoryConfig
 from forebay_schemas.tiers import ModelConfig
 from prometheus_client import CollectorRegistry
 

@@ -34,12 +34,12 @@ from forebay_jobs.reuse.neighbourhood import Candidate
 from forebay_jobs.reuse.teacher import Teacher
 from forebay_jobs.shadows import Shadows
 from forebay_schemas.canonical import category_of, digests, question_of
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.invalidation import Invalidation, InvalidationOutcome
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheStatus, Control, Event, Reply, Request, Result, Task
-from forebay_schemas.sections import CategoryConfig
 from forebay_schemas.topics import Headers
 from prometheus_client import CollectorRegistry
 

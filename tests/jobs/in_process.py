@@ -4,9 +4,9 @@ from forebay_jobs.arms import Arms
 from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Incoming, Outgoing
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheStatus, Reply, Request, Result, Task
-from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import NOW_MS
 

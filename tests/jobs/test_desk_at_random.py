@@ -10,6 +10,7 @@ from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Cancel, Incoming, Outgoing
 from forebay_schemas import commands
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import load_config
 from forebay_schemas.invalidation import Invalidation
 from forebay_schemas.records import (
@@ -24,7 +25,7 @@ from forebay_schemas.records import (
     Task,
     Usage,
 )
-from forebay_schemas.sections import AuditsConfig, CategoryConfig
+from forebay_schemas.sections import AuditsConfig
 from forebay_schemas.validation import expired
 from hypothesis import example, given
 from hypothesis import strategies as st

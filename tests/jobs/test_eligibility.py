@@ -4,9 +4,9 @@ import time
 
 import pytest
 from forebay_jobs.reuse.eligibility import Reuse, is_time_sensitive, is_user_specific, reuse_of
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CachePolicy, CacheScope, Message
-from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import make_request
 

@@ -10,9 +10,9 @@ from forebay_jobs.desk import Desk
 from forebay_jobs.feedback import Thumbs
 from forebay_jobs.messages import Arrival
 from forebay_schemas.canonical import digests
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import load_config
 from forebay_schemas.records import Event, Request, Verdict
-from forebay_schemas.sections import CategoryConfig
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,10 +10,10 @@ from forebay_jobs.judging.model import MOST_CHARS, verdict_of, verdict_request
 from forebay_jobs.judging.quantities import conflicting
 from forebay_jobs.judging.similarity import MOST_PIECES, similarities
 from forebay_schemas.canonical import digests
+from forebay_schemas.categories import CategoryConfig, JudgeConfig
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import CachePolicy, Lane, ReplyError, Request
-from forebay_schemas.sections import CategoryConfig, JudgeConfig
 from forebay_schemas.validation import validate
 
 from tests.builders import NOW_MS, make_reply

@@ -12,7 +12,7 @@ from forebay_jobs.reuse.decision import Decision, Verdict
 from forebay_jobs.reuse.fixed import FixedReuse
 from forebay_jobs.reuse.memory import KEEP_EVERY_MS, LearnedMemory
 from forebay_jobs.reuse.namespaces import KEPT_S, Namespaces
-from forebay_schemas.sections import CategoryConfig
+from forebay_schemas.categories import CategoryConfig
 
 from tests.jobs.doubles import MemoryState, metrics
 from tests.redis_server import RedisServer

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from forebay_jobs.pruning import Pruner, choose
 from forebay_jobs.relevance import Asked
+from forebay_schemas.categories import CategoryConfig, PruningConfig
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import Message, ReplyError, Request
-from forebay_schemas.sections import CategoryConfig, PruningConfig
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 from forebay_jobs.relevance import Asked, CrossEncoder, load_cross_encoders
+from forebay_schemas.categories import CategoryConfig, PruningConfig
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import CategoryConfig, EmbeddingConfig, PruningConfig
+from forebay_schemas.sections import EmbeddingConfig
 
 pytestmark = pytest.mark.model
 

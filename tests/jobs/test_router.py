@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from forebay_jobs.router.features import FEATURES, features_of
 from forebay_jobs.router.router import Router
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Message, Route
-from forebay_schemas.sections import CategoryConfig, RouterConfig, TaskConfig
+from forebay_schemas.sections import RouterConfig, TaskConfig
 from hypothesis import given
 from hypothesis import strategies as st
 

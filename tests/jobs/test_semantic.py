@@ -10,10 +10,10 @@ from forebay_jobs.caches.semantic import Found
 from forebay_jobs.messages import Arrival, asker_name
 from forebay_jobs.reuse.teacher import Outcome
 from forebay_schemas.canonical import digests
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
 from forebay_schemas.invalidation import Invalidation
 from forebay_schemas.records import CacheOptions, CacheScope, Lane, Request
-from forebay_schemas.sections import CategoryConfig
 
 from tests.builders import NOW_MS, make_reply, make_request, make_route, system
 from tests.jobs.doubles import (

@@ -9,8 +9,8 @@ from forebay_jobs.reuse.adaptive import AdaptiveReuse
 from forebay_jobs.reuse.decision import Decision, Verdict
 from forebay_jobs.reuse.lesson import Lesson
 from forebay_jobs.reuse.lesson_queue import AMPLE, MOST
+from forebay_schemas.categories import CategoryConfig, JudgeConfig
 from forebay_schemas.config import load_config
-from forebay_schemas.sections import CategoryConfig, JudgeConfig
 
 from tests.builders import make_reply, make_request
 from tests.jobs.doubles import Meaning, MemoryAnswers, MemoryIndex

@@ -8,8 +8,8 @@ from forebay_ops.bench.harness import measure
 from forebay_ops.bench.passages import Carried, Handbook, Passage, Question
 from forebay_ops.bench.pruning import Answers, Draw, Side
 from forebay_ops.bench.traffic import Seen
+from forebay_schemas.categories import PruningConfig
 from forebay_schemas.records import Request, Usage
-from forebay_schemas.sections import PruningConfig
 
 from ..builders import make_reply
 

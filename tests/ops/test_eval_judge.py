@@ -20,8 +20,9 @@ from forebay_ops.evaluation.halves import is_test
 from forebay_ops.evaluation.judging import ANSWER_PAIRS, Evaluation, Known, PairsError, read_pairs, sample
 from forebay_ops.models.jobs import Answer, Answered, AnswerJob, Speed
 from forebay_ops.request_lines import LineError
+from forebay_schemas.categories import JudgeConfig
 from forebay_schemas.config import load_config
-from forebay_schemas.sections import EmbeddingConfig, JudgeConfig
+from forebay_schemas.sections import EmbeddingConfig
 
 from tests.jobs.doubles import LetterEmbedder, metrics
 

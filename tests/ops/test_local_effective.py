@@ -7,8 +7,8 @@ import pytest
 from forebay_ops.local.effective import PROFILE, effective, port_is_free, settings_of, with_free_ports, write_settings
 from forebay_ops.local.home import Home
 from forebay_ops.local.parts import elsewhere, local_parts
+from forebay_schemas.categories import CategoryConfig, PruningConfig
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.sections import CategoryConfig, PruningConfig
 
 
 @pytest.fixture

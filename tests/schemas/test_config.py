@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import pytest
+from forebay_schemas.categories import MIN_SIMILARITY, PRESETS
 from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import MIN_SIMILARITY, PRESETS, Section
+from forebay_schemas.sections import Section
 from forebay_schemas.tiers import ModelConfig
 from pydantic.fields import FieldInfo
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forebay_schemas.categories import EscalationConfig
 from forebay_schemas.config import Config
 from forebay_schemas.records import Hop, Usage
-from forebay_schemas.sections import EscalationConfig
 from forebay_workers.backends import Generation
 from forebay_workers.escalation import escalations, generations, neighbour, reason_to_go_on, tier_above
 

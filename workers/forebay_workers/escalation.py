@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from forebay_schemas.categories import EscalationConfig
 from forebay_schemas.config import Config
 from forebay_schemas.records import Hop, Request
-from forebay_schemas.sections import EscalationConfig
 
 from .backends import Generation
 from .json_answers import is_valid

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from forebay_schemas.categories import JudgeConfig
 from forebay_schemas.config import Config
-from forebay_schemas.sections import JudgeConfig
 
 from .details import Details, compare_details
 from .equality import equal_json, equal_texts

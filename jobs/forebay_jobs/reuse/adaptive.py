@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from forebay_schemas.sections import AdaptiveConfig
+from forebay_schemas.categories import AdaptiveConfig
 
 from .decision import Decision
 from .fixed import decided_by

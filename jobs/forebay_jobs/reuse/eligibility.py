@@ -8,9 +8,9 @@ import re
 from enum import StrEnum
 
 from forebay_schemas.canonical import category_of, question_of
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
 from forebay_schemas.records import CachePolicy, CacheScope, Request
-from forebay_schemas.sections import CategoryConfig
 
 from forebay_jobs.ends import ends
 

@@ -1,6 +1,6 @@
 """How long an answer lives: what its category gives it, less where a request wants less."""
 
-from forebay_schemas.sections import CategoryConfig
+from forebay_schemas.categories import CategoryConfig
 
 
 def shorter_s(ttl_s: int, own_s: int | None) -> int:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 import redis
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
-from forebay_schemas.sections import CategoryConfig
 
 from forebay_jobs.arms import Arms, arm_in
 from forebay_jobs.caches.redis_store import RedisStore

@@ -12,9 +12,10 @@ import msgspec
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.pruning import choose
 from forebay_jobs.relevance import Asked, Cosine, CrossEncoder, Scorer
+from forebay_schemas.categories import PruningConfig
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import Request
-from forebay_schemas.sections import EmbeddingConfig, PruningConfig
+from forebay_schemas.sections import EmbeddingConfig
 from prometheus_client import CollectorRegistry
 
 from ..statistics import CONFIDENCE, Interval, interval

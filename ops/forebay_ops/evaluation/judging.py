@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 from forebay_jobs.judging.equality import equal_json
 from forebay_jobs.judging.judge import Agreement, Pair, by_meaning, by_words
 from forebay_jobs.judging.similarity import Embeds, similarities
+from forebay_schemas.categories import JudgeConfig
 from forebay_schemas.errors import ErrorCode, ForebayError, RecordError
-from forebay_schemas.sections import JudgeConfig
 
 from ..models.answering import spread
 from ..reporting.tables import Table

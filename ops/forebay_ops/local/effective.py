@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
-from forebay_schemas.sections import CategoryConfig
 from forebay_schemas.tiers import ModelConfig
 from pydantic import SecretStr
 

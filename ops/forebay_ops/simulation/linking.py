@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from forebay_schemas.categories import MIN_SIMILARITY
 from forebay_schemas.config import Config
 from forebay_schemas.records import CachePolicy, CacheStatus
-from forebay_schemas.sections import MIN_SIMILARITY
 
 from .traffic import GENERATED, STATUSES, TOKENS, UNKNOWN, Case, Floats, Ints, Kind, Neighbours, Traffic
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
-from forebay_schemas.sections import CategoryConfig
 
 _Category = Callable[[CategoryConfig, CategoryConfig], bool]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from forebay_schemas.categories import MIN_SIMILARITY, CategoryConfig
 from forebay_schemas.config import Config, changed
-from forebay_schemas.sections import MIN_SIMILARITY, CategoryConfig
 
 from .behaviour import Behaviour
 from .decisions import tiers_of
