@@ -1,8 +1,9 @@
 """Makes the topics of an installation, and checks those that exist already."""
 
+import time
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # pyright: ignore
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
@@ -92,6 +93,12 @@ def _create(admin: AdminClient, specs: list[TopicSpec], replication_factor: int)
     new = [NewTopic(spec.name, spec.partitions, replication_factor, config=spec.settings) for spec in specs]
     for future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).values():
         future.result()
+    # A busy broker tells of what it has made a moment later; who asks before would be told that it is not there.
+    names, end = {spec.name for spec in specs}, time.monotonic() + _TIMEOUT_S
+    while names - admin.list_topics(timeout=_TIMEOUT_S).topics.keys():
+        if time.monotonic() > end:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        time.sleep(0.05)
 
 
 def _wrong_settings(admin: AdminClient, specs: list[TopicSpec]) -> list[str]:
