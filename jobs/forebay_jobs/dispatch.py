@@ -70,7 +70,8 @@ class Dispatcher:
         chosen = flight.route
         if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
             router = self._routers.of(self._arms.config(arm))
-            chosen = router.route(self._codec.decode(leader.request, Request), vector_in(found.vector))
+            vector = vector_in(found.vector or flight.vector)
+            chosen = router.route(self._codec.decode(leader.request, Request), vector)
         if flight.shadowed is not None:
             chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(

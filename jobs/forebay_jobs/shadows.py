@@ -117,7 +117,14 @@ class Shadows:
         arrival = own_arrival(asked, flight.leader.asker.origin, flight.leader.bucket, self._config, self._codec)
         shadowed = Shadowed(shadow=shadow, reply=encoded, question=_question(request))
         self._metrics.flights_opened.inc()
-        lead(state, key, Flight(leader=arrival, lane=Lane.BATCH, route=_route(flight, shadow), shadowed=shadowed))
+        second = Flight(
+            leader=arrival,
+            lane=Lane.BATCH,
+            route=_route(flight, shadow),
+            vector=flight.vector,  # by which another arm routes; its own request is not embedded again
+            shadowed=shadowed,
+        )
+        lead(state, key, second)
         state.add_pending(key)
         return True
 

@@ -1,18 +1,22 @@
 """Shadows: which answers a second tier is asked for, what becomes of its answer, and what survives a failure."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from forebay_jobs.judging.aside import JudgeAside
 from forebay_jobs.judging.judge import Judge
 from forebay_jobs.messages import Outgoing
+from forebay_jobs.router.weights import encoded
 from forebay_jobs.sampling import Sampler
 from forebay_jobs.shadows import JUDGED_WITHIN_MS, LOOK_MS
+from forebay_ops.routing.training import train
 from forebay_schemas.config import Config, changed
 from forebay_schemas.records import Audit, CachePolicy, Hop, Lane, ReplyError, Request, Task, Usage
 from forebay_schemas.rollouts import Guards, Rollout, Stage
 
 from tests.builders import user
+from tests.ops.routing_labels import EASY, HARD, data_in, lines, vector, write
 
 from .doubles import CODEC, DeskRig, LetterEmbedder, configured, is_task, only_task, reply_to, task_of
 
@@ -287,6 +291,22 @@ def test_what_a_rollout_would_answer_is_compared_and_neither_kept_nor_shown_to_a
     (audit,) = audits(rig.second(shadow, "By post."))
     assert (audit.reason, audit.arm, audit.agrees) == ("rollout/terse", "terse@1", True)
     assert rig.answers.answers == kept
+
+
+def test_weights_that_are_rolled_out_route_their_shadows(tmp_path: Path) -> None:
+    labels = data_in(write(tmp_path / "labels.jsonl", lines()))
+    config = changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}})
+    weights = tmp_path / "weights.msgpack"
+    weights.write_bytes(encoded(train(labels, [config.embedding.model], "a test")))
+    rig = Auditing(config)
+    rig.meaning.vector = vector
+    rig.arms.follow([a_rollout(overrides={"router.weights": f'"{weights}"'})])
+    easy, hard = (
+        rig.shadow(question, "An answer.", messages=[user(question)])
+        for question in (EASY.format(102), HARD.format(101))
+    )
+    assert (easy.route.tier, hard.route.tier) == ("medium", "large")
+    assert hard.route.features["chance.small"] < 0.4 < hard.route.features["chance.large"]
 
 
 @pytest.mark.parametrize("stage", [Stage.TEN, Stage.ROLLED_BACK])
