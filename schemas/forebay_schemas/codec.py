@@ -2,11 +2,13 @@
 
 A value begins with two marker bytes and the 8-byte fingerprint of the schema that wrote it, so it can be read
 without a registry as long as that schema is in the bundled history (``schemas/avro/<record>.<version>.avsc``).
+A record is written with the oldest version that holds it, so that whoever was not upgraded yet reads what uses nothing
+new.
 With a Schema Registry configured, ``registry.RegistryFraming`` takes the place of ``SingleObjectFraming``.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,22 +89,23 @@ class Codec:
         self._framing = framing or SingleObjectFraming()
 
     def encode(self, record: Record) -> bytes:
-        """Encode a record with the newest version of its schema.
+        """Encode a record with the oldest version of its schema that holds all of it.
 
         Raises:
             RecordError: a field holds what its type does not allow (text for a number, a number out of range,
                 a lone surrogate).
         """
-        schema = newest(type(record).__name__)
+        name = type(record).__name__
         out = io.BytesIO()
-        out.write(self._framing.header(schema))
         try:
             values = msgspec.to_builtins(record, builtin_types=(bytes,))
             # Structs do not check what they are built with, and fastavro writes 1.5 as 1 and "ab" as ["a", "b"].
             msgspec.convert(values, type(record), builtin_types=(bytes,))
+            schema = _oldest_holding(values, name)
+            out.write(self._framing.header(schema))
             fastavro.schemaless_writer(out, schema.parsed, values)
         except (ValueError, TypeError, OverflowError, AttributeError) as error:
-            raise RecordError(ErrorCode.INVALID_REQUEST, f"{schema.record} cannot be encoded ({error})") from None
+            raise RecordError(ErrorCode.INVALID_REQUEST, f"{name} cannot be encoded ({error})") from None
         return out.getvalue()
 
     def decode(self, data: bytes, record: type[R]) -> R:
@@ -115,9 +118,10 @@ class Codec:
         writer, start = self._framing.writer_schema(data, name)
         body = io.BytesIO(data)
         body.seek(start)
-        reader = newest(name).parsed
+        # What only lacks fields is read as it is: their defaults are the struct's too.
+        resolved = all(writer is not schema.parsed for schema, _ in writable(name))
         try:
-            value = fastavro.schemaless_reader(body, writer, None if writer is reader else reader)
+            value = fastavro.schemaless_reader(body, writer, newest(name).parsed if resolved else None)
             decoded = msgspec.convert(value, record)
         except Exception as error:  # fastavro lets through whatever its readers run into, and a job must not die of it
             what = "it ends too early" if isinstance(error, EOFError) else str(error)[:200] or type(error).__name__
@@ -130,7 +134,7 @@ class Codec:
 
 
 def newest(record: str) -> Schema:
-    """The schema that writers of a record use now."""
+    """The schema that holds all that a record may say."""
     return history(record)[-1]
 
 
@@ -138,6 +142,19 @@ def newest(record: str) -> Schema:
 def history(record: str) -> tuple[Schema, ...]:
     """All versions of a record's schema, oldest first."""
     return tuple(sorted(_load(record), key=lambda schema: schema.version))
+
+
+@cache
+def writable(record: str) -> tuple[tuple[Schema, Mapping[str, Any]], ...]:
+    """The versions that a record may be written with, oldest first: each with the fields that it lacks, and the
+    defaults that these must hold then. One that differs from the newest in more than that is only read."""
+    fields = _types(newest(record))
+    raw = msgspec.json.decode(newest(record).text)["fields"]
+    return tuple(
+        (schema, {field["name"]: field["default"] for field in raw if field["name"] not in types})
+        for schema in history(record)
+        if (types := _types(schema)).items() <= fields.items()
+    )
 
 
 def avro_folder() -> Path:
@@ -150,6 +167,20 @@ def avro_folder() -> Path:
 def file_stem(record: str) -> str:
     """How a record's files begin: ``DeadLetter`` is ``dead_letter``."""
     return "".join(f"_{char.lower()}" if char.isupper() else char for char in record).lstrip("_")
+
+
+def _oldest_holding(values: Mapping[str, Any], record: str) -> Schema:
+    return next(
+        schema
+        for schema, lacks in writable(record)
+        if all(values[field] == default for field, default in lacks.items())
+    )
+
+
+def _types(schema: Schema) -> dict[str, bytes]:
+    """By field, its type without documentation."""
+    form = msgspec.json.decode(fastavro.schema.to_parsing_canonical_form(msgspec.json.decode(schema.text)))
+    return {field["name"]: msgspec.json.encode(field["type"]) for field in form["fields"]}
 
 
 @cache

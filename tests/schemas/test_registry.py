@@ -78,7 +78,7 @@ class TestWithRegistry:
         registry.schemas = ['"string"'] * 0x0102  # others' schemas, so that our ids need two bytes
         data = codec_for(_config(registry.url)).encode(make_request())
 
-        schema_id = registry.subjects["forebay.Request"][-1]
+        schema_id = registry.subjects["forebay.Request"][0]
         assert schema_id > 0xFF
         assert data[:5] == b"\0" + schema_id.to_bytes(4, "big")
         assert data[5:] == Codec().encode(make_request())[10:]
