@@ -70,6 +70,16 @@ class Arms:
         """What an arm changes, as in ``Task.overrides``; empty once its rollouts are over."""
         return {} if arm is None or self.config(arm) is self._config else _overrides(self._live, arm)
 
+    def knows(self, arm: str | None) -> bool:
+        """Whether what an arm answers now is by all of its rollouts: none is over, unknown as yet, or does not fit."""
+        live = {rollout.arm for rollout in self._live.rollouts}
+        return arm is None or (live.issuperset(arm.split("+")) and self.config(arm) is not self._config)
+
+    def stood_in(self, arm: str | None, tier: str, model: str) -> bool:
+        """Whether it was not the model that an arm gives to a tier which answered there."""
+        own, here = (config.tiers.get(tier) for config in (self._config, self.config(arm)))
+        return own is not None and here is not None and own.model != here.model != model
+
     def _applied(self, live: _Live, arm: str) -> Config:
         try:
             return applied(self._config, _overrides(live, arm))

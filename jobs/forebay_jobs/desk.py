@@ -367,14 +367,14 @@ class Desk:
 
     def _keep(self, flight: Flight, reply: Reply, answer: Answer, now_ms: int) -> str:
         """Fill both caches; what became of the answer, for the metrics."""
-        leader = flight.leader
-        if not leader.keep:
+        leader, arm = flight.leader, flight.leader.asker.arm
+        if not leader.keep or self._arms.stood_in(arm, reply.tier or "", reply.model_id or ""):
             return "not_reusable"
         if reply.finish_reason != "stop" or not reply.text.strip():
             return "incomplete"
         if reply.review:
             return "doubtful"
-        ttl_s = kept_s(self._arms.config(leader.asker.arm).category(leader.asker.category), leader.ttl_s)
+        ttl_s = kept_s(self._arms.config(arm).category(leader.asker.category), leader.ttl_s)
         new = self._answers.keep(leader.digest, answer, ttl_s)
         if new is None:
             return "store_away"

@@ -67,6 +67,7 @@ class Dispatcher:
         """
         leader, asker = flight.leader, flight.leader.asker
         arm = asker.arm if flight.shadowed is None else flight.shadowed.arm
+        known = self._arms.knows(arm)  # before the overrides are asked for: one that ends meanwhile changes nothing
         chosen = flight.route
         if chosen is None or chosen.tier not in self._config.tiers:  # the tiers may have changed since a checkpoint
             router = self._routers.of(self._arms.config(arm))
@@ -93,6 +94,7 @@ class Dispatcher:
         )
         flight = msgspec.structs.replace(
             flight,
+            leader=leader if known else msgspec.structs.replace(leader, keep=False),  # it is not its arm's answer
             attempt=flight.attempt + 1,
             task_id=task.task_id,
             route=chosen,

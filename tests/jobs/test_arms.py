@@ -13,7 +13,7 @@ from forebay_schemas.rollouts import Rollout, Stage, Unit
 
 from tests.builders import NOW_MS, make_request
 
-from .doubles import is_reply, is_task, reply_of, reply_to, task_of
+from .doubles import DeskRig, an_asker, is_reply, is_task, reply_of, reply_to, task_of
 from .in_process import Pipeline
 
 ASKED, NEAR = "How do I return a parcel?", "How do I return a parcel, dear?"
@@ -108,6 +108,31 @@ def test_a_follower_that_takes_the_lead_after_a_rollback_is_answered_by_the_conf
     failed = msgspec.structs.replace(reply_to(task), text="", error=BROKE)
     (again,) = (task_of(one) for one in pipeline.settle(task, failed) if is_task(one))
     assert again.overrides == {}
+
+
+def test_an_answer_that_is_not_by_all_of_the_arm_is_kept_for_nobody() -> None:
+    rig = DeskRig()
+    one, two = rollout(Stage.ALL), rollout(Stage.ALL, {"tiers.small.max_tokens": "7"}, "short")
+    arm = f"{one.arm}+{two.arm}"
+    kept: list[int] = []
+    for known in ([], [two], [one, two]):  # the intake of another process may have read the topic before this desk
+        rig.arms.follow(known)
+        request = asked(IN[0], f"{ASKED} {len(known)}")
+        rig.arrive(request, asker=an_asker(request, arm=arm))
+        (task,) = map(task_of, rig.tick())
+        rig.settle(task, reply_to(task))
+        kept.append(len(rig.answers.answers))
+    assert kept == [0, 0, 1]
+
+
+def test_what_another_model_answered_in_place_of_the_arms_is_kept_for_nobody(pipeline: Pipeline) -> None:
+    before = load_config().tiers["small"].model
+    after = load_config().tiers["medium"].model
+    pipeline.arms.follow([rollout(overrides={"tiers.small.model": f'"{after}"'})])
+    for model, words, reused in ((before, ASKED, None), (after, "Is it here?", CacheStatus.EXACT)):
+        task = only_task(pipeline.ask(asked(IN[0], words)))
+        pipeline.settle(task, reply_to(task, tier="small", model_id=model))
+        assert pipeline.how(asked(IN[1], words)) is reused
 
 
 def test_a_request_that_is_read_again_after_a_rollback_takes_no_result_of_the_canary(pipeline: Pipeline) -> None:
