@@ -50,6 +50,16 @@ def test_a_reply_to_nobody_counts_by_what_it_took_alone(run: Answering) -> None:
     assert read("cost_dollars_total") == pytest.approx(SMALL_COST)
 
 
+def test_a_doubtful_reply_to_nobody_is_for_no_person_to_see_and_counts_as_no_answer(run: Answering) -> None:
+    run.pool.says = [saying(confidence=0.1, model_id="standby", finish_reason="length", first_token_ms=12.0)]
+    outcome = run.outcome(delivery(task_for(reply_topic="llm.audit"), tier="large"))
+    assert [record.topic for record in outcome.records] == ["llm.audit", "llm.results"]
+    read = counted(outcome, tier="large")
+    counts = ("reviews_total", "standby_answers_total", "cut_off_total", "confidence_ratio_count")
+    assert [read(f"worker_{name}") for name in counts] == [0] * 4
+    assert read("generation_seconds_count") == read("first_token_seconds_count") == 0
+
+
 # Escalation
 
 

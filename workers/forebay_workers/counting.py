@@ -22,7 +22,7 @@ def count(metrics: WorkerMetrics, delivery: Delivery, outcome: Outcome) -> None:
     if not outcome.to_nobody:
         metrics.replies.count(reply, delivery.task.traceparent if delivery.task else None)
     _count_generation(metrics, tier, lane, reply.usage, reply.cost - sum(hop.cost for hop in reply.path))
-    if reply.error:
+    if reply.error or outcome.to_nobody:
         return
     if outcome.standby:
         metrics.standby_answers.labels(tier, reply.model_id).inc()

@@ -97,7 +97,7 @@ class Outcomes:
         if len(outcome.records[0].value) > self._config.kafka.max_record_bytes:
             message = "the answer is larger than a record may be; lower max_tokens"
             return self.failed(work, ErrorCode.TOO_LARGE, message, now_ms, generation)
-        if doubt is None:
+        if doubt is None or outcome.to_nobody:
             return outcome
         return replace(outcome, records=(*outcome.records, self._for_review(work, generation, doubt, now_ms)))
 
