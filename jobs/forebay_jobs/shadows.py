@@ -141,17 +141,12 @@ class Shadows:
 
     def compare(self, flight: Flight, now_ms: int) -> Step:
         """Look whether the judge has compared the two answers."""
-        shadowed = _shadowed(flight)
-        request = self._codec.decode(flight.leader.request, Request)
-        first, other = self._replies(shadowed)
-        as_json = request.response_format is not None or request.tools is not None
-        pair = Pair(category=first.category, one=first.text, other=other.text if other else "", as_json=as_json)
-        found = self._judge.agreement(flight.leader.asker.name, pair)
+        shadowed, asker = _shadowed(flight), flight.leader.asker
+        found = self._judge.agreement(asker.name, lambda: self._pair(flight))
         if found is None and now_ms < flight.expires_ms:
             return Step(flight=flight)
-        name = flight.leader.asker.name
-        if found is not None and lot(name, b"audit") < self._judge.judge.model_share(pair.category, found):
-            verdict = self._ask_model(flight, shadowed, request, pair, now_ms)
+        if found is not None and lot(asker.name, b"audit") < self._judge.judge.model_share(asker.category, found):
+            verdict = self._ask_model(flight, shadowed, now_ms)
             if verdict is not None:
                 return Step(flight=verdict)
         found = found or Agreement(equal=None, by="text")
@@ -205,11 +200,16 @@ class Shadows:
             return "tier_above", names[place + 1]
         return ("tier_below", names[place - 1]) if place - 1 >= least else None
 
-    def _ask_model(
-        self, flight: Flight, shadowed: Shadowed, request: Request, pair: Pair, now_ms: int
-    ) -> Flight | None:
-        leader = flight.leader
-        texts = (question_of(request) or "", pair.one, pair.other)
+    def _pair(self, flight: Flight) -> Pair:
+        request = self._codec.decode(flight.leader.request, Request)
+        first, other = self._replies(_shadowed(flight))
+        as_json = request.response_format is not None or request.tools is not None
+        return Pair(category=first.category, one=first.text, other=other.text if other else "", as_json=as_json)
+
+    def _ask_model(self, flight: Flight, shadowed: Shadowed, now_ms: int) -> Flight | None:
+        leader, pair = flight.leader, self._pair(flight)
+        question = question_of(self._codec.decode(leader.request, Request))
+        texts = (question or "", pair.one, pair.other)
         arrival = verdict_on(
             leader.asker.request_id,
             leader.asker.tenant,

@@ -211,6 +211,17 @@ def test_the_comparison_survives_a_restart_between_both_answers_and_after(rig: A
     assert rig.state.empty
 
 
+def test_what_waits_for_the_judge_is_not_read_again_meanwhile(rig: Auditing, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = rig.shadow()
+    rig.settle(task, reply_to(task, text="By post.", tier="medium"))
+    with monkeypatch.context() as patched:
+        patched.setattr(CODEC, "decode", lambda *_: 1 / 0)
+        assert [rig.tick(after_ms=LOOK_MS + 1_000) for _ in range(3)] == [[]] * 3
+    rig.aside.work()
+    (audit,) = audits(rig.tick(after_ms=LOOK_MS + 1_000))
+    assert audit.agrees is True
+
+
 def test_a_judge_that_never_comes_to_it_is_waited_for_a_while(rig: Auditing) -> None:
     task = rig.shadow()
     rig.settle(task, reply_to(task, text="By train.", tier="medium"))

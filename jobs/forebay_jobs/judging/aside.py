@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from forebay_jobs.caches.guard import is_failure
 
@@ -45,19 +46,22 @@ class JudgeAside:
                 self._waiting.put_nowait(None)  # wakes it up
             thread.join()
 
-    def agreement(self, name: str, pair: Pair) -> Agreement | None:
+    def agreement(self, name: str, pair: Callable[[], Pair]) -> Agreement | None:
         """What was found about a pair, once; None while it is not known, and it is asked for then.
 
         Args:
             name: of the pair, the same whenever it is called for.
+            pair: makes it; called where it is asked for only, because thousands may wait for long.
         """
         with self._lock:
             found = self._found.pop(name, None)
-            if found is None and name not in self._asked:
-                with contextlib.suppress(queue.Full):
-                    self._waiting.put_nowait((name, pair))
-                    self._asked.add(name)
-        return found
+            if found is not None or name in self._asked or self._waiting.full():
+                return found
+        made = pair()
+        with self._lock, contextlib.suppress(queue.Full):
+            self._waiting.put_nowait((name, made))
+            self._asked.add(name)
+        return None
 
     def work(self) -> None:
         """Judge all that waits, here and now."""
