@@ -233,7 +233,12 @@ class Desk:
 
     def _give_up(self, askers: list[Asker], now_ms: int) -> list[Outgoing]:
         self._answers.forget(askers)  # whoever asks again has another chance
-        return [self._replies.refuse(asker, ErrorCode.INTERNAL, _DEFECT, now_ms) for asker in askers]
+        own = self._config.kafka.topics.audit  # where nobody waits, and a refusal would count as a tenant's
+        return [
+            self._replies.refuse(asker, ErrorCode.INTERNAL, _DEFECT, now_ms)
+            for asker in askers
+            if asker.reply_topic != own
+        ]
 
     def _reply_in(self, result: Result, leader: Asker) -> Reply | None:
         """The reply that a result carries; None where it is no reply to the leader's request."""

@@ -320,6 +320,15 @@ def test_weights_that_are_rolled_out_route_their_shadows(tmp_path: Path) -> None
     assert hard.route.features["chance.small"] < 0.4 < hard.route.features["chance.large"]
 
 
+def test_a_defect_in_asking_is_no_reply_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Auditing(changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}}))
+    rig.arms.follow([a_rollout()])
+    monkeypatch.setattr(rig.arms, "overrides", lambda arm: 1 / 0 if arm else {})
+    assert rig.answer() == []
+    rig.forget_all()
+    assert rig.state.empty
+
+
 @pytest.mark.parametrize("stage", [Stage.TEN, Stage.ROLLED_BACK])
 def test_only_in_its_shadow_stage_is_a_rollout_asked_besides(stage: Stage) -> None:
     rig = Auditing(changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}}))
