@@ -96,7 +96,7 @@ class Shadows:
             encoded: the reply that was served.
         """
         request = self._codec.decode(flight.leader.request, Request)
-        name = _digest(flight.leader.asker, shadow.reason)
+        name = _digest(flight.leader.asker, shadow)
         key = f"^{int(name, 16) % self._config.audits.most_open}"
         if not self._suits(request, flight, encoded) or state.flight(key) is not None:
             return False
@@ -314,5 +314,7 @@ def _question(request: Request) -> str | None:
     return question and question[:QUESTION_CHARS]
 
 
-def _digest(asker: Asker, reason: str) -> str:
-    return hashlib.blake2b(msgspec.json.encode([asker.name, reason]), digest_size=16).hexdigest()
+def _digest(asker: Asker, shadow: Shadow) -> str:
+    """With the arm: a rollout that is started anew under its name is another one, and asks of its own."""
+    name = [asker.name, shadow.reason, *([shadow.arm] if shadow.arm else [])]
+    return hashlib.blake2b(msgspec.json.encode(name), digest_size=16).hexdigest()

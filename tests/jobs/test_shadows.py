@@ -320,6 +320,18 @@ def test_weights_that_are_rolled_out_route_their_shadows(tmp_path: Path) -> None
     assert hard.route.features["chance.small"] < 0.4 < hard.route.features["chance.large"]
 
 
+def test_a_rollout_that_is_started_anew_asks_for_its_own() -> None:
+    rig = Auditing(changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}}))
+    task = rig.lead()
+    before, asked = rig.state, list[Task]()
+    for started_ms in (1, 2):
+        rig.state, rig.desk = before.copy(), rig.a_desk()
+        rig.arms.follow([a_rollout(started_ms=started_ms)])
+        rig.settle(task, reply_to(task, tier="small"))
+        asked.append(only_task(rig.tick()))
+    assert asked[0].task_id != asked[1].task_id
+
+
 def test_a_defect_in_asking_is_no_reply_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Auditing(changed(configured(), {"audits": {"share": 0.0, "remembered": 0.0}}))
     rig.arms.follow([a_rollout()])
