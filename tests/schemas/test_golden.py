@@ -1,4 +1,4 @@
-"""Every schema version ever published stays readable, and is written byte for byte as it was."""
+"""Every schema version ever published stays readable, and those still written are so byte for byte."""
 
 import msgspec
 import pytest
