@@ -76,7 +76,7 @@ class Dispatcher:
         if flight.shadowed is not None:
             chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(
-            task_id=_task_id(leader, flight.attempt),
+            task_id=_task_id(leader, flight.attempt, known),
             flight_key=key,
             bucket=leader.bucket,
             request=leader.request,
@@ -138,13 +138,15 @@ def _prefix_to_meet_by(flight: Flight) -> str | None:
     return None if flight.lane is Lane.BATCH else flight.leader.prefix
 
 
-def _task_id(leader: Arrival, attempt: int) -> str:
+def _task_id(leader: Arrival, attempt: int, known: bool) -> str:
     """The same for the same dispatch of the same record, also after a restore.
 
     A request that is published again under its id has a task of its own: workers pass over one that was answered. And
     so has one that is read again after an invalidation: what was begun before must not be kept as if begun after. Or in
-    another arm: what a rollout answered must not settle what the configuration is to answer now.
+    another arm, or in one that was not ``known`` yet: what a rollout answered must not settle what the configuration is
+    to answer now, nor the other way round.
     """
     asker = leader.asker
-    name = [asker.name, asker.origin, attempt, fingerprint(leader.epochs), *([asker.arm] if asker.arm else [])]
+    arm = [asker.arm, known] if asker.arm else []
+    name = [asker.name, asker.origin, attempt, fingerprint(leader.epochs), *arm]
     return hashlib.blake2b(msgspec.json.encode(name), digest_size=16).hexdigest()

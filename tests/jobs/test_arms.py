@@ -125,6 +125,16 @@ def test_an_answer_that_is_not_by_all_of_the_arm_is_kept_for_nobody() -> None:
     assert kept == [0, 0, 1]
 
 
+def test_what_was_asked_of_the_configuration_before_the_arm_was_known_settles_nothing_in_it() -> None:
+    request, tasks = asked(IN[0]), list[Task]()
+    for known in ([], [rollout(Stage.ALL)]):  # the second job was set back, and reads the request once more
+        rig = DeskRig()
+        rig.arms.follow(known)
+        rig.arrive(request, asker=an_asker(request, arm=rollout().arm))
+        tasks.append(only_task(rig.tick()))
+    assert tasks[0].task_id != tasks[1].task_id
+
+
 def test_what_another_model_answered_in_place_of_the_arms_is_kept_for_nobody(pipeline: Pipeline) -> None:
     before = load_config().tiers["small"].model
     after = load_config().tiers["medium"].model
