@@ -23,18 +23,27 @@ class Interval:
     high: float
 
 
-def interval(values: Sequence[float], seed: int = 0) -> Interval:
+def interval(values: Sequence[float], seed: int = 0, weights: Sequence[float] | None = None) -> Interval:
     """The mean of values in [-1, 1] over prompts, with its percentile bootstrap interval (Efron, 1979).
 
     Resampling cannot show what no prompt showed: of 10 equal answers it makes certainty. So the interval reaches at
     least as far as the exact binomial one for 0 of n, and for n of n, would.
+
+    Args:
+        weights: above 0, of each value in the mean; n is then of as many equal ones as tell the same (Kish, 1965).
     """
     n = len(values)
     rng = random.Random(seed)
-    means = sorted(fmean(rng.choices(values, k=n)) for _ in range(_RESAMPLES))
-    unseen = _TAIL ** (1 / n)
+    if weights is None:
+        means = sorted(fmean(rng.choices(values, k=n)) for _ in range(_RESAMPLES))
+        effective = n
+    else:
+        draws = (rng.choices(range(n), k=n) for _ in range(_RESAMPLES))
+        means = sorted(fmean([values[row] for row in draw], [weights[row] for row in draw]) for draw in draws)
+        effective = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    unseen = _TAIL ** (1 / effective)
     return Interval(
-        mean=fmean(values),
+        mean=fmean(values, weights),
         low=min(means[math.floor(_TAIL * _RESAMPLES)], unseen),
         high=max(means[math.ceil((1 - _TAIL) * _RESAMPLES) - 1], 1 - unseen),
     )

@@ -17,6 +17,8 @@ from forebay_jobs.desk import Desk
 from forebay_jobs.judging.aside import JudgeAside
 from forebay_jobs.judging.judge import Judge
 from forebay_jobs.messages import Outgoing
+from forebay_jobs.router.features import FEATURES
+from forebay_jobs.router.learned import Scorer
 from forebay_jobs.router.weights import encoded, read_weights
 from forebay_jobs.shadows import LOOK_MS
 from forebay_ops.outcomes.drift import MOST, errors
@@ -194,6 +196,30 @@ def deployed(service: Service, folder: Path, present: Path | None = None) -> Pat
     file.write_bytes(encoded(found.weights))
     service.deploy(file)
     return file
+
+
+def test_escalations_which_are_all_told_do_not_outweigh_what_was_audited(service: Service) -> None:
+    # Of 10,000 answers of the small tier 500 are escalated, and of the others one in a hundred is audited.
+    made = questions()
+    about = {"tenant": "acme", "audited_ms": NOW_MS, "tier": "small", "model_id": "llama-3.1-8b"}
+    escalated = [
+        Audit(request_id=f"up-{number}", reason="escalation", other_tier="large", agrees=False, question=next(made),
+              **about)  # pyright: ignore[reportArgumentType]
+        for number in range(500)
+    ]  # fmt: skip
+    audited = [
+        Audit(request_id=f"audit-{number}", reason="tier_above", other_tier="large", agrees=number % 19 > 0, weight=100,
+              question=next(made), **about)  # pyright: ignore[reportArgumentType]
+        for number in range(95)
+    ]  # fmt: skip
+    tiers = list(service.config.tiers)
+    some = labels(Outcomes([*escalated, *audited], []), tiers)
+    found = retrain(some, tiers, None, WordEmbedder(), [service.config.embedding.model])
+    scorer = Scorer(found.weights)
+    asked = list(itertools.islice(questions(), 200))
+    features = np.zeros((len(asked), len(FEATURES)), np.float32)
+    chances, _ = scorer.chances(asked, features, WordEmbedder().embed(asked))
+    assert chances[:, 0].mean() == pytest.approx(0.9, abs=0.08)
 
 
 def test_it_learns_from_audits_and_feedback_alone_notices_a_change_and_recovers(

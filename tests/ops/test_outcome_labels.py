@@ -74,6 +74,13 @@ def test_one_thumb_down_of_several_users_is_enough_and_others_requests_are_not_m
     assert labelled(asked(0), asked(1), feedback=given) == [dict.fromkeys(right, False), right]
 
 
+def test_a_label_stands_for_as_many_answers_as_its_audit_and_an_escalation_for_itself() -> None:
+    escalated = asked(reason="escalation", agrees=False, other_tier="medium")
+    above = asked(tier="medium", other_tier="large", agrees=True, weight=100)
+    (found,) = labels(Outcomes([escalated, above], []), TIERS)
+    assert found.weight == {"small": 1, "medium": 100, "large": 100}
+
+
 def test_an_escalated_answer_that_was_audited_too_tells_of_three_tiers() -> None:
     escalated = asked(reason="escalation", agrees=False, other_tier="medium")
     above = asked(tier="medium", other_tier="large", agrees=False)

@@ -16,10 +16,12 @@ class Labelled:
 
     Attributes:
         right: by tier, in their order.
+        weight: of the same tiers, for how many answers each label stands.
     """
 
     question: str
     right: Mapping[str, bool]
+    weight: Mapping[str, int]
 
 
 def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
@@ -30,6 +32,8 @@ def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
     - Feedback is of the answer that was served, and counts more: what agrees with it was as right. What differs from a
       right one was wrong; of what differs from a wrong one, only the larger tier's is taken for right. Where several
       users gave some, one thumb down is enough.
+    - A label stands for as many answers as its audit. Each escalation is told, so it stands for itself, and so does a
+      thumb on an answer that was remembered: who gives one is no sample.
 
     Args:
         tiers: from the smallest to the largest; what is said of others is left out.
@@ -49,21 +53,27 @@ def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
 
 def _labelled(audits: Sequence[Audit], up: bool | None, tiers: Sequence[str]) -> Labelled:
     right: dict[str, bool] = {}
+    weight: dict[str, int] = {}
     for audit in audits:
+        told: dict[str, bool] = {}
         if audit.reason == "escalation":
-            right.setdefault(audit.tier, False)
+            if audit.tier not in right:
+                told[audit.tier] = False
             served = audit.other_tier
         else:
             served = audit.tier
         if up is not None and served is not None:
-            right[served] = up
+            told[served] = up
         other = audit.other_tier
         if audit.reason in _COMPARED and audit.agrees is not None and {audit.tier, other} <= set(tiers):
             assert other is not None
-            right |= _compared(audit.tier, other, audit.agrees, up, tiers.index(other) > tiers.index(audit.tier))
+            told |= _compared(audit.tier, other, audit.agrees, up, tiers.index(other) > tiers.index(audit.tier))
+        right |= told
+        weight |= {tier: max(audit.weight, weight.get(tier, 1)) for tier in told}
     question = audits[0].question
     assert question is not None, "those without one are left out"
-    return Labelled(question, {tier: right[tier] for tier in tiers if tier in right})
+    known = [tier for tier in tiers if tier in right]
+    return Labelled(question, {tier: right[tier] for tier in known}, {tier: weight[tier] for tier in known})
 
 
 def _compared(served: str, other: str, agrees: bool, up: bool | None, other_is_larger: bool) -> dict[str, bool]:

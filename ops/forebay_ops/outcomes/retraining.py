@@ -2,7 +2,8 @@
 
 A fixed fifth of all questions, by their hash, is never learned from here, so what was learned before has not seen it
 either. On those both are compared by their Brier score (Brier, 1950): the mean square of a chance less what came of it,
-over all tiers of which that is known. It needs no thresholds, and no tier that was not asked.
+over all tiers of which that is known, each label counting for as many answers as it stands for. It needs no thresholds,
+and no tier that was not asked.
 """
 
 import hashlib
@@ -87,16 +88,18 @@ def retrain(
     if not len(learned) or not len(held):
         raise TooFew("the questions are too much alike to keep some of them apart; wait for others")
     weights = train(learned, models, "forebay router retrain", said)
-    usual = np.nanmean(learned.labels.right, axis=0)
+    standing = np.where(np.isnan(learned.labels.right), 0, learned.labels.weight)
+    usual = (standing * np.nan_to_num(learned.labels.right)).sum(axis=0) / standing.sum(axis=0)
     new = _squares(Scorer(weights), held, usual)
     old = _squares(Scorer(present) if present else None, held, usual)
+    stands = np.where(np.isnan(held.labels.right), 0, held.labels.weight).sum(axis=1)
     return Retrained(
         weights=weights,
         learned_from=len(learned),
         questions=len(held),
-        present=float(old.mean()),
-        new=float(new.mean()),
-        gain=interval((old - new).tolist()),
+        present=float(np.average(old, weights=stands)),
+        new=float(np.average(new, weights=stands)),
+        gain=interval((old - new).tolist(), weights=stands.tolist()),
     )
 
 
@@ -107,8 +110,9 @@ def _prepared(labelled: Sequence[Labelled], tiers: Sequence[str], embedder: Embe
     if missing := [tier for tier in (tiers[0], tiers[-1]) if tier not in known]:
         raise TooFew(f"nothing is known of the answers of {' and '.join(missing)}: wait for audits of them")
     right = np.array([[float(each.right.get(tier, np.nan)) for tier in known] for each in read])
+    weight = np.array([[float(each.weight.get(tier, 1)) for tier in known] for each in read])
     questions = [each.question for each in read]
-    return prepared(Labels(questions, known, right, [""] * len(read)), embedder.embed(questions))
+    return prepared(Labels(questions, known, right, weight, [""] * len(read)), embedder.embed(questions))
 
 
 def _held_out(question: str) -> bool:
@@ -116,7 +120,7 @@ def _held_out(question: str) -> bool:
 
 
 def _squares(scorer: Scorer | None, data: Prepared, usual: Floats) -> Floats:
-    """Of each question, the mean square over the tiers that are known of it."""
+    """Of each question, the mean square over the labels of it."""
     chances = np.tile(usual, (len(data), 1))
     tiers = data.labels.tiers
     if scorer is not None:
@@ -124,4 +128,6 @@ def _squares(scorer: Scorer | None, data: Prepared, usual: Floats) -> Floats:
         of = [interpolated(dict(zip(scorer.weights.tiers, row, strict=True)), tiers) for row in found.tolist()]
         learned = np.array([[each[tier] for tier in tiers] for each in of])
         chances = np.where(familiar[:, None], learned, chances)  # the others go by rules
-    return np.nanmean((chances - data.labels.right) ** 2, axis=1)
+    stands = np.where(np.isnan(data.labels.right), 0, data.labels.weight)
+    squares = (chances - np.nan_to_num(data.labels.right)) ** 2
+    return (stands * squares).sum(axis=1) / stands.sum(axis=1)

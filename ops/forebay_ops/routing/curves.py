@@ -57,9 +57,10 @@ def apgr_interval(score: Floats, weak: Floats, strong: Floats) -> tuple[float, f
     return float(low), float(high)
 
 
-def calibration_error(chances: Floats, right: Floats) -> float:
+def calibration_error(chances: Floats, right: Floats, weight: Floats | None = None) -> float:
     """Expected calibration error (Naeini et al., 2015): mean distance of chance and share, over ten bins of equal
-    width, each with the weight of its answers."""
+    width, each with the weight of its answers; absent, that is 1 for each."""
+    weight = np.ones(len(chances)) if weight is None else weight
     places = np.minimum((chances * _BINS).astype(int), _BINS - 1)
-    distance = np.bincount(places, weights=chances - right, minlength=_BINS)
-    return float(np.abs(distance).sum() / len(chances))
+    distance = np.bincount(places, weights=weight * (chances - right), minlength=_BINS)
+    return float(np.abs(distance).sum() / weight.sum())

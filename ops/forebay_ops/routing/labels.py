@@ -34,6 +34,7 @@ class Labels:
     Attributes:
         tiers: from the smallest to the largest.
         right: 1 where the tier's answer was good, 0 where not, NaN where nobody knows; a row for each prompt.
+        weight: for how many answers each of these labels stands, at least 1; 1 where there is none.
         datasets: of each prompt where it comes from; empty where the file does not say.
         repeated: lines left out because an equal one stands before.
     """
@@ -41,6 +42,7 @@ class Labels:
     prompts: list[str]
     tiers: list[str]
     right: Right
+    weight: Right
     datasets: list[str]
     repeated: int = 0
 
@@ -80,10 +82,12 @@ def read_labels(file: BinaryIO) -> Labels:
             rows[_text(values, "dataset", ""), _text(values, "prompt"), _labels(values, tiers)] = None
         except RecordError as error:
             raise LineError(number, error) from None
+    right = np.array([labels for *_, labels in rows]).reshape(len(rows), len(tiers))
     labels = Labels(
         prompts=[prompt for _, prompt, _ in rows],
         tiers=tiers,
-        right=np.array([labels for *_, labels in rows]).reshape(len(rows), len(tiers)),
+        right=right,
+        weight=np.ones_like(right),
         datasets=[dataset for dataset, *_ in rows],
         repeated=lines - len(rows),
     )

@@ -64,6 +64,7 @@ class Prepared:
             [labels.prompts[row] for row in rows],
             labels.tiers,
             labels.right[rows],
+            labels.weight[rows],
             [labels.datasets[row] for row in rows],
         )
         return Prepared(some, self.features[rows], self.vectors[rows])
@@ -98,7 +99,11 @@ def train(data: Prepared, models: list[str], source: str, said: Said = lambda _:
         if len(rows):
             left_out[rows] = _Fit(data.part(rest), kernel).sums(data.part(rows))
     slope, intercept, error = zip(
-        *(_calibrated(left_out[:, tier], data.labels.right[:, tier]) for tier in range(tiers)), strict=True
+        *(
+            _calibrated(left_out[:, tier], data.labels.right[:, tier], data.labels.weight[:, tier])
+            for tier in range(tiers)
+        ),
+        strict=True,
     )
     return Weights(
         format=FORMAT,
@@ -161,10 +166,11 @@ class _Fit:
         self.by_centre, self.by_gram = np.zeros((centres, tiers)), np.zeros((PLACES, tiers))
         self.bias = np.zeros(tiers)
         meaning, wording = self._meaning(data), _sparse(data.labels.prompts, self.rarity)
-        for tier, right in enumerate(data.labels.right.T):
+        for tier, (right, weight) in enumerate(zip(data.labels.right.T, data.labels.weight.T, strict=True)):
             known = np.flatnonzero(~np.isnan(right))
-            self._fit_meaning(tier, meaning[known], right[known])
-            self._fit_wording(tier, wording[known], right[known])
+            some = right[known], _effective(weight[known])
+            self._fit_meaning(tier, meaning[known], *some)
+            self._fit_wording(tier, wording[known], *some)
 
     def sums(self, data: Prepared) -> npt.NDArray[Any]:
         """What each tier's sum is, one row a prompt."""
@@ -177,22 +183,23 @@ class _Fit:
         nearness = self._kernel.nearness(data) @ self._kernel.whiten
         return np.hstack([features * _FEATURE_SCALE, data.vectors * _VECTOR_SCALE, nearness * _CENTRE_SCALE])
 
-    def _fit_meaning(self, tier: int, columns: Floats, right: Floats) -> None:
-        middle = columns.mean(axis=0)
-        apart = columns - middle
+    def _fit_meaning(self, tier: int, columns: Floats, right: Floats, weight: Floats) -> None:
+        middle, usual = np.average(columns, axis=0, weights=weight), np.average(right, weights=weight)
+        root = np.sqrt(weight)
+        apart = (columns - middle) * root[:, None]
         curvature = apart.T @ apart + _PENALTY * np.eye(len(middle))
-        moves = np.linalg.solve(curvature, apart.T @ (right - right.mean()))
+        moves = np.linalg.solve(curvature, apart.T @ ((right - usual) * root))
         feature, vector, centre = np.split(moves, np.cumsum([len(self.by_feature), len(self.by_vector)]))
         by_feature = feature * _FEATURE_SCALE / self._spread
         self.by_feature[:, tier] = by_feature / 2
         self.by_vector[:, tier] = vector * _VECTOR_SCALE / 2
         self.by_centre[:, tier] = self._kernel.whiten @ centre * _CENTRE_SCALE / 2
-        self.bias[tier] += (right.mean() - middle @ moves - self._mean @ by_feature) / 2
+        self.bias[tier] += (usual - middle @ moves - self._mean @ by_feature) / 2
 
-    def _fit_wording(self, tier: int, columns: Any, right: Floats) -> None:
+    def _fit_wording(self, tier: int, columns: Any, right: Floats, weight: Floats) -> None:
         from sklearn.linear_model import Ridge  # a second to import
 
-        fitted: Any = Ridge(alpha=_GRAM_PENALTY, solver="sparse_cg", tol=1e-4).fit(columns, right)
+        fitted: Any = Ridge(alpha=_GRAM_PENALTY, solver="sparse_cg", tol=1e-4).fit(columns, right, weight)
         self.by_gram[:, tier] = fitted.coef_ / 2
         self.bias[tier] += fitted.intercept_ / 2
 
@@ -232,7 +239,13 @@ def _sparse(prompts: list[str], rarity: npt.NDArray[np.float32]) -> Any:
     return csr_matrix((values, (rows, places)), shape=(len(prompts), PLACES))
 
 
-def _calibrated(sums: Floats, right: Floats) -> tuple[float, float, float]:
+def _effective(weight: Floats) -> Floats:
+    """Weights in the same proportion, that add up to as many equal ones as tell the same (Kish, 1965): a penalty that
+    suits so many labels suits no more where a few of them weigh most."""
+    return weight * (weight.sum() / (weight**2).sum())
+
+
+def _calibrated(sums: Floats, right: Floats, weight: Floats) -> tuple[float, float, float]:
     """Slope and intercept of the logistic function from sums to chances, and the error that is left.
 
     Where all answers are alike, as those of a tier that is taken for right, the same chance for all (Laplace's rule).
@@ -240,12 +253,13 @@ def _calibrated(sums: Floats, right: Floats) -> tuple[float, float, float]:
     from sklearn.linear_model import LogisticRegression
 
     known = ~(np.isnan(right) | np.isnan(sums))
-    if len(np.unique(right[known])) < 2:
-        good = float(right[known].sum())
-        return 0.0, float(np.log((good + 1) / (known.sum() - good + 1))), 0.0
-    fitted: Any = LogisticRegression(C=1e6).fit(sums[known, None], right[known])
-    chances = fitted.predict_proba(sums[known, None])[:, 1]
-    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), calibration_error(chances, right[known])
+    sums, right, weight = sums[known, None], right[known], _effective(weight[known])
+    if len(np.unique(right)) < 2:
+        good = float(weight @ right)
+        return 0.0, float(np.log((good + 1) / (weight.sum() - good + 1))), 0.0
+    fitted: Any = LogisticRegression(C=1e6).fit(sums, right, weight)
+    chances = fitted.predict_proba(sums)[:, 1]
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), calibration_error(chances, right, weight)
 
 
 def _inner_folds(labels: Labels) -> Ints:
