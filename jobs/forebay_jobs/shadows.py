@@ -3,7 +3,7 @@
 A second answer is asked for on the batch lane, past all caches, and nobody is shown it. What it is compared with lies
 in its flight, so in the desk's state; the comparison is made aside (`judging.aside`), and asked for anew where the
 process that made it is gone. An audit is lost only where its flight ends without a result; one that is written twice
-has the same request id and reason.
+has the same request id, reason and tier.
 """
 
 import hashlib

@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
+from forebay_ops.outcomes import reading
 from forebay_ops.outcomes.labels import labels
-from forebay_ops.outcomes.reading import Outcomes
+from forebay_ops.outcomes.reading import Outcomes, read_outcomes
+from forebay_schemas.config import load_config
 from forebay_schemas.records import Audit, Feedback, Verdict
 
 from tests.builders import make_feedback
+from tests.jobs.doubles import CODEC
 
 from .test_router_drift import audit
 
@@ -30,9 +33,12 @@ BELOW = {"reason": "tier_below", "tier": "large", "other_tier": "medium"}
     ("fields", "thumb", "right"),
     [
         ({"agrees": True}, None, {"small": True, "medium": True}),
-        ({"agrees": False}, None, {"small": False, "medium": True}),
+        ({"agrees": False}, None, {"small": False}),
+        ({"agrees": False, "other_tier": "large"}, None, {"small": False, "large": True}),
+        ({"agrees": False, "reason": "tier_below", "tier": "medium", "other_tier": "small"}, None, {"small": False}),
         ({"agrees": True}, "down", {"small": False, "medium": False}),
-        ({"agrees": False}, "down", {"small": False, "medium": True}),
+        ({"agrees": False}, "down", {"small": False}),
+        ({"agrees": False, "other_tier": "large"}, "down", {"small": False, "large": True}),
         ({"agrees": False}, "up", {"small": True, "medium": False}),
         ({"agrees": True, **BELOW}, None, {"medium": True, "large": True}),
         ({"agrees": False, **BELOW}, None, {"medium": False, "large": True}),
@@ -72,6 +78,18 @@ def test_one_thumb_down_of_several_users_is_enough_and_others_requests_are_not_m
     ]
     right = {"small": True, "medium": True}
     assert labelled(asked(0), asked(1), feedback=given) == [dict.fromkeys(right, False), right]
+
+
+def test_an_answer_that_left_several_tiers_tells_of_each_and_what_was_written_twice_counts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hops = [asked(reason="escalation", tier=tier, agrees=False, other_tier="large") for tier in ("small", "medium")]
+    config = load_config()
+    written = {config.kafka.topics.audit: [CODEC.encode(hop) for hop in (*hops, hops[0])]}
+    monkeypatch.setattr(reading, "values_since", lambda _, names, __: written.get(names[0], []))
+    found = read_outcomes(config, 0)
+    assert len(found.audits) == 2
+    assert labelled(*found.audits) == [{"small": False, "medium": False}]
 
 
 def test_a_label_stands_for_as_many_answers_as_its_audit_and_an_escalation_for_itself() -> None:

@@ -27,11 +27,12 @@ class Labelled:
 def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
     """What outcomes say of the tiers, one entry a request, in the order in which they were audited.
 
-    - Of two tiers that agree both were right; of two that differ the larger one was.
+    - Of two tiers that agree both were right. Of two that differ the smaller one was not; the larger one was where
+      it is the largest of all, by which the others are measured, and else nobody knows.
     - A tier whose answer did not go out was not right.
     - Feedback is of the answer that was served, and counts more: what agrees with it was as right. What differs from a
-      right one was wrong; of what differs from a wrong one, only the larger tier's is taken for right. Where several
-      users gave some, one thumb down is enough.
+      right one was wrong; what differs from a wrong one is right only from the largest tier. Where several users gave
+      some, one thumb down is enough.
     - A label stands for as many answers as its audit. Each escalation is told, so it stands for itself, and so does a
       thumb on an answer that was remembered: who gives one is no sample.
 
@@ -67,7 +68,7 @@ def _labelled(audits: Sequence[Audit], up: bool | None, tiers: Sequence[str]) ->
         other = audit.other_tier
         if audit.reason in _COMPARED and audit.agrees is not None and {audit.tier, other} <= set(tiers):
             assert other is not None
-            told |= _compared(audit.tier, other, audit.agrees, up, tiers.index(other) > tiers.index(audit.tier))
+            told |= _compared(audit.tier, other, audit.agrees, up, tiers)
         right |= told
         weight |= {tier: max(audit.weight, weight.get(tier, 1)) for tier in told}
     question = audits[0].question
@@ -76,11 +77,12 @@ def _labelled(audits: Sequence[Audit], up: bool | None, tiers: Sequence[str]) ->
     return Labelled(question, {tier: right[tier] for tier in known}, {tier: weight[tier] for tier in known})
 
 
-def _compared(served: str, other: str, agrees: bool, up: bool | None, other_is_larger: bool) -> dict[str, bool]:
+def _compared(served: str, other: str, agrees: bool, up: bool | None, tiers: Sequence[str]) -> dict[str, bool]:
     if agrees:
         return dict.fromkeys((served, other), up is not False)
     if up is None:
-        return {served: not other_is_larger, other: other_is_larger}
+        smaller, larger = sorted((served, other), key=tiers.index)
+        return {smaller: False} | ({larger: True} if larger == tiers[-1] else {})
     if up:
         return {served: True, other: False}
-    return {served: False} | ({other: True} if other_is_larger else {})
+    return {served: False} | ({other: True} if other == tiers[-1] else {})

@@ -20,7 +20,7 @@ class Outcomes:
     """Of a period.
 
     Attributes:
-        audits: one for each request and reason, oldest first.
+        audits: one for each request, reason and tier that it is about, oldest first.
         feedback: of each voice on a request the latest, oldest first.
     """
 
@@ -38,7 +38,7 @@ def read_outcomes(config: Config, since_ms: int) -> Outcomes:
     """
     topics = config.kafka.topics
     audits = {
-        (audit.tenant, audit.request_id, audit.reason): audit
+        (audit.tenant, audit.request_id, audit.reason, audit.tier): audit  # one request may leave several tiers
         for audit in _records(config, topics.audit, since_ms, Audit)
     }
     feedback: dict[tuple[str, str, str, str | None], Feedback] = {}
