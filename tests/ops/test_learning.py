@@ -25,6 +25,7 @@ from forebay_ops.outcomes.drift import MOST, errors
 from forebay_ops.outcomes.labels import labels
 from forebay_ops.outcomes.reading import Outcomes
 from forebay_ops.outcomes.retraining import retrain
+from forebay_ops.outcomes.standing import Standing
 from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.records import Audit, Reply, Request, Result, Task, Verdict
 
@@ -45,6 +46,8 @@ from tests.jobs.doubles import (
     task_of,
     the_shadows,
 )
+
+from .test_router_drift import audit
 
 EASY = ("spell", "translate", "classify", "name")
 HARD = ("prove", "derive", "optimise", "refute")
@@ -129,7 +132,7 @@ class Service:
 
     def drift(self) -> str:
         """What the audits of the last questions say of the router's error."""
-        (error,) = errors(self.outcomes.audits)
+        (error,) = errors(self.outcomes.audits, Standing(self.config, {}))
         return error.finding(MOST)
 
     def _ask(self, question: str) -> Reply:
@@ -150,7 +153,9 @@ class Service:
     def _work(self, task: Task) -> Reply:
         question = CODEC.decode(task.request, Request).messages[-1].content or ""
         tier = task.route.tier
-        return reply_to(task, text=self.backends.text(tier, question), tier=tier, cost=COST[tier])
+        model = self.config.tiers[tier].model
+        text = self.backends.text(tier, question)
+        return reply_to(task, text=text, tier=tier, model_id=model, cost=COST[tier])
 
     def _settle(self, task: Task, reply: Reply) -> list[Outgoing]:
         desk, state = self._desk, self._state
@@ -190,7 +195,8 @@ def deployed(service: Service, folder: Path, present: Path | None = None) -> Pat
     """Retrain on what came of the answers so far; the new weights are better, and in use from now on."""
     weights = read_weights(present.read_bytes()) if present else None
     tiers = list(service.config.tiers)
-    found = retrain(labels(service.outcomes, tiers), tiers, weights, WordEmbedder(), [service.config.embedding.model])
+    some = labels(service.outcomes, Standing(service.config, {}))
+    found = retrain(some, tiers, weights, WordEmbedder(), [service.config.embedding.model])
     assert found.better
     file = folder / found.weights.version
     file.write_bytes(encoded(found.weights))
@@ -201,19 +207,16 @@ def deployed(service: Service, folder: Path, present: Path | None = None) -> Pat
 def test_escalations_which_are_all_told_do_not_outweigh_what_was_audited(service: Service) -> None:
     # Of 10,000 answers of the small tier 500 are escalated, and of the others one in a hundred is audited.
     made = questions()
-    about = {"tenant": "acme", "audited_ms": NOW_MS, "tier": "small", "model_id": "llama-3.1-8b"}
     escalated = [
-        Audit(request_id=f"up-{number}", reason="escalation", other_tier="large", agrees=False, question=next(made),
-              **about)  # pyright: ignore[reportArgumentType]
+        audit(number, reason="escalation", other_tier="large", agrees=False, question=next(made))
         for number in range(500)
-    ]  # fmt: skip
+    ]
     audited = [
-        Audit(request_id=f"audit-{number}", reason="tier_above", other_tier="large", agrees=number % 19 > 0, weight=100,
-              question=next(made), **about)  # pyright: ignore[reportArgumentType]
+        audit(500 + number, other_tier="large", agrees=number % 19 > 0, weight=100, question=next(made))
         for number in range(95)
-    ]  # fmt: skip
+    ]
     tiers = list(service.config.tiers)
-    some = labels(Outcomes([*escalated, *audited], []), tiers)
+    some = labels(Outcomes([*escalated, *audited], []), Standing(service.config, {}))
     found = retrain(some, tiers, None, WordEmbedder(), [service.config.embedding.model])
     scorer = Scorer(found.weights)
     asked = list(itertools.islice(questions(), 200))

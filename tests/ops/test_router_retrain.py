@@ -10,9 +10,10 @@ from forebay_jobs.router.weights import read_weights
 from forebay_ops.cli import router_retrain as command
 from forebay_ops.outcomes.reading import Outcomes
 from forebay_schemas.records import Audit
+from forebay_schemas.rollouts import Stage
 
 from .test_learning import EASY, WordEmbedder, questions
-from .test_router_drift import audit
+from .test_router_drift import a_rollout, audit
 
 
 def audits(count: int, known: bool = True) -> list[Audit]:
@@ -32,6 +33,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, A
     """The rollouts that are started."""
     rollouts: list[dict[str, Any]] = []
     monkeypatch.setattr(command, "loaded_embedder", lambda *_: WordEmbedder())
+    monkeypatch.setattr(command, "known_rollouts", lambda _: {})
     monkeypatch.setenv("FOREBAY_ROUTER__WEIGHTS", "none")
     monkeypatch.setattr(command.start_, "callback", lambda **given: rollouts.append(given))
     monkeypatch.chdir(tmp_path)
@@ -72,6 +74,17 @@ def test_what_is_not_surely_better_changes_nothing(
     assert "not surely better: nothing changes" in result.output
     assert started == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_rollout_of_weights_is_told_before_anything_is_learned(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = a_rollout({"router.weights": '"none"'}, Stage.TEN)
+    monkeypatch.setattr(command, "known_rollouts", lambda _: {"new": other})
+    monkeypatch.setattr(command, "retrain", lambda *_: pytest.fail("it is too late to say so"))
+    result = run(monkeypatch, audits(400))
+    assert "router.weights: is changed by the rollout new at the stage 10" in str(result.exception)
+    assert started == []
 
 
 @pytest.mark.parametrize(

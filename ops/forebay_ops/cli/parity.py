@@ -22,6 +22,7 @@ from ..parity.asking import Asking, Told
 from ..parity.comparing import Answered, Parity, compare
 from ..parity.sample import Case, both_paths, cases_in, limit_usd, may_be_asked, recent_cases, sampled, usual_usd
 from .embedder import loaded_embedder
+from .exits import FOUND
 from .interrupts import stoppable
 from .options import cli_config
 from .progress import ConsoleProgress
@@ -82,7 +83,8 @@ def parity(
       forebay parity --n 10000 --dry-run
       forebay parity labelled.jsonl --n 1000 --tolerance 0.05 --out parity.json
 
-    The exit code is 1 where a category surely loses more than the tolerance. Ctrl-C takes back what is unanswered.
+    The exit code is 3 where a category surely loses more than the tolerance, and 1 where nothing could be measured.
+    Ctrl-C takes back what is unanswered.
     """
     config = cli_config()
     cases = cases_in(file, tenant, config) if file else recent_cases(config, count)
@@ -99,7 +101,7 @@ def parity(
         write_json(out, found)
     _show(console, found, tolerance)
     if any(each.finding(tolerance) == "beyond" for each in found):
-        sys.exit(1)
+        sys.exit(FOUND)
 
 
 def _measured(cases: list[Case], config: Config, limits: _Limits) -> list[Parity]:

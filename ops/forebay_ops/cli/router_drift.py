@@ -9,6 +9,9 @@ from rich.text import Text
 
 from ..outcomes.drift import MOST, Error, errors
 from ..outcomes.reading import read_outcomes
+from ..outcomes.standing import Standing
+from ..rollouts.moving import known_rollouts
+from .exits import FOUND
 from .moments import Moment
 from .options import cli_config
 from .tables import figures_table
@@ -27,18 +30,21 @@ def drift(since: dt.datetime, by_tier: bool, most: float) -> None:
     """Show how often a tier's answer differs from the next larger tier's, by category, as audits found.
 
     The share counts each audit for as many answers as it stands for, and comes with its 95 % interval. What the judge
-    could not tell, and answers that went on to another tier by themselves, stand beside it. The exit code is 1 where a
-    category is surely above --most:
+    could not tell, and answers that went on to another tier by themselves, stand beside it. Categories without settings
+    of their own are one, and what rollouts change for some is left out. The exit code is 3 where a category with at
+    least 30 audits is surely above --most, and 1 where nothing could be measured:
 
     \b
       forebay router drift --since 7d
-      forebay router drift || forebay router retrain
+      forebay router drift; test $? -eq 3 && forebay router retrain
     """
     config = cli_config()
-    found = errors(read_outcomes(config, round(since.replace(tzinfo=dt.UTC).timestamp() * 1000)).audits, by_tier)
+    audits = read_outcomes(config, round(since.replace(tzinfo=dt.UTC).timestamp() * 1000)).audits
+    found = errors(audits, Standing(config, known_rollouts(config)), by_tier)
     if not found:
         raise click.ClickException(
-            "no answer was audited in this time; with audits.share every hundredth is, so give another --since, or wait"
+            "no answer that was routed as all are now was audited in this time; with audits.share every hundredth is, so"
+            " give another --since, or wait"
         )
     table = figures_table("category and tier" if by_tier else "category", "audits", "differ", "error", "95 % interval",
                           "untold", "escalated", "")  # fmt: skip
@@ -46,7 +52,7 @@ def drift(since: dt.datetime, by_tier: bool, most: float) -> None:
         table.add_row(*_row(error), Text(error.finding(most), style=_COLOURS[error.finding(most)]))
     Console(highlight=False).print(table)
     if any(error.finding(most) == "above" for error in found):
-        sys.exit(1)
+        sys.exit(FOUND)
 
 
 def _row(error: Error) -> tuple[str, ...]:

@@ -1,22 +1,29 @@
 """`forebay router retrain`: learns the router anew from what became of its answers, and rolls out what is better."""
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 from forebay_jobs.router.router import Router
 from forebay_jobs.router.weights import encoded
+from forebay_schemas.overrides import shared
+from forebay_schemas.rollouts import Rollout, RolloutError
 from rich.console import Console
 
 from ..outcomes.labels import labels
 from ..outcomes.reading import read_outcomes
 from ..outcomes.retraining import Retrained, retrain
+from ..outcomes.standing import Standing
+from ..rollouts.moving import known_rollouts
 from .embedder import loaded_embedder, names_of
 from .moments import Moment, now
 from .options import cli_config
 from .progress import ConsoleProgress
 from .rollout import start_
 from .tables import figures_table
+
+SETTING = "router.weights"
 
 
 @click.command(name="retrain")
@@ -34,21 +41,26 @@ def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | 
     A fifth of the questions is not learned from. On those the new weights are compared with the present ones, which
     have not seen them either: where their chances are surely nearer to what came of it, the weights are written, and a
     rollout of `router.weights` is started, which goes on by itself or undoes itself. Else nothing changes. Meant to be
-    run once a month, or when `forebay router drift` ends with 1:
+    run once a month, or when `forebay router drift` ends with 3. Answers of former models are not learned from.
 
     \b
       forebay router retrain
-      forebay router drift --since 7d || forebay router retrain --out /mnt/forebay/router
+      forebay router drift --since 7d; test $? -eq 3 && forebay router retrain --out /mnt/forebay/router
     """
     config = cli_config()
     console = Console(highlight=False)
     with ConsoleProgress(Console(stderr=True)) as progress:
-        progress.doing("reading audits and feedback")
+        progress.doing("reading rollouts, audits and feedback")
+        rollouts = known_rollouts(config)
+        if not no_rollout:
+            _check_free(rollouts)
+        standing = Standing(config, rollouts)
         outcomes = read_outcomes(config, round(since.replace(tzinfo=dt.UTC).timestamp() * 1000))
-        found = labels(outcomes, list(config.tiers))
+        found = labels(outcomes, standing)
         progress.done(f"{len(found):,} labelled questions of {len(outcomes.audits):,} audits and remembered answers")
         embedder = loaded_embedder(config, progress)
-        scorer = Router(config).scorer  # none where rules route, as they do in place of weights that do not fit
+        # None where rules route, as they do in place of weights that do not fit.
+        scorer = Router(standing.config, Router(config)).scorer
         present = scorer and scorer.weights
         models = names_of(config.embedding.model)
         retrained = retrain(found, list(config.tiers), present, embedder, models, progress.doing)
@@ -61,7 +73,7 @@ def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | 
     unfinished = file.with_suffix(".unfinished")
     unfinished.write_bytes(encoded(retrained.weights))
     unfinished.rename(file)
-    setting = f"router.weights={file}"
+    setting = f"{SETTING}={file}"
     name = name or f"router-{now():%Y-%m-%d}"
     console.print(f"better: written to {file}")
     if no_rollout:
@@ -69,6 +81,16 @@ def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | 
         return
     why = f"retrained: Brier score {retrained.new:.4f} instead of {retrained.present:.4f}"
     context.invoke(start_, name=name, single=(setting,), why=why)
+
+
+def _check_free(rollouts: Mapping[str, Rollout]) -> None:
+    """Raises RolloutError: another rollout of weights is under way, so that none can be started in the end."""
+    for other in rollouts.values():
+        if other.stage.live and shared({SETTING: ""}, other.overrides):
+            raise RolloutError(
+                f"{SETTING}: is changed by the rollout {other.name} at the stage {other.stage}; finish it or roll it"
+                " back first, or give --no-rollout"
+            )
 
 
 def _show(console: Console, found: Retrained) -> None:

@@ -7,9 +7,12 @@ from typing import Literal
 from forebay_schemas.records import Audit
 
 from ..statistics import Interval, share_interval
+from .standing import Standing
 
 MOST = 0.05
 """Share of wrongly routed answers above which there is something to do; the alert's too."""
+LEAST = 30
+"""Audits that tell below which none is found above it, as of the alert: one that differs, alone, would be."""
 Finding = Literal["within", "above", "unsure"]
 
 
@@ -34,18 +37,23 @@ class Error:
     share: Interval | None
 
     def finding(self, most: float) -> Finding:
-        """On which side of ``most`` the whole interval lies."""
-        if self.share is None or self.share.low <= most < self.share.high:
+        """On which side of ``most`` the whole interval lies; that of fewer than ``LEAST`` audits tells nothing."""
+        if self.share is None or self.judged < LEAST or self.share.low <= most < self.share.high:
             return "unsure"
         return "above" if self.share.low > most else "within"
 
 
-def errors(audits: Sequence[Audit], by_tier: bool = False) -> list[Error]:
-    """The error of each category, or of each category and tier, in the order of their names."""
+def errors(audits: Sequence[Audit], standing: Standing, by_tier: bool = False) -> list[Error]:
+    """The error of each category, or of each category and tier, in the order of their names.
+
+    Categories without settings of their own are one, ``default``, as they were audited. Arms of rollouts are left out
+    unless all are routed as they were.
+    """
     groups: dict[str, list[Audit]] = {}
     for audit in audits:
-        if audit.reason in ("tier_above", "escalation"):
-            name = f"{audit.category} {audit.tier}" if by_tier else audit.category
+        if audit.reason in ("tier_above", "escalation") and standing.routes(audit.arm):
+            category = audit.category if audit.category in standing.config.categories else "default"
+            name = f"{category} {audit.tier}" if by_tier else category
             groups.setdefault(name, []).append(audit)
     return [_error(name, group) for name, group in sorted(groups.items())]
 

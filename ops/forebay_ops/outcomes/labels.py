@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from forebay_jobs.shadows import ROLLOUT
 from forebay_schemas.records import Audit, Verdict
 
 from .reading import Outcomes
+from .standing import Standing
 
 _COMPARED = ("tier_above", "tier_below")
 
@@ -24,8 +26,10 @@ class Labelled:
     weight: Mapping[str, int]
 
 
-def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
+def labels(outcomes: Outcomes, standing: Standing) -> list[Labelled]:
     """What outcomes say of the tiers, one entry a request, in the order in which they were audited.
+
+    Answers of former models, and of a rollout's arm that answers otherwise than all do now, are left out.
 
     - Of two tiers that agree both were right. Of two that differ the smaller one was not; the larger one was where
       it is the largest of all, by which the others are measured, and else nobody knows.
@@ -35,39 +39,36 @@ def labels(outcomes: Outcomes, tiers: Sequence[str]) -> list[Labelled]:
       some, one thumb down is enough.
     - A label stands for as many answers as its audit. Each escalation is told, so it stands for itself, and so does a
       thumb on an answer that was remembered: who gives one is no sample.
-
-    Args:
-        tiers: from the smallest to the largest; what is said of others is left out.
     """
+    tiers = list(standing.config.tiers)
     thumbs: dict[tuple[str, str], bool] = {}
     for given in outcomes.feedback:
         key = (given.tenant, given.request_id)
         thumbs[key] = thumbs.get(key, True) and given.verdict is Verdict.UP
     about: dict[tuple[str, str], list[Audit]] = {}
     for audit in outcomes.audits:
-        # A rollout's arm may have another model behind a tier.
-        if audit.question and audit.arm is None:
+        answered = standing.answers(audit.arm, audit.tier, audit.model_id)
+        if audit.question and answered and not audit.reason.startswith(f"{ROLLOUT}/"):
             about.setdefault((audit.tenant, audit.request_id), []).append(audit)
-    found = (_labelled(audits, thumbs.get(key), tiers) for key, audits in about.items())
+    found = (_labelled(audits, thumbs.get(key), standing, tiers) for key, audits in about.items())
     return [each for each in found if each.right]
 
 
-def _labelled(audits: Sequence[Audit], up: bool | None, tiers: Sequence[str]) -> Labelled:
+def _labelled(audits: Sequence[Audit], up: bool | None, standing: Standing, tiers: Sequence[str]) -> Labelled:
     right: dict[str, bool] = {}
     weight: dict[str, int] = {}
     for audit in audits:
         told: dict[str, bool] = {}
+        other = audit.other_tier if standing.answers(audit.arm, audit.other_tier, audit.other_model_id) else None
         if audit.reason == "escalation":
             if audit.tier not in right:
                 told[audit.tier] = False
-            served = audit.other_tier
+            served = other
         else:
             served = audit.tier
         if up is not None and served is not None:
             told[served] = up
-        other = audit.other_tier
-        if audit.reason in _COMPARED and audit.agrees is not None and {audit.tier, other} <= set(tiers):
-            assert other is not None
+        if audit.reason in _COMPARED and audit.agrees is not None and other is not None:
             told |= _compared(audit.tier, other, audit.agrees, up, tiers)
         right |= told
         weight |= {tier: max(audit.weight, weight.get(tier, 1)) for tier in told}

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 from confluent_kafka import KafkaException, Producer
 from forebay_client.errors import BrokerUnavailable, explain
@@ -110,6 +111,16 @@ class Mover:
         if left or problems:
             reason = problems[0] if problems else f"no answer in {_FLUSH_S:g} s"
             raise BrokerUnavailable(f"{topic}: the rollout is not known to be written ({reason}); look at its status")
+
+
+def known_rollouts(config: Config) -> dict[str, Rollout]:
+    """All rollouts by name, those that are over too.
+
+    Raises:
+        BrokerUnavailable: they cannot be read.
+    """
+    with closing(Mover(config)) as mover:
+        return mover.known()
 
 
 def operator() -> str:
