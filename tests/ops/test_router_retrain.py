@@ -4,10 +4,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from forebay_jobs.router.features import FEATURES
+from forebay_jobs.router.router import CHANCE
 from forebay_jobs.router.weights import read_weights
 from forebay_ops.cli import router_retrain as command
+from forebay_ops.outcomes import retraining
 from forebay_ops.outcomes.reading import Outcomes
 from forebay_schemas.records import Audit
 from forebay_schemas.rollouts import Stage
@@ -76,6 +80,35 @@ def test_what_is_not_surely_better_changes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_gain_is_told_of_few_questions(started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraining, "_FIFTH", 50)
+    result = run(monkeypatch, audits(400))
+    assert "questions apart from those to learn from, and it takes 40" in str(result.exception)
+    assert started == []
+
+
+def test_a_tier_between_of_which_little_is_known_is_left_out(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    few = [audit(400 + number, question=f"Prove {number}", tier="medium", other_tier="large") for number in range(5)]
+    run(monkeypatch, [*audits(400), *few], "--no-rollout")
+    (file,) = (tmp_path / "router-weights").iterdir()
+    assert read_weights(file.read_bytes()).tiers == ["small", "large"]
+
+
+def test_features_are_those_of_the_request_as_it_was_routed(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # By learned weights, after three turns; not all of the last ones tell what kind of question it is.
+    routed = dict.fromkeys(FEATURES, 0.0) | {"context": 0.45, "recognised": 1.0, f"{CHANCE}small": 0.5}
+    found = [msgspec.structs.replace(each, features=routed) for each in audits(400)]
+    run(monkeypatch, found, "--no-rollout")
+    (file,) = (tmp_path / "router-weights").iterdir()
+    weights = read_weights(file.read_bytes())
+    assert weights.most[FEATURES.index("context")] == pytest.approx(0.45)
+    assert weights.least[FEATURES.index("recognised")] == 0.0
+
+
 def test_another_rollout_of_weights_is_told_before_anything_is_learned(
     started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,10 +123,15 @@ def test_another_rollout_of_weights_is_told_before_anything_is_learned(
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        ([], "0 labelled questions, and it takes 200: raise audits.share, or give a longer --since"),
+        ([], "0 labelled questions, and it takes 200; equal ones count once: raise audits.share, or"
+         " give a longer --since"),
         (audits(50), "50 labelled questions, and it takes 200"),
-        ([audit(number, question=f"Q {number}", other_tier="medium") for number in range(300)],
-         "nothing is known of the answers of large: wait for audits of them"),
+        ([audit(number, question="Why?" + " " * number, other_tier="large") for number in range(300)],
+         "1 labelled questions, and it takes 200; equal ones count once"),
+        ([audit(number, question=f"Q {number}", agrees=number % 2 > 0) for number in range(300)],
+         "large: 0 good and 0 bad answers to questions to learn from, and it takes 20 of good ones"),
+        ([audit(number, question=f"Q {number}", agrees=number > 15, other_tier="large") for number in range(300)],
+         "bad answers to questions to learn from, and it takes 20 of each"),
     ],
 )  # fmt: skip
 def test_too_little_to_learn_from_is_refused_with_what_is_missing(

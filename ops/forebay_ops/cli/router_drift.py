@@ -43,8 +43,8 @@ def drift(since: dt.datetime, by_tier: bool, most: float) -> None:
     found = errors(audits, Standing(config, known_rollouts(config)), by_tier)
     if not found:
         raise click.ClickException(
-            "no answer that was routed as all are now was audited in this time; with audits.share every hundredth is, so"
-            " give another --since, or wait"
+            "no answer that was routed as all are now was audited in this time; with audits.share every hundredth is,"
+            " so give another --since, or wait"
         )
     table = figures_table("category and tier" if by_tier else "category", "audits", "differ", "error", "95 % interval",
                           "untold", "escalated", "")  # fmt: skip

@@ -64,7 +64,7 @@ def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | 
         present = scorer and scorer.weights
         models = names_of(config.embedding.model)
         retrained = retrain(found, list(config.tiers), present, embedder, models, progress.doing)
-    _show(console, retrained)
+    _show(console, retrained, "tiers' means" if present is None else "present")
     if not retrained.better:
         console.print("not surely better: nothing changes")
         return
@@ -93,8 +93,8 @@ def _check_free(rollouts: Mapping[str, Rollout]) -> None:
             )
 
 
-def _show(console: Console, found: Retrained) -> None:
-    table = figures_table("", "present", "new", "gain", "95 % interval")
+def _show(console: Console, found: Retrained, present: str) -> None:
+    table = figures_table("", present, "new", "gain", "95 % interval")
     gain = found.gain
     table.add_row(
         "Brier score",

@@ -19,11 +19,13 @@ class Labelled:
     Attributes:
         right: by tier, in their order.
         weight: of the same tiers, for how many answers each label stands.
+        features: of the route, as they were at the time.
     """
 
     question: str
     right: Mapping[str, bool]
     weight: Mapping[str, int]
+    features: Mapping[str, float]
 
 
 def labels(outcomes: Outcomes, standing: Standing) -> list[Labelled]:
@@ -75,7 +77,12 @@ def _labelled(audits: Sequence[Audit], up: bool | None, standing: Standing, tier
     question = audits[0].question
     assert question is not None, "those without one are left out"
     known = [tier for tier in tiers if tier in right]
-    return Labelled(question, {tier: right[tier] for tier in known}, {tier: weight[tier] for tier in known})
+    return Labelled(
+        question,
+        right={tier: right[tier] for tier in known},
+        weight={tier: weight[tier] for tier in known},
+        features=audits[0].features,
+    )
 
 
 def _compared(served: str, other: str, agrees: bool, up: bool | None, tiers: Sequence[str]) -> dict[str, bool]:

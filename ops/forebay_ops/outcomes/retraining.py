@@ -1,30 +1,35 @@
 """Learns the router anew from what became of its answers, and says whether that is better than what there is.
 
 A fixed fifth of all questions, by their hash, is never learned from here, so what was learned before has not seen it
-either. On those both are compared by their Brier score (Brier, 1950): the mean square of a chance less what came of it,
-over all tiers of which that is known, each label counting for as many answers as it stands for. It needs no thresholds,
-and no tier that was not asked.
+either. Questions that are equal but for case, spacing and the marks around them are one. On that fifth both are
+compared by their Brier score (Brier, 1950): the mean square of a chance less what came of it, over all tiers of which
+that is known, each label counting for as many answers as it stands for. It needs no thresholds, and no tier that was
+not asked. It says nothing of the routes that follow: those a rollout measures.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from forebay_jobs.judging.equality import normalise
 from forebay_jobs.judging.similarity import Embeds
+from forebay_jobs.router.features import FEATURES
 from forebay_jobs.router.learned import Scorer
 from forebay_jobs.router.weights import Weights
 from forebay_jobs.router.worth import interpolated
 from forebay_schemas.errors import ForebayError
 
-from ..routing.labels import Labels
-from ..routing.training import Prepared, prepared, train
+from ..routing.labels import LEAST_OF_A_CLASS, Labels
+from ..routing.training import Prepared, features_alone, train
 from ..statistics import Interval, interval
 from .labels import Labelled
 
 LEAST = 200
-"""Labelled questions: 160 to learn from, and 40 on which a large gain shows."""
+"""Different labelled questions: some 160 to learn from, and 40 to compare on."""
+LEAST_COMPARED = 40
+"""Different questions below which no gain is sure: an interval over fewer is too narrow."""
 _FIFTH = 5
 
 Floats = npt.NDArray[np.float64]
@@ -40,9 +45,9 @@ class Retrained:
     """New weights, and how they do on questions that neither they nor the present ones learned from.
 
     Attributes:
-        learned_from: labelled questions.
-        questions: on which both are compared.
-        present, new: Brier scores; less is better. Without present weights theirs is that of each tier's mean.
+        learned_from: different labelled questions.
+        questions: different ones on which both are compared, at least ``LEAST_COMPARED``.
+        present, new: Brier scores; less is better. Rules tell no chances: where they route, each tier's mean does.
         gain: of the new ones, with its 95 % interval over the questions.
     """
 
@@ -77,57 +82,110 @@ def retrain(
     Raises:
         TooFew: naming what is missing.
     """
-    if len(labelled) < LEAST:
-        raise TooFew(
-            f"{len(labelled):,} labelled questions, and it takes {LEAST}: raise audits.share, or give a longer --since"
-        )
-    said(f"embedding {len(labelled):,} questions")
-    data = _prepared(labelled, tiers, embedder)
-    out = np.array([_held_out(prompt) for prompt in data.labels.prompts], dtype=bool)
-    learned, held = data.part(np.flatnonzero(~out)), data.part(np.flatnonzero(out))
-    if not len(learned) or not len(held):
-        raise TooFew("the questions are too much alike to keep some of them apart; wait for others")
+    _check_count(len(_different(labelled)), LEAST, "labelled questions")
+    whole = embedder.grasps([each.question for each in labelled])
+    read = [each for each, grasped in zip(labelled, whole, strict=True) if grasped]
+    to_learn = [each for each in read if not _held_out(each.question)]
+    known = _learnable(to_learn, tiers)
+    to_compare = [each for each in read if _held_out(each.question) and any(tier in each.right for tier in known)]
+    _check_count(len(_different(to_compare)), LEAST_COMPARED, "questions apart from those to learn from")
+    said(f"embedding {len(read):,} questions")
+    learned, held = _prepared(to_learn, known, embedder), _prepared(to_compare, known, embedder)
     weights = train(learned, models, "forebay router retrain", said)
-    standing = np.where(np.isnan(learned.labels.right), 0, learned.labels.weight)
-    usual = (standing * np.nan_to_num(learned.labels.right)).sum(axis=0) / standing.sum(axis=0)
-    new = _squares(Scorer(weights), held, usual)
-    old = _squares(Scorer(present) if present else None, held, usual)
-    stands = np.where(np.isnan(held.labels.right), 0, held.labels.weight).sum(axis=1)
+    usual = (_stands(learned) * np.nan_to_num(learned.labels.right)).sum(axis=0) / _stands(learned).sum(axis=0)
+    old, stands = _by_question(_squares(Scorer(present) if present else None, held, usual), held)
+    new, _ = _by_question(_squares(Scorer(weights), held, usual), held)
     return Retrained(
         weights=weights,
-        learned_from=len(learned),
-        questions=len(held),
+        learned_from=len(_different(to_learn)),
+        questions=len(new),
         present=float(np.average(old, weights=stands)),
         new=float(np.average(new, weights=stands)),
         gain=interval((old - new).tolist(), weights=stands.tolist()),
     )
 
 
-def _prepared(labelled: Sequence[Labelled], tiers: Sequence[str], embedder: Embeds) -> Prepared:
-    whole = embedder.grasps([each.question for each in labelled])
-    read = [each for each, grasped in zip(labelled, whole, strict=True) if grasped]
-    known = [tier for tier in tiers if any(tier in each.right for each in read)]
-    if missing := [tier for tier in (tiers[0], tiers[-1]) if tier not in known]:
-        raise TooFew(f"nothing is known of the answers of {' and '.join(missing)}: wait for audits of them")
-    right = np.array([[float(each.right.get(tier, np.nan)) for tier in known] for each in read])
-    weight = np.array([[float(each.weight.get(tier, 1)) for tier in known] for each in read])
-    questions = [each.question for each in read]
-    return prepared(Labels(questions, known, right, weight, [""] * len(read)), embedder.embed(questions))
+def _check_count(count: int, least: int, what: str) -> None:
+    if count < least:
+        raise TooFew(
+            f"{count:,} {what}, and it takes {least}; equal ones count once: raise audits.share, or give a longer"
+            " --since"
+        )
+
+
+def _different(labelled: Sequence[Labelled]) -> set[str]:
+    return {normalise(each.question) for each in labelled}
+
+
+def _learnable(labelled: Sequence[Labelled], tiers: Sequence[str]) -> list[str]:
+    """The tiers of which enough is known. One between that is not among them lies between its neighbours.
+
+    The largest tier may be right throughout: the others are measured by it.
+
+    Raises:
+        TooFew: an end of the ladder is not among them.
+    """
+    found: list[str] = []
+    for tier in tiers:
+        good, bad = (
+            len(_different([each for each in labelled if each.right.get(tier) is right])) for right in (True, False)
+        )
+        if (good if tier == tiers[-1] else min(good, bad)) >= LEAST_OF_A_CLASS:
+            found.append(tier)
+        elif tier in (tiers[0], tiers[-1]):
+            of = "good ones" if tier == tiers[-1] else "each"
+            raise TooFew(
+                f"{tier}: {good:,} good and {bad:,} bad answers to questions to learn from, and it takes"
+                f" {LEAST_OF_A_CLASS} of {of}: raise audits.share, or give a longer --since"
+            )
+    return found
+
+
+def _prepared(labelled: Sequence[Labelled], tiers: list[str], embedder: Embeds) -> Prepared:
+    some = [each for each in labelled if any(tier in each.right for tier in tiers)]
+    right = np.array([[float(each.right.get(tier, np.nan)) for tier in tiers] for each in some])
+    weight = np.array([[float(each.weight.get(tier, 1)) for tier in tiers] for each in some])
+    questions = [each.question for each in some]
+    features = [[values[name] for name in FEATURES] for values in map(_features, some)]
+    labels = Labels(questions, tiers, right, weight, [""] * len(some))
+    return Prepared(labels, np.array(features, np.float32), embedder.embed(questions))
+
+
+def _features(labelled: Labelled) -> Mapping[str, float]:
+    """As the request had them, earlier turns and passages included; where they are not known, of the question alone."""
+    alone = features_alone(labelled.question)
+    if not labelled.features.keys() >= set(FEATURES):
+        return alone
+    # A route by learned weights says that the question is recognised, which is not what the scorer read.
+    return {**labelled.features, "recognised": alone["recognised"]}
 
 
 def _held_out(question: str) -> bool:
-    return hashlib.sha256(question.encode()).digest()[4] % _FIFTH == 0
+    return hashlib.sha256(normalise(question).encode()).digest()[4] % _FIFTH == 0
+
+
+def _stands(data: Prepared) -> Floats:
+    """For how many answers each label stands; 0 where there is none."""
+    return np.where(np.isnan(data.labels.right), 0, data.labels.weight)
+
+
+def _by_question(squares: Floats, data: Prepared) -> tuple[Floats, Floats]:
+    """The mean of each different question, and for how many labels it stands."""
+    _, places = np.unique([normalise(prompt) for prompt in data.labels.prompts], return_inverse=True)
+    each = _stands(data).sum(axis=1)
+    stands = np.bincount(places, each)
+    return np.bincount(places, each * squares) / stands, stands
 
 
 def _squares(scorer: Scorer | None, data: Prepared, usual: Floats) -> Floats:
-    """Of each question, the mean square over the labels of it."""
+    """Of each label's row, the mean square over what it tells."""
     chances = np.tile(usual, (len(data), 1))
     tiers = data.labels.tiers
     if scorer is not None:
         found, familiar = scorer.chances(data.labels.prompts, data.features, data.vectors)
         of = [interpolated(dict(zip(scorer.weights.tiers, row, strict=True)), tiers) for row in found.tolist()]
         learned = np.array([[each[tier] for tier in tiers] for each in of])
-        chances = np.where(familiar[:, None], learned, chances)  # the others go by rules
-    stands = np.where(np.isnan(data.labels.right), 0, data.labels.weight)
+        chances = np.where(familiar[:, None], learned, chances)  # rules route the others, and tell no chances
+    stands = _stands(data)
     squares = (chances - np.nan_to_num(data.labels.right)) ** 2
     return (stands * squares).sum(axis=1) / stands.sum(axis=1)

@@ -15,7 +15,7 @@ from ..request_lines import LineError, numbered, parse_object, plain
 
 SUFFIX = "_correct"
 FOLDS = 5
-_LEAST_OF_A_CLASS = 20
+LEAST_OF_A_CLASS = 20
 """Good answers of a tier, and bad ones, below which five folds have too few to learn anything from."""
 _MOST_REPEATED = 0.1
 """Share of repeated lines above which the file is no sample of prompts."""
@@ -139,9 +139,9 @@ def _check(labels: Labels, lines: int) -> None:
         )
     for name, column in zip(labels.tiers, labels.right.T, strict=True):
         counts = Counter(column[~np.isnan(column)].tolist())
-        if min(counts[0.0], counts[1.0]) < _LEAST_OF_A_CLASS:
+        if min(counts[0.0], counts[1.0]) < LEAST_OF_A_CLASS:
             raise LabelsError(
-                f"{name}{SUFFIX}: {counts[1.0]:,} good and {counts[0.0]:,} bad answers; at least {_LEAST_OF_A_CLASS}"
+                f"{name}{SUFFIX}: {counts[1.0]:,} good and {counts[0.0]:,} bad answers; at least {LEAST_OF_A_CLASS}"
                 " of each are needed to tell them apart"
             )
 

@@ -72,11 +72,12 @@ class Prepared:
 
 def prepared(labels: Labels, vectors: npt.NDArray[np.float32]) -> Prepared:
     """Labels whose prompts have been embedded."""
-    features = [[values[name] for name in FEATURES] for values in map(_features, labels.prompts)]
+    features = [[values[name] for name in FEATURES] for values in map(features_alone, labels.prompts)]
     return Prepared(labels, np.array(features, np.float32), vectors)
 
 
-def _features(prompt: str) -> dict[str, float]:
+def features_alone(prompt: str) -> dict[str, float]:
+    """Of a request that asks a prompt and has nothing else."""
     request = Request(request_id="label", tenant="label", created_ms=0, messages=[Message(role="user", content=prompt)])
     return features_of(request)
 
