@@ -9,11 +9,13 @@ import pytest
 from click.testing import CliRunner
 from forebay_jobs.router.weights import encoded, read_weights
 from forebay_ops.cli import forebay
+from forebay_ops.evaluation.halves import is_test
 from forebay_ops.routing import vectors
 from forebay_ops.routing.curves import calibration_error, curve
-from forebay_ops.routing.evaluation import FIVE_FOLD, LEARNED, LENGTH, evaluate
+from forebay_ops.routing.evaluation import FIVE_FOLD, LEARNED, LENGTH, Evaluation, Measured, evaluate
 from forebay_ops.routing.labels import LabelsError
 from forebay_ops.routing.page import page
+from forebay_ops.routing.tables import table
 from forebay_ops.routing.training import train
 from forebay_schemas.errors import ForebayError
 
@@ -120,6 +122,27 @@ def test_an_evaluation_tells_how_well_prompts_left_out_are_routed(tmp_path: Path
     text = page(found)
     assert text.count("<svg") == 2
     assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_goals_are_judged_by_the_half_on_which_nothing_was_chosen() -> None:
+    weak, strong = np.array([0.0, 1.0]), np.array([1.0, 1.0])
+    whole = curve(np.array([0.9, 0.1]), weak, strong)
+    assert whole.apgr > 0.64
+    one = Measured(
+        way=LEARNED, learned_on=FIVE_FOLD, dataset="gsm8k", prompts=2, weak=0.5, strong=1.0, curve=whole,
+        apgr_interval=(0.6, 0.7), apgr_unseen=0.636, errors=(0.01, 0.01),
+    )  # fmt: skip
+    (row,) = table(Evaluation("small", "large", [one], 1.0, 1.0)).rows
+    assert row[-1] == "missed: APGR 0.64 by 0.004"
+
+
+def test_an_unseen_half_without_a_gap_tells_nothing(tmp_path: Path) -> None:
+    rows = [
+        row | ({"small_correct": True, "large_correct": number % 8 > 0} if is_test(row["prompt"]) else {})
+        for number, row in enumerate(lines(600))
+    ]
+    found = evaluate(data_in(write(tmp_path / "labels.jsonl", rows)), lambda _: None)
+    assert [one.apgr_unseen for one in found.measured] == [None, None]
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def train_(labels: Path, out: Path, cache: Path) -> None:
     errors = ", ".join(f"{tier} {error:.3f}" for tier, error in zip(weights.tiers, weights.error, strict=True))
     click.echo(
         f"{out}: version {weights.version} from {weights.labels:,} labels {weights.data[:12]},"
-        f" {out.stat().st_size / 1e6:.2f} MB; calibration error on prompts left out: {errors}"
+        f" {out.stat().st_size / 1e6:.2f} MB; calibration error where slope and intercept were fitted: {errors}"
     )
 
 

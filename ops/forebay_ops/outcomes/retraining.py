@@ -173,7 +173,7 @@ def _by_question(squares: Floats, data: Prepared) -> tuple[Floats, Floats]:
     """The mean of each different question, and for how many labels it stands."""
     _, places = np.unique([normalise(prompt) for prompt in data.labels.prompts], return_inverse=True)
     each = _stands(data).sum(axis=1)
-    stands = np.bincount(places, each)
+    stands = np.bincount(places, each).astype(np.float64)
     return np.bincount(places, each * squares) / stands, stands
 
 

@@ -32,7 +32,8 @@ class Measured:
         way: ``LEARNED`` or ``LENGTH``.
         learned_on: another data set, or ``FIVE_FOLD``; empty for a way that learns nothing.
         apgr_interval: 95 %, over prompts.
-        apgr_unseen: on the half of the prompts on which nothing was ever chosen; None where that half is too small.
+        apgr_unseen: on the half of the prompts on which nothing was ever chosen; None where the strong model is no
+            better than the weak one there.
         errors: expected calibration error of the smallest and the largest tier; None for a way without chances.
     """
 
@@ -108,6 +109,7 @@ def _both(part: Prepared, name: str, learned_on: str, chances: Floats) -> list[M
     lengths = np.array([len(prompt) for prompt in part.labels.prompts], float)
     weak, strong = part.labels.right[:, 0], part.labels.right[:, -1]
     unseen = np.array([is_test(prompt) for prompt in part.labels.prompts])
+    has_gap = (strong - weak)[unseen].sum() > 0
     errors = calibration_error(chances[:, 0], weak), calibration_error(chances[:, -1], strong)
     found: list[Measured] = []
     for way, score, error in ((LEARNED, chances[:, -1] - chances[:, 0], errors), (LENGTH, lengths, None)):
@@ -121,7 +123,7 @@ def _both(part: Prepared, name: str, learned_on: str, chances: Floats) -> list[M
                 strong=float(strong.mean()),
                 curve=curve(score, weak, strong),
                 apgr_interval=apgr_interval(score, weak, strong),
-                apgr_unseen=curve(score[unseen], weak[unseen], strong[unseen]).apgr if unseen.any() else None,
+                apgr_unseen=curve(score[unseen], weak[unseen], strong[unseen]).apgr if has_gap else None,
                 errors=error,
             )
         )

@@ -4,7 +4,8 @@ from ..reporting.tables import Table
 from .evaluation import FIVE_FOLD, LEARNED, Evaluation, Measured
 
 GOALS = {"mmlu": 0.68, "gsm8k": 0.64}
-"""APGR, five-fold; the best published are .603 and .622 (RouteLLM)."""
+"""APGR, five-fold, on the half of the prompts on which nothing was chosen; the best published, on all of them, are .603
+and .622 (RouteLLM)."""
 _MOST_ERROR = 0.05
 _MOST_US = 200
 
@@ -14,7 +15,7 @@ def table(evaluation: Evaluation) -> Table:
     return Table(
         name="routing",
         title=_title(evaluation),
-        columns=("data set, learned on", "CPT50", "CPT80", "APGR", "95 %", "unseen half", "ECE", "goal"),
+        columns=("data set, learned on", "CPT50", "CPT80", "APGR", "95 %", "unseen half", "ECE", "goal, there"),
         rows=[_row(one, evaluation) for one in evaluation.measured],
     )
 
@@ -58,12 +59,17 @@ def _goal(one: Measured, evaluation: Evaluation) -> str:
     missed: list[str] = []
     if one.learned_on == FIVE_FOLD:
         goal = GOALS.get(one.dataset)
-        if goal is not None and one.curve.apgr < goal:
-            missed.append(f"APGR {goal:.2f}")
+        if goal is not None and _judged(one) < goal:
+            missed.append(f"APGR {goal:.2f} by {goal - _judged(one):.3f}")
         if one.errors and max(one.errors) >= _MOST_ERROR:
             missed.append(f"ECE {_MOST_ERROR}")
     else:
         plain = [each for each in evaluation.measured if each.dataset == one.dataset and each.way != LEARNED]
-        if any(one.curve.apgr <= each.curve.apgr for each in plain):
+        if any(_judged(one) <= _judged(each) for each in plain):
             missed.append("better than length")
     return "missed: " + ", ".join(missed) if missed else "met"
+
+
+def _judged(one: Measured) -> float:
+    """The APGR by which a goal is met or missed: of the unseen half, as the other half's was chosen by."""
+    return one.curve.apgr if one.apgr_unseen is None else one.apgr_unseen
