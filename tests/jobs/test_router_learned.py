@@ -8,6 +8,7 @@ import pytest
 from forebay_jobs.router.router import Router, Routers
 from forebay_jobs.router.weights import Weights, encoded
 from forebay_jobs.router.worth import complexity_of, interpolated
+from forebay_ops.routing.explaining import explained
 from forebay_ops.routing.training import train
 from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.records import Route
@@ -85,6 +86,10 @@ def test_rules_hold_for_questions_unlike_all_that_were_labelled(config: Config, 
         ({"tiers": ["small", "huge"]}, "tiers: knows answers of small, huge, and none of large"),
         ({"by_vector": b"abc"}, "has the wrong length"),
         ({"bias": [float("nan"), 0.0]}, "bias: needs 2 numbers"),
+        ({"width": float("nan")}, "width: is nan, and a number of at least 1e-06 is needed"),
+        ({"width": -1.0}, "width: is -1"),
+        ({"familiar_within": float("inf")}, "familiar_within: is inf"),
+        ({"familiar_within": -0.5}, "familiar_within: is -0.5"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_with_the_reason_and_rules_hold(
@@ -103,10 +108,25 @@ def test_weights_that_do_not_fit_are_refused_with_the_reason_and_rules_hold(
     ).route(make_request(HARD_ONE), None)
 
 
-def test_an_arm_whose_weights_do_not_fit_is_routed_as_before(config: Config, tmp_path: Path) -> None:
+def test_vectors_of_another_length_are_told_of_once_and_rules_hold(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    router, request = Router(config), make_request(HARD_ONE)
+    short = vector(HARD_ONE)[:-1]
+    assert [router.route(request, short) for _ in range(2)] == [router.route(request, None)] * 2
+    (told,) = caplog.records
+    assert f"vectors have {len(short)} numbers, and router.weights reads {len(short) + 1}" in told.getMessage()
+    tables = explained(request, config, router, short)
+    assert any(f"its vector has {len(short)} numbers" in cell for row in tables[0].rows for cell in row)
+
+
+def test_an_arm_whose_weights_do_not_fit_is_routed_as_before(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     routers = Routers(config)
     arm = changed(config, {"router": {"weights": str(tmp_path / "nowhere")}})
     assert "nowhere" in (routers.of(arm).unfit or "")
+    assert caplog.messages[-1].endswith("until then requests of a rollout's arm are routed as before")
     request = make_request(HARD_ONE)
     assert routers.of(arm).route(request, vector(HARD_ONE)) == routers.of(config).route(request, vector(HARD_ONE))
     assert routers.of(arm) is routers.of(arm)

@@ -42,13 +42,15 @@ class Router:
         self._prices = price_shares(config)
         self.scorer: Scorer | None = None
         self.unfit: str | None = None
+        self._told_of_vectors = False
         try:
             weights = weights_of(config)
             self.scorer = Scorer(weights) if weights else None
         except UnfitWeights as error:
             self.unfit = str(error)
             self.scorer = otherwise.scorer if otherwise else None
-            logger.warning("%s; until then requests are routed %s", error, "as before" if self.scorer else "by rules")
+            whose = "requests" if otherwise is None else "requests of a rollout's arm"
+            logger.warning("%s; until then %s are routed %s", error, whose, "as before" if self.scorer else "by rules")
 
     @property
     def identity(self) -> str:
@@ -83,9 +85,21 @@ class Router:
         if self.scorer is None or vector is None or not question:
             return None
         if len(vector) != self.scorer.dimensions:  # another model in the folder that embedding.model names
+            self._tell_of_vectors(len(vector))
             return None
         known = self.scorer.of(question, features, vector)
         return None if known is None else interpolated(known, self._tiers)
+
+    def _tell_of_vectors(self, dimensions: int) -> None:
+        if self._told_of_vectors or self.scorer is None:
+            return
+        self._told_of_vectors = True
+        logger.warning(
+            "embedding.model: vectors have %d numbers, and router.weights reads %d; requests are routed by rules: train"
+            " weights for this model with `forebay router train`",
+            dimensions,
+            self.scorer.dimensions,
+        )
 
     def score(self, chances: Mapping[str, float], category: str) -> rules.Score:
         """The complexity that follows from the chances of all tiers, their prices and what the category wants."""

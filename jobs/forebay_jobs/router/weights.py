@@ -43,7 +43,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         least, most: of each feature where they were labelled.
         labels: how many questions were.
         data: SHA-256 of their prompts and labels.
-        error: expected calibration error of each tier's chances, on questions left out.
+        error: expected calibration error of each tier's chances, on questions that the sums left out; slope and
+            intercept, two numbers a tier, were fitted to the same ones.
         source: the command that made it.
     """
 
@@ -157,6 +158,9 @@ def _check_numbers(weights: Weights) -> None:
             raise UnfitWeights(f"{name}: has the wrong length; {_MEND}")
         if not np.isfinite(np.frombuffer(data, kind)).all():
             raise UnfitWeights(f"{name}: holds what is no number; {_MEND}")
+    for name, number, least in (("width", weights.width, 1e-6), ("familiar_within", weights.familiar_within, 0.0)):
+        if not least <= number < np.inf:
+            raise UnfitWeights(f"{name}: is {number:g}, and a number of at least {least:g} is needed; {_MEND}")
     for name, column, count in (
         ("bias", weights.bias, tiers),
         ("slope", weights.slope, tiers),

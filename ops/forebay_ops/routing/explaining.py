@@ -61,6 +61,11 @@ def _why_rules(request: Request, router: Router, route: Route, vector: Floats | 
     if vector is None:
         return "its question is not compared by meaning"
     weights = router.scorer.weights
+    if len(vector) != router.scorer.dimensions:
+        return (
+            f"its vector has {len(vector)} numbers, and the weights read {router.scorer.dimensions}: embedding.model is"
+            f" another model than {' or '.join(weights.models)}; train them with `forebay router train`"
+        )
     distance = router.scorer.distance(route.features, vector)
     if distance > weights.familiar_within:
         return f"unlike all labelled questions, {distance:.2f} from the nearest; {weights.familiar_within:.2f} would do"
