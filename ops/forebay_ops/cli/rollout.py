@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 import msgspec
+from forebay_jobs.router.weights import weights_of
 from forebay_schemas.config import Config
-from forebay_schemas.overrides import flattened
+from forebay_schemas.overrides import applied, flattened, shared
 from forebay_schemas.rollouts import (
     Guards,
     Rollout,
@@ -28,6 +29,7 @@ from forebay_schemas.rollouts import (
     roll_back,
     start,
 )
+from forebay_schemas.sections import WEIGHTS_NONE, WEIGHTS_SHIPPED
 from rich.console import Console
 
 from ..rollouts.control import control
@@ -93,12 +95,13 @@ def start_(
 
     What it may change: of a tier its model, prompts and limits; of a category how it is reused, routed and escalated;
     and router.*. The configuration stays as it is: a rollout lies over it until it ends. A model must be described
-    under `models` of job and workers before.
+    under `models` of job and workers before. A file of router.weights that lies here is read, and has to fit.
     """
     config = cli_config()
     changes: list[Mapping[str, Any]] = [*([changes_of_file(file)] if file else []), *map(change_of_text, single)]
     overrides = {path: value for change in changes for path, value in flattened(change).items()}
     limits = _guards(guards)
+    unread = _unread_weights(overrides, config)
 
     def begin(known: Mapping[str, Rollout], now_ms: int) -> Rollout:
         return start(
@@ -118,6 +121,8 @@ def start_(
         rollout = begin(mover.known(), _now_ms()) if dry_run else mover.move(begin)
     console = Console(highlight=False)
     console.print(changes_table(rollout, config))
+    if unread is not None:
+        console.print(f"{unread} is not here to be read: whether it fits, the job's log says", soft_wrap=True)
     share = "answers 10 % of the {unit}s" if stage == Stage.TEN else "is in shadow: its answers are shown to nobody"
     said = f"{name} {share.format(unit=unit)}"
     console.print(f"{name} can be started like this; nothing was written" if dry_run else said)
@@ -250,6 +255,23 @@ def _observed(config: Config) -> Iterator[tuple[dict[str, Rollout], Observer]]:
             progress.doing("counting the replies of live rollouts since their stages began")
             observer.read_all()
         yield known, observer
+
+
+def _unread_weights(overrides: Mapping[str, str], config: Config) -> str | None:
+    """The file of weights that is rolled out and lies elsewhere; None where there is none.
+
+    Raises:
+        UnfitWeights: the job would leave them aside, so both arms would be alike, and every guard would hold.
+        ConfigError: what the rollout changes cannot work.
+    """
+    if not shared({"router.weights": ""}, overrides):
+        return None
+    then = applied(config, overrides)
+    named = then.router.weights
+    if named not in (WEIGHTS_NONE, WEIGHTS_SHIPPED) and not Path(named).is_file():
+        return named
+    weights_of(then)
+    return None
 
 
 def _guards(texts: tuple[str, ...]) -> Guards:
