@@ -7,13 +7,13 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Self, Unpack
 
-from forebay_schemas.errors import ConfigError, ForebayError
+from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Reply, Request
 
 from .asyncio_client import AsyncClient
@@ -59,7 +59,7 @@ class Answer:
     text: str
     source: Source
     reply: Reply | None = None
-    problem: ForebayError | None = None
+    problem: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Mirrored:
     question: Question | None
     direct: str | None
     reply: Reply | None
-    problem: ForebayError | None
+    problem: Exception | None
 
 
 OnMirrored = Callable[[Mirrored], object]
@@ -89,13 +89,21 @@ class _Course:
         self._tenant = client.tenant
         self._stage = stage if callable(stage) else lambda: stage
         self._name = name
+        self._stage_told = True
         self._failures = 0
         self._left_alone_until_s = 0.0
 
     def source(self, question: Question | None, fields: RequestFields) -> Source | None:
         """Who is to answer; None: the direct call, and Forebay is asked too. ``FALLBACK`` while it is left alone."""
-        stage = self._stage()
-        share = _share(stage)
+        try:
+            stage = self._stage()
+            share = _share(stage)
+        except Exception as error:
+            if self._stage_told:
+                _log.error("the stage of the migration is not known, and all go direct: %s", error, exc_info=error)
+            self._stage_told = False
+            return Source.DIRECT
+        self._stage_told = True
         if stage == "shadow":
             return None
         if self._lot(question, fields.get("tenant"), fields.get("user")) >= share:
@@ -107,7 +115,7 @@ class _Course:
         self._failures = 0
         return Answer(reply.text, Source.FOREBAY, reply)
 
-    def failed(self, problem: ForebayError) -> None:
+    def failed(self, problem: Exception) -> None:
         """It did not."""
         self._failures += 1
         _log.warning("the direct call answers in place of Forebay: %s", problem)
@@ -118,7 +126,7 @@ class _Course:
         """The place of whoever asks among all, in [0, 1)."""
         if isinstance(question, Request):
             tenant, user = tenant or question.tenant, user or question.user
-        named = json.dumps([self._name, tenant or self._tenant, user])
+        named = json.dumps([self._name, tenant or self._tenant, user], default=repr)  # Forebay refuses what is no text
         return int.from_bytes(hashlib.blake2b(named.encode(), digest_size=6).digest()) / 2**48
 
 
@@ -131,7 +139,7 @@ class Migration:
         client: Forebay's.
         direct: the service's own call. What it raises, ``ask`` raises.
         stage: one of ``SHARES``; or a function that tells it for each request, such as a look at a feature flag: the
-            stage can change then without a restart.
+            stage can change then without a restart. While it raises, or tells none, all go direct; that is logged once.
         name: of the migration. Another name sends other users first.
         on_mirrored: called with each pair of answers in the stage ``shadow``, on a thread of its own.
 
@@ -152,8 +160,9 @@ class Migration:
         self._client = client
         self._direct = direct
         self._on_mirrored = on_mirrored
-        self._mirror = ThreadPoolExecutor(_MOST_MIRRORED, thread_name_prefix="forebay-mirror")
-        self._room = threading.BoundedSemaphore(_MOST_MIRRORED)
+        self._mirrors: set[threading.Thread] = set()
+        self._mirrors_lock = threading.Lock()
+        self._closed = False
 
     def ask(
         self, question: Question | None = None, *, within_s: float = 10.0, **fields: Unpack[RequestFields]
@@ -169,8 +178,7 @@ class Migration:
             fields: more about the request, which the direct call gets too.
 
         Raises:
-            ConfigError: the function that tells the stage told none.
-            Exception: what the direct call raises.
+            Exception: what the direct call raises, and nothing else.
         """
         source = self._course.source(question, fields)
         if source is None:
@@ -179,14 +187,22 @@ class Migration:
             return Answer(self._direct(question, **fields), source)
         try:
             reply = self._client.ask(question, timeout_s=within_s, **fields)
-        except ForebayError as problem:
+        except Exception as problem:
             self._course.failed(problem)
             return Answer(self._direct(question, **fields), Source.FALLBACK, problem=problem)
         return self._course.answered(reply)
 
-    def close(self) -> None:
-        """Wait for what is being mirrored, which takes no longer than ``within_s`` of the last ``ask``."""
-        self._mirror.shutdown()
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Mirror nothing more, and wait so long for what is being mirrored: direct call, Forebay and ``on_mirrored``.
+
+        What takes longer ends with the process, or before. ``ask`` answers on.
+        """
+        with self._mirrors_lock:
+            self._closed = True
+            mirrors = list(self._mirrors)
+        until_s = time.monotonic() + timeout_s
+        for mirror in mirrors:
+            mirror.join(max(0.0, until_s - time.monotonic()))
 
     def __enter__(self) -> Self:
         return self
@@ -197,8 +213,7 @@ class Migration:
     def _mirrored(self, question: Question | None, fields: RequestFields, within_s: float) -> str:
         """The direct call's answer, while Forebay is asked on another thread."""
         shown: Future[str | None] = Future()
-        if self._room.acquire(blocking=False):
-            self._mirror.submit(self._ask_too, question, fields, within_s, shown)
+        self._begin_mirror(question, fields, within_s, shown)
         try:
             text = self._direct(question, **fields)
         except BaseException:
@@ -207,6 +222,24 @@ class Migration:
         shown.set_result(text)
         return text
 
+    def _begin_mirror(
+        self, question: Question | None, fields: RequestFields, within_s: float, shown: Future[str | None]
+    ) -> None:
+        """Ask Forebay too, unless too many are mirrored. What keeps it from being asked keeps nobody from an answer."""
+        # A pool's threads would be gone in a forked process, and would keep a process from ending.
+        mirror = threading.Thread(
+            target=self._ask_too, args=(question, fields, within_s, shown), name="forebay-mirror", daemon=True
+        )
+        with self._mirrors_lock:
+            if self._closed or len(self._mirrors) >= _MOST_MIRRORED:
+                return
+            try:
+                mirror.start()
+            except RuntimeError as error:
+                _log.warning("a request is not mirrored: %s", error)
+            else:
+                self._mirrors.add(mirror)
+
     def _ask_too(
         self, question: Question | None, fields: RequestFields, within_s: float, shown: Future[str | None]
     ) -> None:
@@ -214,14 +247,15 @@ class Migration:
             reply = problem = None
             try:
                 reply = self._client.ask(question, timeout_s=within_s, **fields)
-            except ForebayError as error:
+            except Exception as error:
                 problem = error
             if self._on_mirrored is not None:
                 self._on_mirrored(Mirrored(question, shown.result(), reply, problem))
         except Exception:
             _log.exception("a mirrored request is not told of")
         finally:
-            self._room.release()
+            with self._mirrors_lock:
+                self._mirrors.discard(threading.current_thread())
 
 
 class AsyncMigration:
@@ -256,7 +290,7 @@ class AsyncMigration:
             return Answer(await self._direct(question, **fields), source)
         try:
             reply = await self._client.ask(question, timeout_s=within_s, **fields)
-        except ForebayError as problem:
+        except Exception as problem:
             self._course.failed(problem)
             return Answer(await self._direct(question, **fields), Source.FALLBACK, problem=problem)
         return self._course.answered(reply)
@@ -298,7 +332,7 @@ class AsyncMigration:
             reply = problem = None
             try:
                 reply = await self._client.ask(question, timeout_s=within_s, **fields)
-            except ForebayError as error:
+            except Exception as error:
                 problem = error
             if self._on_mirrored is not None:
                 self._on_mirrored(Mirrored(question, await shown, reply, problem))

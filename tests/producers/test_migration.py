@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from forebay_client import AsyncClient, AsyncMigration, Client, ConfigError, Migration, Mirrored, Source, migration
+from forebay_client import (
+    AsyncClient,
+    AsyncMigration,
+    Client,
+    ConfigError,
+    Migration,
+    Mirrored,
+    Source,
+    core,
+    migration,
+)
 from forebay_schemas.config import Config
 from forebay_schemas.records import Reply, ReplyError, Request
 
@@ -87,8 +97,21 @@ def test_another_migration_begins_with_others(client: Client) -> None:
 def test_a_stage_that_is_none_is_refused_with_those_that_are(client: Client, stage: str) -> None:
     with pytest.raises(ConfigError, match="use one of off, shadow, 10, 50, 90, 100"):
         migrating(client, stage)
-    with migrating(client, lambda: stage) as service, pytest.raises(ConfigError, match="stage"):
-        service.ask("Hello?")
+
+
+def test_while_the_stage_is_not_known_all_go_direct_and_it_is_said_once(
+    client: Client, kafka: MemoryKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = {"stage": "fifty"}
+    with migrating(client, lambda: flags["stage"]) as service:
+        assert {service.ask("Hello?").source for _ in range(3)} == {Source.DIRECT}
+        del flags["stage"]
+        assert service.ask("Hello?").source is Source.DIRECT
+        assert len(caplog.records) == 1
+        assert "'fifty' is none; use one of" in caplog.text
+        assert kafka.sent == []
+        flags["stage"] = "100"
+        assert service.ask("Hello?").source is Source.FOREBAY
 
 
 # In the shadow
@@ -130,6 +153,24 @@ def test_what_the_direct_call_raises_is_the_services_and_the_mirror_is_told(clie
     assert [both.direct for both in mirrored] == [None]
 
 
+def test_what_keeps_the_mirror_from_being_asked_keeps_nobody_from_the_direct_answer(
+    client: Client, kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    mirrored: list[Mirrored] = []
+    service = migrating(client, "shadow", on_mirrored=mirrored.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        answers = {service.ask("Hello?").text for _ in range(migration._MOST_MIRRORED)}
+    assert answers == {"direct: Hello?"}
+    service.ask("Hello?")  # and no place is lost
+    service.close()
+    assert service.ask("Hello?").text == "direct: Hello?"
+    assert len(mirrored) == len(kafka.sent) == 1
+
+
 # Falling back
 
 
@@ -157,6 +198,18 @@ def test_when_the_brokers_are_away_the_direct_call_answers(client: Client, kafka
     kafka.reachable = False
     with migrating(client, "100") as service:
         assert service.ask("Hello?").source is Source.FALLBACK
+
+
+@pytest.mark.parametrize("fields", [{}, {"user": object()}])
+def test_after_a_fork_and_with_fields_that_are_none_the_direct_call_answers(
+    client: Client, monkeypatch: pytest.MonkeyPatch, fields: Any
+) -> None:
+    with migrating(client, "100") as service, monkeypatch.context() as patch:
+        if not fields:
+            patch.setattr(core.os, "getpid", lambda: -1)
+        answer = service.ask("Hello?", **fields)
+    assert (answer.text, answer.source) == ("direct: Hello?", Source.FALLBACK)
+    assert ("user" if fields else "forked") in str(answer.problem)
 
 
 def test_one_that_keeps_failing_is_left_alone_for_a_while(
