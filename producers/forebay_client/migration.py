@@ -18,6 +18,7 @@ from forebay_schemas.records import Reply, Request
 
 from .asyncio_client import AsyncClient
 from .client import Client
+from .errors import BrokerUnavailable, RequestFailed
 from .requests import Question, RequestFields
 
 Direct = Callable[..., str]
@@ -30,7 +31,8 @@ Stage = str | Callable[[], str]
 SHARES = {"off": 0.0, "shadow": 0.0, "10": 0.1, "50": 0.5, "90": 0.9, "100": 1.0}
 """The stages, in order, and which share of the users each sends through Forebay."""
 FAILURES_TO_LEAVE = 3
-"""After so many failures in a row Forebay is left alone, so that not every user waits to see it fail."""
+"""After so many failures in a row Forebay is left alone, so that not every user waits to see it fail. Requests that it
+refuses do not count: the next one may be fine."""
 LEFT_ALONE_S = 10.0
 _MOST_MIRRORED = 32
 """At a time, each on a thread of its own. More are not mirrored: users must not notice a slow mirror."""
@@ -117,8 +119,10 @@ class _Course:
 
     def failed(self, problem: Exception) -> None:
         """It did not."""
-        self._failures += 1
         _log.warning("the direct call answers in place of Forebay: %s", problem)
+        if not _others_may_meet(problem):
+            return
+        self._failures += 1
         if self._failures >= FAILURES_TO_LEAVE:
             self._left_alone_until_s = time.monotonic() + LEFT_ALONE_S
 
@@ -338,6 +342,13 @@ class AsyncMigration:
                 self._on_mirrored(Mirrored(question, await shown, reply, problem))
         except Exception:
             _log.exception("a mirrored request is not told of")
+
+
+def _others_may_meet(problem: Exception) -> bool:
+    """Whether Forebay is away, late or broken, rather than the request one that it refuses."""
+    if isinstance(problem, RequestFailed) and problem.retryable:
+        return True
+    return isinstance(problem, BrokerUnavailable | TimeoutError)
 
 
 def _share(stage: str) -> float:

@@ -224,6 +224,21 @@ def test_one_that_keeps_failing_is_left_alone_for_a_while(
         assert service.ask("Hello?").source is Source.FOREBAY
 
 
+def test_requests_that_are_refused_do_not_keep_others_from_forebay(client: Client, kafka: MemoryKafka) -> None:
+    def refusing(request: Request) -> list[Reply]:
+        error = ReplyError(code="context_length_exceeded", message="too long", retryable=False)
+        return [make_reply(request_id=request.request_id, tenant=request.tenant, text="", error=error)]
+
+    with migrating(client, "100") as service:
+        for _ in range(migration.FAILURES_TO_LEAVE):
+            assert service.ask("Hello?", temperature=-1.0).source is Source.FALLBACK
+        kafka.answer = refusing
+        for _ in range(migration.FAILURES_TO_LEAVE):
+            assert service.ask("Hello?").source is Source.FALLBACK
+        kafka.answer = echo
+        assert service.ask("Hello?").source is Source.FOREBAY
+
+
 # On asyncio
 
 
