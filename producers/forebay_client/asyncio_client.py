@@ -15,7 +15,7 @@ from forebay_schemas.records import Reply
 
 from .client import FEED_POLL_S, OnFailure, OnReply, call_back
 from .core import Core, OnChunk, Ticket
-from .errors import raise_for_error
+from .errors import BrokerUnavailable, raise_for_error
 from .feedback import FeedbackFields
 from .invalidation import Invalidated, InvalidationFields
 from .requests import Question, RequestFields
@@ -150,10 +150,16 @@ class AsyncClient:
         submit = _in_context(self._core.submit)
         submitting = self._sender.submit(submit, question, fields, timeout_s, time.monotonic(), on_chunk)
         try:
-            return await asyncio.wrap_future(submitting)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.wrap_future(submitting)
         except asyncio.CancelledError:
             submitting.add_done_callback(self._withdraw_submitted)  # what its thread has begun, it ends
             raise
+        except TimeoutError:
+            submitting.add_done_callback(self._withdraw_submitted)
+            raise BrokerUnavailable(
+                f"nothing could be published within {timeout_s:.4g} s; check that the brokers run"
+            ) from None
 
     def _withdraw_submitted(self, submitted: Future[Ticket]) -> None:
         if not submitted.cancelled() and submitted.exception() is None:

@@ -28,7 +28,7 @@ from .feed import ReplyFeed
 from .feedback import build_feedback
 from .inbox import Inbox, ReplyRecord
 from .invalidation import Invalidated, await_acknowledgement, build_invalidation
-from .outbox import OnDelivery, Outbox
+from .outbox import DELIVERY_TIMEOUT_S, OnDelivery, Outbox
 from .outstanding import Key, Outstanding
 from .preparing import Preparation, Prepared
 from .requests import Question, build_cancellation
@@ -224,7 +224,9 @@ class Core:
                 self._outstanding.settle(key, BrokerUnavailable(message, (request.request_id,)))
 
         try:
-            self._send(prepared, msgspec.structs.replace(prepared.headers, reply_key=self._reply_key), on_delivery)
+            headers = msgspec.structs.replace(prepared.headers, reply_key=self._reply_key)
+            wait_s = min(DELIVERY_TIMEOUT_S, max(0.0, due_s - time.monotonic()))
+            self._send(prepared, headers, on_delivery, wait_s)
         except ForebayError:
             future.cancel()
             raise
@@ -315,9 +317,11 @@ class Core:
         self._outbox.send(topic, key, value, {}, on_delivery, wait_s=0.0)
         self._outbox.serve()
 
-    def _send(self, prepared: Prepared, headers: Headers, on_delivery: OnDelivery) -> None:
+    def _send(
+        self, prepared: Prepared, headers: Headers, on_delivery: OnDelivery, wait_s: float = DELIVERY_TIMEOUT_S
+    ) -> None:
         key = prepared.request.request_id.encode()
-        self._outbox.send(prepared.topic, key, prepared.value, headers.to_kafka(), on_delivery)
+        self._outbox.send(prepared.topic, key, prepared.value, headers.to_kafka(), on_delivery, wait_s)
 
     def _feedback_topic(self, tenant: str) -> str:
         """The tenant's own topic where the configuration has one, else the standard one."""

@@ -55,7 +55,7 @@ class Answer:
 
     Attributes:
         reply: Forebay's, where the text is from there.
-        problem: why it is not, where it should have been.
+        problem: why it is not, where it should have been; while Forebay is left alone, its last failure.
     """
 
     text: str
@@ -94,6 +94,7 @@ class _Course:
         self._stage_told = True
         self._failures = 0
         self._left_alone_until_s = 0.0
+        self._problem: Exception | None = None
 
     def source(self, question: Question | None, fields: RequestFields) -> Source | None:
         """Who is to answer; None: the direct call, and Forebay is asked too. ``FALLBACK`` while it is left alone."""
@@ -117,6 +118,10 @@ class _Course:
         self._failures = 0
         return Answer(reply.text, Source.FOREBAY, reply)
 
+    def without(self, text: str, source: Source) -> Answer:
+        """The direct call did, without Forebay being asked."""
+        return Answer(text, source, problem=self._problem if source is Source.FALLBACK else None)
+
     def failed(self, problem: Exception) -> None:
         """It did not."""
         _log.warning("the direct call answers in place of Forebay: %s", problem)
@@ -124,6 +129,8 @@ class _Course:
             return
         self._failures += 1
         if self._failures >= FAILURES_TO_LEAVE:
+            _log.warning("Forebay is left alone for %g s after %d failures in a row", LEFT_ALONE_S, self._failures)
+            self._problem = problem
             self._left_alone_until_s = time.monotonic() + LEFT_ALONE_S
 
     def _lot(self, question: Question | None, tenant: str | None, user: str | None) -> float:
@@ -188,7 +195,7 @@ class Migration:
         if source is None:
             return Answer(self._mirrored(question, fields, within_s), Source.DIRECT)
         if source is not Source.FOREBAY:
-            return Answer(self._direct(question, **fields), source)
+            return self._course.without(self._direct(question, **fields), source)
         try:
             reply = self._client.ask(question, timeout_s=within_s, **fields)
         except Exception as problem:
@@ -282,6 +289,7 @@ class AsyncMigration:
         self._direct = direct
         self._on_mirrored = on_mirrored
         self._mirrors: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def ask(
         self, question: Question | None = None, *, within_s: float = 10.0, **fields: Unpack[RequestFields]
@@ -291,7 +299,7 @@ class AsyncMigration:
         if source is None:
             return Answer(await self._mirrored(question, fields, within_s), Source.DIRECT)
         if source is not Source.FOREBAY:
-            return Answer(await self._direct(question, **fields), source)
+            return self._course.without(await self._direct(question, **fields), source)
         try:
             reply = await self._client.ask(question, timeout_s=within_s, **fields)
         except Exception as problem:
@@ -299,9 +307,14 @@ class AsyncMigration:
             return Answer(await self._direct(question, **fields), Source.FALLBACK, problem=problem)
         return self._course.answered(reply)
 
-    async def close(self) -> None:
-        """As ``Migration.close``."""
-        await asyncio.gather(*self._mirrors)
+    async def close(self, timeout_s: float = 10.0) -> None:
+        """As ``Migration.close``; what takes longer is cancelled."""
+        self._closed = True
+        if mirrors := list(self._mirrors):
+            _, late = await asyncio.wait(mirrors, timeout=timeout_s)
+            for mirror in late:
+                mirror.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -313,7 +326,7 @@ class AsyncMigration:
 
     async def _mirrored(self, question: Question | None, fields: RequestFields, within_s: float) -> str:
         shown: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        if len(self._mirrors) < _MOST_MIRRORED:
+        if not self._closed and len(self._mirrors) < _MOST_MIRRORED:
             mirror = asyncio.create_task(self._ask_too(question, fields, within_s, shown))
             self._mirrors.add(mirror)
             mirror.add_done_callback(self._mirrors.discard)
@@ -339,7 +352,7 @@ class AsyncMigration:
             except Exception as error:
                 problem = error
             if self._on_mirrored is not None:
-                self._on_mirrored(Mirrored(question, await shown, reply, problem))
+                self._on_mirrored(Mirrored(question, await asyncio.shield(shown), reply, problem))
         except Exception:
             _log.exception("a mirrored request is not told of")
 

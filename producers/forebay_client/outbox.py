@@ -65,11 +65,12 @@ class Outbox:
                 self._producer.produce(topic, value, key, headers=list(headers.items()), on_delivery=report)
                 return
             except BufferError:
-                if time.monotonic() >= until_s:
+                left_s = until_s - time.monotonic()
+                if left_s <= 0:
                     raise BrokerUnavailable(
                         f"the brokers at {self._bootstrap} take nothing, and the queue is full; check that they run"
                     ) from None
-                self._producer.poll(_ROOM_POLL_S)
+                self._producer.poll(min(_ROOM_POLL_S, left_s))
             except KafkaException as error:
                 raise BrokerUnavailable(self._explain(error.args[0], topic)) from None
 

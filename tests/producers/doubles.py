@@ -2,13 +2,14 @@
 
 import contextlib
 import queue
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from forebay_client.errors import BrokerUnavailable
 from forebay_client.inbox import ReplyRecord
-from forebay_client.outbox import OnDelivery
+from forebay_client.outbox import DELIVERY_TIMEOUT_S, OnDelivery
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.records import Chunk, Control, Event, Feedback, Reply, Request
@@ -61,6 +62,7 @@ class MemoryKafka:
     Attributes:
         answer: what job and workers reply to a request.
         delivery: the outcome of every publication, None for success; ``no_delivery`` leaves it open for ever.
+        full: whether the queue of a producer has no room, as when the brokers take nothing.
         reachable: whether an inbox can find its partition.
         acknowledge: what the job says to a command.
     """
@@ -68,6 +70,7 @@ class MemoryKafka:
     answer: Callable[[Request], list[Reply]] = echo
     delivery: str | None = None
     no_delivery: bool = False
+    full: bool = False
     reachable: bool = True
     acknowledge: Callable[[Control], list[Event]] = silence
     sent: list[Sent] = field(default_factory=list)
@@ -132,8 +135,13 @@ class MemoryOutbox:
         value: bytes,
         headers: Mapping[str, bytes],
         on_delivery: OnDelivery,
-        wait_s: float = 0,
+        wait_s: float = DELIVERY_TIMEOUT_S,
     ) -> None:
+        until_s = time.monotonic() + wait_s
+        while self._kafka.full and time.monotonic() < until_s:
+            time.sleep(0.01)
+        if self._kafka.full:
+            raise BrokerUnavailable("the queue is full")
         sent = Sent(topic, key, value, Headers.from_kafka(dict(headers)))
         beside = {"control": self._kafka.controls, "feedback": self._kafka.thumbs}.get(topic.rpartition(".")[2])
         (self._kafka.sent if beside is None else beside).append(sent)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -213,11 +214,14 @@ def test_after_a_fork_and_with_fields_that_are_none_the_direct_call_answers(
 
 
 def test_one_that_keeps_failing_is_left_alone_for_a_while(
-    client: Client, kafka: MemoryKafka, clock_s: list[float]
+    client: Client, kafka: MemoryKafka, clock_s: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     kafka.answer = failing
     with migrating(client, "100") as service:
-        assert {service.ask("Hello?").source for _ in range(20)} == {Source.FALLBACK}
+        answers = [service.ask("Hello?") for _ in range(20)]
+        assert {answer.source for answer in answers} == {Source.FALLBACK}
+        assert all("no luck" in str(answer.problem) for answer in answers)
+        assert caplog.text.count("left alone for 10 s") == 1
         assert len(kafka.sent) == migration.FAILURES_TO_LEAVE
         kafka.answer = echo
         clock_s[0] += migration.LEFT_ALONE_S + 1
@@ -263,6 +267,86 @@ def test_coroutines_are_mirrored_answered_and_fallen_back_alike(kafka: MemoryKaf
     assert asyncio.run(through("100")) == ("Hello?", Source.FOREBAY)
     kafka.answer = failing
     assert asyncio.run(through("100")) == ("direct: Hello?", Source.FALLBACK)
+
+
+def test_while_the_queue_is_full_the_direct_call_answers_in_time_for_all(
+    client: Client, kafka: MemoryKafka, config: Config
+) -> None:
+    async def call(question: Any, **fields: Any) -> str:
+        return direct(question)
+
+    async def together() -> set[Source]:
+        async with AsyncClient("acme", config=config) as client, AsyncMigration(client, call, "100") as service:
+            publishing = asyncio.create_task(client.publish("Hello?"))  # which has time, and waits for room before them
+            await asyncio.sleep(0)
+            asking = (service.ask("Hello?", within_s=0.2) for _ in range(20))
+            sources = {answer.source for answer in await asyncio.gather(*asking)}
+            kafka.full = False
+            await publishing
+            return sources
+
+    kafka.full = True
+    began_s = time.monotonic()
+    with migrating(client, "100") as service:
+        assert service.ask("Hello?", within_s=0.2).source is Source.FALLBACK
+    assert asyncio.run(together()) == {Source.FALLBACK}
+    assert time.monotonic() - began_s < 2
+
+
+def test_a_mirror_that_is_cancelled_is_not_noticed(
+    kafka: MemoryKafka, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrors: list[asyncio.Task[Any] | None] = []
+
+    async def at_once(self: AsyncClient, question: Any, **fields: Any) -> Reply:
+        mirrors.append(asyncio.current_task())
+        return make_reply()
+
+    async def call(question: Any, **fields: Any) -> str:
+        while not mirrors:
+            await asyncio.sleep(0)
+        (mirror,) = mirrors  # which has its answer, and waits for this one
+        assert mirror is not None
+        mirror.cancel()
+        await asyncio.wait([mirror])
+        return direct(question)
+
+    async def through() -> str:
+        async with (
+            AsyncClient("acme", config=config) as client,
+            AsyncMigration(client, call, "shadow", on_mirrored=print) as service,
+        ):
+            return (await service.ask("Hello?")).text
+
+    monkeypatch.setattr(AsyncClient, "ask", at_once)
+    assert asyncio.run(through()) == "direct: Hello?"
+
+
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+def test_closing_waits_no_longer_than_it_is_told_to(client: Client, config: Config, kind: str) -> None:
+    ended = threading.Event()
+
+    async def through() -> None:
+        async def call(question: Any, **fields: Any) -> str:
+            await asyncio.sleep(60)
+            return direct(question)
+
+        async with AsyncClient("acme", config=config) as client:
+            service = AsyncMigration(client, call, "shadow", on_mirrored=print)
+            asking = asyncio.create_task(service.ask("Hello?"))
+            await asyncio.sleep(0)
+            await service.close(timeout_s=0.1)
+            asking.cancel()
+
+    began_s = time.monotonic()
+    if kind == "coroutines":
+        asyncio.run(through())
+    else:
+        service = migrating(client, "shadow", on_mirrored=lambda _: ended.wait(60))
+        service.ask("Hello?")
+        service.close(timeout_s=0.1)
+    assert time.monotonic() - began_s < 5
+    ended.set()
 
 
 def test_who_goes_first_is_the_same_for_both(client: Client, config: Config) -> None:
