@@ -1,6 +1,7 @@
 """What an installation's request topics still hold, read without a trace."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from confluent_kafka import TopicPartition
 from forebay_schemas.codec import Codec
@@ -11,29 +12,34 @@ from forebay_schemas.registry import codec_for
 
 from .topic_log import partitions, reading, records, values_since
 
+_FURTHER_BACK = 4
+"""So many times as far as before, where too few of what was read are wanted."""
 
-def newest_requests(config: Config, count: int) -> list[Request]:
-    """The newest ``count`` requests of all request topics together, oldest first; what cannot be read is left out.
 
-    No group is joined and nothing is committed, so those who consume the topics are not disturbed.
+def newest_requests(config: Config, count: int, wanted: Callable[[Request], bool] = lambda _: True) -> list[Request]:
+    """The newest ``count`` wanted requests of all request topics together, oldest first.
+
+    What cannot be read is left out. Where many are not wanted, those of one partition may be older than some of
+    another that were not read. No group is joined and nothing is committed, so those who consume the topics are not
+    disturbed.
 
     Raises:
         BrokerUnavailable: the brokers do not answer, or a topic does not exist.
     """
-    with reading(config) as consumer:
-        places = [
-            TopicPartition(place.topic, place.partition, max(place.offset, end - count))
-            for place, end in partitions(consumer, _topics(config), config)
-        ]
-        last = list(records(consumer, places, config))
     codec = codec_for(config)
-    found: list[Request] = []
-    for _, value in sorted(last, key=lambda record: record[0], reverse=True):
-        if len(found) == count:
-            break
-        if request := _request(codec, value):
-            found.append(request)
-    return found[::-1]
+    back = count
+    while True:
+        with reading(config) as consumer:
+            held = partitions(consumer, _topics(config), config)
+            places = [
+                TopicPartition(place.topic, place.partition, max(place.offset, end - back)) for place, end in held
+            ]
+            last = sorted(records(consumer, places, config), key=lambda record: record[0], reverse=True)
+        requests = (request for _, value in last if (request := _request(codec, value)) and wanted(request))
+        found = list(islice(requests, count))
+        if len(found) == count or all(end - back <= place.offset for place, end in held):
+            return found[::-1]
+        back *= _FURTHER_BACK
 
 
 def requests_since(config: Config, since_ms: int | None) -> Iterator[Request]:

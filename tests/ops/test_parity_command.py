@@ -1,19 +1,22 @@
 """`forebay parity` from a shell, on a broker in memory: both paths are asked, and what routing loses is told."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from confluent_kafka import TopicPartition
 from forebay_client import Reply, Request, core
+from forebay_ops import request_log
 from forebay_ops.cli import forebay
 from forebay_ops.cli import parity as command
 from forebay_schemas.records import CachePolicy, Lane, ReplyError
 
 from tests.builders import make_reply, make_request
 from tests.jobs.doubles import LetterEmbedder
-from tests.producers.doubles import MemoryKafka
+from tests.producers.doubles import CODEC, MemoryKafka
 
 RIGHT = "On 3 May."
 
@@ -41,6 +44,21 @@ def run(lines: list[dict[str, Any]], *arguments: object) -> Result:
     file = Path("sample.jsonl")
     file.write_text("".join(json.dumps({"tenant": "acme"} | line) + "\n" for line in lines))
     return CliRunner().invoke(forebay, ["parity", str(file), *map(str, arguments)])
+
+
+def log(monkeypatch: pytest.MonkeyPatch, requests: list[Request]) -> list[int]:
+    """Put these into a request topic of one partition; returns how many records each reading will have asked for."""
+    read: list[int] = []
+
+    def records(_: Any, places: list[TopicPartition], config: Any) -> list[tuple[int, bytes]]:
+        (place,) = places
+        read.append(len(requests) - place.offset)
+        return list(enumerate(map(CODEC.encode, requests)))[place.offset :]
+
+    monkeypatch.setattr(request_log, "reading", lambda _: nullcontext())
+    monkeypatch.setattr(request_log, "partitions", lambda *_: [(TopicPartition("requests", 0, 0), len(requests))])
+    monkeypatch.setattr(request_log, "records", records)
+    return read
 
 
 def lines(easy: int, hard: int, **fields: Any) -> list[dict[str, Any]]:
@@ -127,10 +145,24 @@ def test_the_sample_is_the_same_each_time(kafka: MemoryKafka) -> None:
 
 
 def test_without_a_file_the_newest_requests_are_the_sample(kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    newest = [make_request(f"When, {number}?") for number in range(4)]
-    monkeypatch.setattr("forebay_ops.parity.sample.newest_requests", lambda config, count: newest[:count])
+    read = log(monkeypatch, [make_request(f"When, {number}?") for number in range(4)])
     assert CliRunner().invoke(forebay, ["parity", "--n", "3"]).exit_code == 0
     assert len(kafka.sent) == 6
+    assert read == [3]
+
+
+def test_without_a_file_only_what_users_sent_is_the_sample(kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many requests of its own, of the judge and of warming lie before them."""
+    users = [make_request(f"When, {number}?", request_id=f"user-{number}") for number in range(3)]
+    log(monkeypatch, users)
+    CliRunner().invoke(forebay, ["parity", "--n", "3"])
+    own = [sent.request for sent in kafka.sent]
+    others = [make_request(category="judge"), make_request(request_id="warm-1", category="chat")]
+    kafka.sent.clear()
+    read = log(monkeypatch, users + others + own)
+    assert CliRunner().invoke(forebay, ["parity", "--n", "3"]).exit_code == 0
+    assert {sent.request.messages[0].content for sent in kafka.sent} == {f"When, {number}?" for number in range(3)}
+    assert read == [3, 11]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import msgspec
+from forebay_jobs.judging.model import CATEGORY as JUDGING
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError, InvalidRequest, RecordError
 from forebay_schemas.prices import cost
@@ -16,9 +17,12 @@ from forebay_schemas.validation import validate
 from ..request_lines import LineError, numbered, parse_object, plain, request_of
 from ..request_log import newest_requests
 from ..warming.run import CHARS_PER_TOKEN, most_usd, prompt_chars
+from ..warming.sieve import PREFIX as WARMING
 
 ANSWER = "answer"
 """The field of a line that says what is right."""
+_PREFIX = "parity-"
+"""Of the ids of all requests that are asked here."""
 _SEED = 0
 
 
@@ -54,16 +58,23 @@ def cases_in(file: BinaryIO, tenant: str | None, config: Config) -> list[Case]:
 
 
 def recent_cases(config: Config, count: int) -> list[Case]:
-    """The newest requests of the request topics, of which nobody knows what is right."""
-    cases = [Case(request) for request in newest_requests(config, count)]
+    """The newest requests of the request topics, of which nobody knows what is right.
+
+    Those of `forebay parity` itself, and of `forebay warm`, which repeats what was asked, are none that users sent.
+    """
+    cases = [Case(request) for request in newest_requests(config, count, _is_a_users)]
     if not cases:
-        raise ForebayError("the request topics hold no request; give a file of them")
+        raise ForebayError("the request topics hold no request of a user; give a file of them")
     return cases
 
 
 def sampled(cases: Sequence[Case], count: int) -> list[Case]:
     """So many of them, the same ones each time; all where there are no more."""
     return list(cases) if len(cases) <= count else random.Random(_SEED).sample(cases, count)
+
+
+def _is_a_users(request: Request) -> bool:
+    return not request.request_id.startswith((_PREFIX, WARMING)) and request.category != JUDGING
 
 
 def may_be_asked(case: Case, config: Config) -> bool:
@@ -80,7 +91,7 @@ def both_paths(case: Case, config: Config, within_s: float, now_ms: int) -> tupl
     request = case.request
     routed = msgspec.structs.replace(
         request,
-        request_id=f"parity-{uuid.uuid4().hex}",
+        request_id=f"{_PREFIX}{uuid.uuid4().hex}",
         created_ms=now_ms,
         deadline_ms=now_ms + round(within_s * 1000),
         lane=Lane.BATCH,
