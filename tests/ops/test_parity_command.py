@@ -110,7 +110,35 @@ def test_without_labels_the_judge_compares_and_the_large_tier_says_what_it_leave
     assert sum(sent.request.category == "judge" for sent in kafka.sent) == 30
 
 
-def test_what_fails_on_one_path_is_left_out_and_counted(kafka: MemoryKafka) -> None:
+def test_what_could_not_be_judged_counts_as_lost_in_the_bound(kafka: MemoryKafka) -> None:
+    """That of 400 answers no judged one is worse does not say that none is, where the judge could not tell of 160."""
+
+    def unclear(request: Request) -> list[Reply]:
+        path = "aaab" if request.min_tier == "large" else "abbb"
+        if request.category == "judge":
+            question = json.loads(request.messages[-1].content or "")["question"]
+            text = "unsure" if "hard" in question else "same"
+        else:
+            text = path
+        return [make_reply(request_id=request.request_id, tenant=request.tenant, text=text)]
+
+    kafka.answer = unclear
+    result = run(lines(240, 160), "--out", "parity.json")
+    (found,) = figures(result)
+    assert (found["cases"], found["untold"], found["lost"]["mean"]) == (240, 160, 0.0)
+    assert found["bounds"][0] == 0.0
+    assert found["bounds"][1] == pytest.approx(0.45, abs=0.02)
+    assert "unsure" in result.output
+    kafka.answer = answer
+    assert "unsure" not in run(lines(240, 0)).output
+
+
+def test_repeated_questions_are_told_of(kafka: MemoryKafka) -> None:
+    assert "2 repeat another's question" in run([*lines(3, 0), *lines(2, 0)], "--dry-run").output
+    assert "repeat" not in run(lines(3, 0), "--dry-run").output
+
+
+def test_what_fails_on_one_path_is_counted_and_lost_in_the_bound(kafka: MemoryKafka) -> None:
     def failing(request: Request) -> list[Reply]:
         error = ReplyError(code="given_up", message="why", retryable=False)
         bad = "hard" in (request.messages[-1].content or "") and request.min_tier == "large"
@@ -122,7 +150,10 @@ def test_what_fails_on_one_path_is_left_out_and_counted(kafka: MemoryKafka) -> N
 
     kafka.answer = failing
     result = run(lines(5, 3, answer=RIGHT), "--out", "parity.json")
-    assert figures(result)[0]["cases"] == 5
+    (found,) = figures(result)
+    assert (found["cases"], found["unanswered"], found["lost"]["mean"]) == (5, 3, 0.0)
+    assert found["bounds"][0] < -3 / 8
+    assert found["bounds"][1] > 3 / 8
     assert "5 of 8 were answered on both paths" in result.output
 
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 from forebay_client import Client, Reply
 from forebay_jobs.judging.judge import Judge
+from forebay_schemas.canonical import question_of
 from forebay_schemas.config import Config
 from forebay_schemas.records import Request
 from rich.console import Console
@@ -77,7 +78,8 @@ def parity(
 
     A line may tell what is right, in `answer`: then the loss is that of right answers. Else the answers are compared by
     the judge of the category, and what it leaves open is asked of the largest tier; the loss is then the share of
-    answers that say something else than the largest tier's, which is the most that can be lost: some are as good.
+    answers that say something else than the largest tier's, of which some are as good. What was not answered on both
+    paths, or could not be judged, counts as lost in the column `at most`, and may make the finding unsure.
 
     \b
       forebay parity --n 10000 --dry-run
@@ -126,16 +128,18 @@ def _measured(cases: list[Case], config: Config, limits: _Limits) -> list[Parity
             def verdicts(requests: Sequence[Request]) -> dict[str, Reply]:
                 return asking.all(requests, told("what the judge left open", len(requests)))
 
-            answered = [
-                Answered(case, replies[routed.request_id], replies[largest.request_id])
-                for case, (routed, largest) in zip(cases, paths, strict=True)
-                if routed.request_id in replies and largest.request_id in replies
-            ]
+            answered: list[Answered] = []
+            unanswered: list[Case] = []
+            for case, (routed, largest) in zip(cases, paths, strict=True):
+                if routed.request_id in replies and largest.request_id in replies:
+                    answered.append(Answered(case, replies[routed.request_id], replies[largest.request_id]))
+                else:
+                    unanswered.append(case)
             progress.done(f"{len(answered):,} of {len(cases):,} were answered on both paths")
             if not answered:
                 raise click.ClickException("no request was answered on both paths; see the dead letters and replies")
             progress.doing("comparing the answers")
-            return compare(answered, judge, config, verdicts, now_ms)
+            return compare(answered, unanswered, judge, config, verdicts, now_ms)
 
 
 def _say_what(console: Console, cases: list[Case], left_out: int, config: Config) -> None:
@@ -144,6 +148,8 @@ def _say_what(console: Console, cases: list[Case], left_out: int, config: Config
     console.print(f"{len(cases):,} requests on two paths; of {labelled:,} it is known what is right")
     if left_out:
         console.print(f"{left_out:,} are left out: their max_tier forbids the largest tier")
+    if repeated := len(cases) - len({question_of(case.request) for case in cases}):
+        console.print(f"{repeated:,} repeat another's question, which makes the intervals too narrow")
     console.print(
         f"at most about {money(most)}, and {money(usual)} with {_ANSWER_TOKENS} tokens an answer, all from the largest"
         " tier; what the judge leaves open comes to it"
@@ -151,15 +157,17 @@ def _say_what(console: Console, cases: list[Case], left_out: int, config: Config
 
 
 def _show(console: Console, found: list[Parity], tolerance: float) -> None:
-    losses = figures_table("category", "by", "cases", "right", "lost (95 %)", "")
-    costs = figures_table("category", "untold", "cost", "all large", "routed to")
+    losses = figures_table("category", "by", "cases", "right", "lost (95 %)", "at most", "")
+    costs = figures_table("category", "untold", "unanswered", "cost", "all large", "routed to")
     for each in found:
         right = "-" if each.right is None else f"{each.right[0]:.1%} of {each.right[1]:.1%}"
         lost = "-" if each.lost is None else f"{each.lost.mean:.1%} ({each.lost.low:.1%} to {each.lost.high:.1%})"
         finding = each.finding(tolerance)
-        losses.add_row(each.category, each.by, f"{each.cases:,}", right, lost, Text(finding, style=_COLOURS[finding]))
+        verdict = Text(finding, style=_COLOURS[finding])
+        losses.add_row(each.category, each.by, f"{each.cases:,}", right, lost, f"{each.bounds[1]:.1%}", verdict)
         tiers = ", ".join(f"{tier} {count:,}" for tier, count in Counter(each.tiers).most_common())
-        costs.add_row(each.category, f"{each.untold:,}", money(each.cost[0]), money(each.cost[1]), tiers)
+        open_ones = f"{each.untold:,}", f"{each.unanswered:,}"
+        costs.add_row(each.category, *open_ones, money(each.cost[0]), money(each.cost[1]), tiers)
     for table in (losses, costs):
         console.print()
         console.print(table)
