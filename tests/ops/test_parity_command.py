@@ -67,7 +67,7 @@ def lines(easy: int, hard: int, **fields: Any) -> list[dict[str, Any]]:
 
 
 def figures(result: Result) -> list[dict[str, Any]]:
-    assert result.exit_code in (0, 3), result.output
+    assert result.exit_code in (0, 1, 3), result.output
     return json.loads(Path("parity.json").read_text())
 
 
@@ -155,6 +155,25 @@ def test_what_fails_on_one_path_is_counted_and_lost_in_the_bound(kafka: MemoryKa
     assert found["bounds"][0] < -3 / 8
     assert found["bounds"][1] > 3 / 8
     assert "5 of 8 were answered on both paths" in result.output
+
+
+@pytest.mark.parametrize("phase", ["both paths", "verdicts"])
+def test_when_nothing_comes_any_more_what_came_is_compared(kafka: MemoryKafka, phase: str) -> None:
+    def half(request: Request) -> list[Reply]:
+        judged = request.category == "judge"
+        if judged or (phase == "both paths" and "hard" in (request.messages[-1].content or "")):
+            return []
+        text = "aaab" if phase == "verdicts" and request.min_tier == "large" else "abbb"
+        return [make_reply(request_id=request.request_id, tenant=request.tenant, text=text)]
+
+    kafka.answer = half
+    result = run(lines(4, 2), "--timeout", 1, "--out", "parity.json")
+    assert result.exit_code == 1
+    assert "these figures are of what came: nothing came for 1 s" in result.output
+    (found,) = figures(result)
+    expected = (4, 0, 2) if phase == "both paths" else (0, 6, 0)
+    assert (found["cases"], found["untold"], found["unanswered"]) == expected
+    assert found["bounds"][1] > 1 / 3
 
 
 def test_a_dry_run_says_what_it_may_cost_and_asks_nothing(kafka: MemoryKafka) -> None:

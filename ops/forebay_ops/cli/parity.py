@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from forebay_client import Client, Reply
+from forebay_client import BrokerUnavailable, Client, Reply
 from forebay_jobs.judging.judge import Judge
 from forebay_schemas.canonical import question_of
 from forebay_schemas.config import Config
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ..figures import money
 from ..json_files import write_json
-from ..parity.asking import Asking, Told
+from ..parity.asking import Asking, Silence, Told
 from ..parity.comparing import Answered, Parity, compare
 from ..parity.sample import Case, both_paths, cases_in, limit_usd, may_be_asked, recent_cases, sampled, usual_usd
 from .embedder import loaded_embedder
@@ -85,8 +85,8 @@ def parity(
       forebay parity --n 10000 --dry-run
       forebay parity labelled.jsonl --n 1000 --tolerance 0.05 --out parity.json
 
-    The exit code is 3 where a category surely loses more than the tolerance, and 1 where nothing could be measured.
-    Ctrl-C takes back what is unanswered.
+    The exit code is 3 where a category surely loses more than the tolerance, and 1 where it could not be measured, or
+    not wholly: where nothing comes any more, what came is compared. Ctrl-C takes back what is unanswered.
     """
     config = cli_config()
     cases = cases_in(file, tenant, config) if file else recent_cases(config, count)
@@ -98,15 +98,22 @@ def parity(
         return
     if not chosen:
         raise click.ClickException("no request may be asked of the largest tier (max_tier); give others")
-    found = _measured(chosen, config, _Limits(in_flight, within_h * 3600, patience_s))
+    found, ended_by = _measured(chosen, config, _Limits(in_flight, within_h * 3600, patience_s))
     if out:
         write_json(out, found)
     _show(console, found, tolerance)
+    if ended_by:
+        click.secho(f"forebay: these figures are of what came: {ended_by}", fg="red", err=True)
     if any(each.finding(tolerance) == "beyond" for each in found):
         sys.exit(FOUND)
+    if ended_by:
+        sys.exit(1)
 
 
-def _measured(cases: list[Case], config: Config, limits: _Limits) -> list[Parity]:
+def _measured(
+    cases: list[Case], config: Config, limits: _Limits
+) -> tuple[list[Parity], Silence | BrokerUnavailable | None]:
+    """What was found, and what ended the asking before all were asked and had answered."""
     now_ms = time.time_ns() // 1_000_000
     paths = [both_paths(case, config, limits.within_s, now_ms) for case in cases]
     with stoppable() as stopped, ConsoleProgress(Console(stderr=True)) as progress:
@@ -136,10 +143,12 @@ def _measured(cases: list[Case], config: Config, limits: _Limits) -> list[Parity
                 else:
                     unanswered.append(case)
             progress.done(f"{len(answered):,} of {len(cases):,} were answered on both paths")
+            if not answered and asking.ended_by:
+                raise asking.ended_by
             if not answered:
                 raise click.ClickException("no request was answered on both paths; see the dead letters and replies")
             progress.doing("comparing the answers")
-            return compare(answered, unanswered, judge, config, verdicts, now_ms)
+            return compare(answered, unanswered, judge, config, verdicts, now_ms), asking.ended_by
 
 
 def _say_what(console: Console, cases: list[Case], left_out: int, config: Config) -> None:

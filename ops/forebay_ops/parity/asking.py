@@ -26,6 +26,9 @@ class Asking:
     Args:
         in_flight: most requests that are awaited at once.
         patience_s: how long to wait for the next reply.
+
+    Attributes:
+        ended_by: why the asking ended early; None while it has not.
     """
 
     def __init__(self, client: Client, in_flight: int, patience_s: float) -> None:
@@ -36,16 +39,16 @@ class Asking:
         self._awaited: dict[str, str] = {}
         self._settled = 0
         self._heard_s = time.monotonic()
+        self.ended_by: Silence | BrokerUnavailable | None = None
 
     def all(self, requests: Iterable[Request], told: Told) -> dict[str, Reply]:
         """The answers by request id; one that got an error, or none, has none.
 
-        What is still awaited when this ends early is taken back.
-
-        Raises:
-            BrokerUnavailable: nothing can be sent, or no replies can be read.
-            Silence: no reply came for ``patience_s``.
+        It ends early, and nothing more is asked later, where no reply came for ``patience_s``, and where nothing can be
+        sent: see ``ended_by``. What came was paid, and is returned; what is still awaited is taken back.
         """
+        if self.ended_by is not None:
+            return {}
         answers: dict[str, Reply] = {}
         self._settled = 0
 
@@ -69,6 +72,8 @@ class Asking:
                 except RecordError:
                     self._settle(request.request_id)
             self._wait(lambda: not self._awaited, told)
+        except (Silence, BrokerUnavailable) as error:
+            self.ended_by = error
         finally:
             self._take_back()
         return answers
