@@ -149,12 +149,17 @@ def test_what_fails_on_one_path_is_counted_and_lost_in_the_bound(kafka: MemoryKa
         )
 
     kafka.answer = failing
-    result = run(lines(5, 3, answer=RIGHT), "--out", "parity.json")
-    (found,) = figures(result)
+    nowhere = lines(0, 2, category="legal") + lines(0, 1, category="legal", answer=RIGHT)
+    result = run(lines(5, 3, answer=RIGHT) + nowhere, "--out", "parity.json")
+    found, *others = figures(result)
+    assert [(each["by"], each["cases"], each["unanswered"], each["lost"]) for each in others] == [
+        ("judge", 0, 2, None),
+        ("labels", 0, 1, None),
+    ]
     assert (found["cases"], found["unanswered"], found["lost"]["mean"]) == (5, 3, 0.0)
     assert found["bounds"][0] < -3 / 8
     assert found["bounds"][1] > 3 / 8
-    assert "5 of 8 were answered on both paths" in result.output
+    assert "5 of 11 were answered on both paths" in result.output
 
 
 @pytest.mark.parametrize("phase", ["both paths", "verdicts"])

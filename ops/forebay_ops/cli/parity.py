@@ -157,7 +157,8 @@ def _say_what(console: Console, cases: list[Case], left_out: int, config: Config
     console.print(f"{len(cases):,} requests on two paths; of {labelled:,} it is known what is right")
     if left_out:
         console.print(f"{left_out:,} are left out: their max_tier forbids the largest tier")
-    if repeated := len(cases) - len({question_of(case.request) for case in cases}):
+    questions = {question_of(case.request) or case.request.request_id for case in cases}
+    if repeated := len(cases) - len(questions):
         console.print(f"{repeated:,} repeat another's question, which makes the intervals too narrow")
     console.print(
         f"at most about {money(most)}, and {money(usual)} with {_ANSWER_TOKENS} tokens an answer, all from the largest"
