@@ -67,6 +67,13 @@ def test_each_guard_ends_what_is_worse_also_while_it_is_paused_and_before_its_ti
     assert fate(figures(), replace(figures(), **worse))[0] is Move.PROMOTE  # worse than the baseline, not at all
 
 
+def test_a_part_of_the_evidence_may_end_a_rollout_and_promotes_none() -> None:
+    now_ms = NOW_MS + 120_000
+    assert decided(rollout(), Evidence(figures(), figures()), now_ms, caught_up=False)[0] is Move.STAY
+    broken = Evidence(figures(failures=100), figures())
+    assert decided(rollout(), broken, now_ms, caught_up=False)[0] is Move.ROLL_BACK
+
+
 def test_an_arm_that_only_fails_is_ended_after_a_few_replies() -> None:
     assert fate(figures(30, failures=30, generation_ms=[]), figures(30), minutes=0.01)[0] is Move.ROLL_BACK
     assert fate(figures(10, failures=10, generation_ms=[]), figures(30), minutes=0.01)[0] is Move.STAY

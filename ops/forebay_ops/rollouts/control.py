@@ -1,8 +1,9 @@
 """The controller: watches all live rollouts, and moves each as its guards say.
 
 It keeps nothing. Rollouts are in the control topic, and what speaks for and against them is counted from the topics of
-replies, feedback and audits, so one that was killed goes on where it was: what it has read by then is evidence like
-any other, as guards hold at every look. Of several that run the first to move a rollout does, and others learn of it.
+replies, feedback and audits, so one that was killed goes on where it was: what it has read by then may end a rollout,
+and promotes one when all is read that was there. Of several that run the first to move a rollout does, and others learn
+of it.
 """
 
 import logging
@@ -75,7 +76,7 @@ class _Controller:
         evidence = self._observer.counting.of(rollout)
         for guard in judged(evidence, rollout.guards, rollout.stage):
             self._metrics.guard.labels(rollout.name, guard.name).set(_SAID[guard.state])
-        move, why = decided(rollout, evidence, round(time.time() * 1000))
+        move, why = decided(rollout, evidence, round(time.time() * 1000), caught_up=self._observer.caught_up)
         if move is Move.STAY:
             return
         try:

@@ -124,8 +124,13 @@ def judged(evidence: Evidence, limits: Guards, stage: Stage) -> list[Guard]:
     ]
 
 
-def decided(rollout: Rollout, evidence: Evidence, now_ms: int) -> tuple[Move, str]:
-    """What is to become of a rollout, and why."""
+def decided(rollout: Rollout, evidence: Evidence, now_ms: int, *, caught_up: bool = True) -> tuple[Move, str]:
+    """What is to become of a rollout, and why.
+
+    Args:
+        caught_up: whether the evidence is all that there is. A part of it may end a rollout, as an interval holds at
+            every look; it promotes none, since what was read first may be old, of one topic, or of one arm.
+    """
     guards = judged(evidence, rollout.guards, rollout.stage)
     if broken := [guard for guard in guards if guard.state is State.BROKEN]:
         return Move.ROLL_BACK, "; ".join(map(in_words, broken))
@@ -140,6 +145,8 @@ def decided(rollout: Rollout, evidence: Evidence, now_ms: int) -> tuple[Move, st
         return Move.STAY, f"{seen} of {rollout.guards.min_replies} generated replies in the smaller arm"
     if unsure := [guard.name for guard in guards if guard.state is State.OPEN]:
         return Move.STAY, f"not sure yet: {', '.join(unsure)}"
+    if not caught_up:
+        return Move.STAY, "what came since the stage began is not read to its end yet"
     return Move.PROMOTE, f"all guards hold over {evidence.canary.generated} replies"
 
 

@@ -42,6 +42,8 @@ class Observer:
         self._followed: dict[str, Rollout] = {}
         self._read: dict[Place, int] = {}
         """By partition, the offset up to which it is read; empty while nothing is."""
+        self._ends: dict[Place, int] = {}
+        """By partition, where it ended when reading began."""
         self._consumer = Consumer(
             config.kafka.client(
                 client_id="forebay-rollouts",
@@ -67,7 +69,7 @@ class Observer:
         watched = [one.since_ms for one in rollouts.values() if one.stage.live and one.stage is not Stage.ALL]
         if not watched:
             self._consumer.unassign()
-            self._read = {}
+            self._read, self._ends = {}, {}
         elif not self._read:
             self._assign(min(watched))
         self._followed = dict(rollouts)
@@ -76,6 +78,11 @@ class Observer:
     def idle(self) -> bool:
         """Whether there is nothing to read."""
         return not self._read
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all is counted that was there when reading began; what is read before is a part of the evidence."""
+        return self._has_read(self._ends)
 
     def read(self, timeout_s: float) -> None:
         """Count what has come, after waiting for so long at most."""
@@ -89,14 +96,11 @@ class Observer:
             BrokerUnavailable: they cannot be read in time.
         """
         try:
-            ends = {
-                place: self._consumer.get_watermark_offsets(TopicPartition(*place), _RPC_TIMEOUT_S)[1]
-                for place in self._read
-            }
+            ends = {place: self._end(place) for place in self._read}
         except KafkaException as error:
             raise self._unavailable(error) from None
         until_s = time.monotonic() + timeout_s
-        while any(self._read[place] < end for place, end in ends.items()):
+        while not self._has_read(ends):
             if time.monotonic() > until_s:
                 raise BrokerUnavailable(f"the replies since the stage began could not be read in {timeout_s:g} s")
             self.read(0.2)
@@ -113,14 +117,21 @@ class Observer:
                     raise KafkaException(found.error)
                 places += [TopicPartition(topic, number, since_ms) for number in found.partitions]
             starts = self._consumer.offsets_for_times(places, timeout=_RPC_TIMEOUT_S)
+            ends = {(start.topic, start.partition): self._end((start.topic, start.partition)) for start in starts}
             for start in starts:
                 if start.offset == OFFSET_END:  # nothing that young is there yet
-                    place = TopicPartition(start.topic, start.partition)
-                    start.offset = self._consumer.get_watermark_offsets(place, _RPC_TIMEOUT_S)[1]
+                    start.offset = ends[start.topic, start.partition]
             self._consumer.assign(starts)
         except KafkaException as error:
             raise self._unavailable(error) from None
         self._read = {(start.topic, start.partition): start.offset for start in starts}
+        self._ends = ends
+
+    def _end(self, place: Place) -> int:
+        return self._consumer.get_watermark_offsets(TopicPartition(*place), _RPC_TIMEOUT_S)[1]
+
+    def _has_read(self, ends: dict[Place, int]) -> bool:
+        return all(self._read[place] >= end for place, end in ends.items())
 
     def _take(self, message: Message) -> None:
         place, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
