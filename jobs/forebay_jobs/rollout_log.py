@@ -34,6 +34,8 @@ class RolloutLog:
         """By partition, the offset up to which it is read."""
         self.rollouts: dict[str, Rollout] = {}
         """By name, also those that are over."""
+        self.overwritten: set[str] = set()
+        """Names of those whose last record does not count: compaction would keep that one, and revive what it says."""
         self._consumer = Consumer(
             config.client(
                 group_id=f"{config.topic_prefix}-rollouts",  # a name is asked for; none is joined
@@ -100,8 +102,13 @@ class RolloutLog:
         except ForebayError as error:
             logger.warning("%s/%d: offset %d is passed over: %s", self._topic, number, offset, error)
             return
-        if rollout is not None:
-            self.rollouts = follow(self.rollouts, rollout)
+        if rollout is None:
+            return
+        self.rollouts = follow(self.rollouts, rollout)
+        if self.rollouts[rollout.name] == rollout:
+            self.overwritten.discard(rollout.name)
+        else:
+            self.overwritten.add(rollout.name)
 
 
 class RolloutFollower:

@@ -1,14 +1,21 @@
 """The controller knows what it does not know yet, and mends what others left behind."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+from forebay_ops.rollouts.control import control
+from forebay_ops.rollouts.moving import Mover
 from forebay_ops.rollouts.observing import Observer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.rollouts import Guards, Rollout, Stage, Step
+from forebay_schemas.records import Control
+from forebay_schemas.rollouts import Guards, Rollout, Stage, Step, of_control, promote, roll_back, to_control
 
 from tests.builders import NOW_MS, make_reply
+from tests.waiting import eventually
 
 from .kafka_in_memory import Kafka
 
@@ -51,3 +58,32 @@ def test_evidence_is_whole_when_all_is_read_that_was_there(kafka: Kafka, config:
         observer.read(0)
         whole.append(observer.caught_up)
     assert whole == [False, False, True]
+
+
+@contextmanager
+def controlled(config: Config) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=control, args=(config, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_holds_survives_compaction_though_whoever_lost_a_race_was_killed(kafka: Kafka, config: Config) -> None:
+    topic, by = config.kafka.topics.control, {"why": "", "now_ms": NOW_MS + 1}
+    begun = rollout()
+    ended, promoted = roll_back(begun, who="ada", **by), promote(begun, who="bob", **by)
+    kafka.write(topic, *(Codec().encode(to_control(one)) for one in (begun, ended, promoted)))
+
+    def compacted() -> Rollout | None:
+        return of_control(Codec().decode(kafka.topics[topic][-1], Control))
+
+    with controlled(config):
+        last = eventually(lambda: compacted() != promoted and compacted(), "what holds is said again", timeout_s=10)
+    assert (last.stage, last.history[-1].what) == (Stage.ROLLED_BACK, "restate")
+    with closing(Mover(config)) as mover:
+        mover.mend("ada")
+    assert compacted() == last  # once is enough

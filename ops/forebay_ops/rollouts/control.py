@@ -65,7 +65,7 @@ class _Controller:
                 self._observer.read(min(0.2, left_s))
                 if self._observer.idle:
                     stop.wait(min(0.2, left_s))
-            known = self._mover.known()
+            known = self._mover.mend(self._who)
             self._observer.follow(known)
             self._metrics.guard.clear()
             for rollout in known.values():

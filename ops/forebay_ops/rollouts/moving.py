@@ -67,23 +67,30 @@ class Mover:
         if rollout.history[-1] in held.history:
             self._tell(rollout)
             return rollout
-        self._restate(held, rollout.history[-1].who)
+        self.mend(rollout.history[-1].who)
         raise RolloutError(
             f"{rollout.name}: {held.history[-1].who} moved it to {held.stage} at the same moment, which holds; look at"
             " its status, and try again if that is still wanted"
         )
 
+    def mend(self, who: str) -> dict[str, Rollout]:
+        """Say again what holds of each rollout whose last record does not count, as compaction would keep that one.
+
+        Whoever wrote the record does so; another does where that one was killed in between. Returns all rollouts.
+
+        Raises:
+            BrokerUnavailable: it is not known to be written.
+        """
+        for _ in range(_RESTATEMENTS):
+            known = self.known()
+            if not self.log.overwritten:
+                break
+            for name in sorted(self.log.overwritten):
+                self._write(restate(known[name], who=who, now_ms=round(time.time() * 1000)))
+        return self.log.rollouts
+
     def close(self) -> None:
         self.log.close()
-
-    def _restate(self, held: Rollout, who: str) -> None:
-        """Say again what holds: compaction may keep the last record alone, which was one that does not count."""
-        for _ in range(_RESTATEMENTS):
-            again = restate(held, who=who, now_ms=round(time.time() * 1000))
-            self._write(again)
-            held = self.known()[held.name]
-            if again.history[-1] in held.history:
-                return
 
     def _write(self, rollout: Rollout) -> None:
         control = to_control(rollout)
