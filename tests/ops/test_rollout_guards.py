@@ -156,7 +156,7 @@ def test_escalations_and_complaints_are_counted_where_they_belong() -> None:
     assert (canary.replies, canary.generated, canary.escalated, canary.complaints) == (2, 1, 1, 1)
 
 
-def test_a_shadow_is_judged_by_its_audits_alone() -> None:
+def test_the_canary_of_a_shadow_stage_are_its_audits() -> None:
     counted = Counted(stage=Stage.SHADOW)
     arm = counted.rollout.arm
     counted.reply(None)
@@ -174,8 +174,10 @@ def test_a_shadow_is_judged_by_its_audits_alone() -> None:
                 "other_model_id": "llama-3.1-8b",
                 "agrees": True,
             },  # another model stood in: that says nothing about its answers
+            {"model_id": "llama-3.1-70b", "agrees": True},  # likewise of what was served
             {"arm": "terse@1", "agrees": True},  # of an earlier rollout of this name
             {"reason": "tier_above", "agrees": True},
+            {"reason": "terse", "agrees": True},
         )
     ):
         audit = Audit(**values | {"request_id": f"r{number}"} | fields)  # pyright: ignore[reportArgumentType]: of several types
@@ -183,7 +185,33 @@ def test_a_shadow_is_judged_by_its_audits_alone() -> None:
             counted.counting.audit(audit)
     evidence = counted.evidence
     assert (evidence.compared, evidence.agreed) == (2, 1)
-    assert (evidence.canary.generated, evidence.canary.failures, evidence.baseline.generated) == (5, 2, 5)
+    assert (evidence.canary.generated, evidence.canary.failures) == (6, 2)
+    counted.counting.follow({"terse": rollout(stage=Stage.TEN, since_ms=NOW_MS + 1)})
+    counted.counting.audit(Audit(**values | {"request_id": "late", "audited_ms": NOW_MS + 2}))  # pyright: ignore[reportArgumentType]: of several types
+    assert counted.evidence == Evidence()
+
+
+def test_a_shadow_fails_no_more_often_than_a_baseline_that_errs_and_needs_a_standby_as_often() -> None:
+    counted = Counted(stage=Stage.SHADOW)
+    for number in range(200):
+        error = BROKE if number % 20 == 0 else None
+        model = "stand-in" if number % 20 == 1 else "llama-3.1-8b"
+        counted.reply(None, error=error, model_id=model)
+        audit = Audit(
+            request_id=f"r{number}",
+            tenant="acme",
+            audited_ms=NOW_MS,
+            reason="rollout/terse",
+            tier="small",
+            model_id=model,
+            arm=counted.rollout.arm,
+            other_tier="small",
+            other_model_id="stand-in" if number % 20 == 1 else "llama-3.1-70b",
+            other_error=error and "given_up",
+        )
+        counted.counting.audit(audit)
+    (errors, *_) = judged(counted.evidence, LIMITS, Stage.SHADOW)
+    assert (errors.canary, errors.baseline) == (0.1, 0.1)
 
 
 @pytest.mark.parametrize(("agreed", "fate_then"), [(980, Move.PROMOTE), (700, Move.ROLL_BACK), (820, Move.STAY)])

@@ -61,22 +61,24 @@ class Counting:
                 self._generation(figures, reply)
 
     def audit(self, audit: Audit) -> None:
-        """Count what a rollout in its shadow stage would have answered."""
-        rollout = self._rollouts.get(audit.reason.removeprefix(f"{ROLLOUT}/"))
-        named = audit.arm.split("+") if audit.arm is not None else ()
-        if rollout is None or rollout.arm not in named or audit.other_tier is None:
+        """Count what a rollout in its shadow stage would have answered. One that comes later says nothing of a stage
+        in which it answers itself."""
+        prefix, _, name = audit.reason.partition("/")
+        rollout = self._rollouts.get(name) if prefix == ROLLOUT else None
+        if rollout is None or rollout.stage is not Stage.SHADOW:
+            return
+        if rollout.arm not in _names(audit.arm) or audit.other_tier is None:
             return
         key = audit.tenant, audit.request_id, audit.reason
         if audit.audited_ms < rollout.since_ms or not _is_new(self._audited, key, None):
             return
         evidence = self.of(rollout)
-        for figures in (evidence.canary, evidence.baseline):  # what it is compared with was answered
-            figures.replies += 1
-            figures.generated += 1
-        tier = self._arms.config(audit.arm).tiers.get(audit.other_tier)
-        stood_in = tier is not None and audit.other_model_id != tier.model
+        evidence.canary.replies += 1
+        evidence.canary.generated += 1
+        stood_in = self._stood_in(audit.arm, audit.other_tier, audit.other_model_id)
         evidence.canary.failures += audit.other_error is not None or stood_in
-        if audit.agrees is not None and not stood_in:
+        served = "+".join(one for one in _names(audit.arm) if one != rollout.arm) or None
+        if audit.agrees is not None and not stood_in and not self._stood_in(served, audit.tier, audit.model_id):
             evidence.compared += 1
             evidence.agreed += audit.agrees
 
@@ -89,27 +91,27 @@ class Counting:
             figures.complaints += 1
 
     def _sides(self, arm: str | None, at_ms: int) -> list[Figures]:
-        """The arm of each rollout, in its stage of that time, to which a reply belongs; none in a shadow stage."""
-        named = arm.split("+") if arm is not None else ()
+        """The arm of each rollout, in its stage of that time, to which a reply belongs; in shadow all are baseline."""
+        named = _names(arm)
         return [
             self.of(rollout).canary if rollout.arm in named else self.of(rollout).baseline
             for rollout in self._rollouts.values()
-            if at_ms >= rollout.since_ms and rollout.stage is not Stage.SHADOW
+            if at_ms >= rollout.since_ms
         ]
 
     def _generation(self, figures: Figures, reply: Reply) -> None:
         figures.generated += 1
-        figures.failures += reply.error is not None or self._stood_in(reply)
+        figures.failures += reply.error is not None or self._stood_in(reply.arm, reply.tier, reply.model_id)
         figures.escalated += any(hop.tier != reply.tier for hop in reply.path)
         if reply.error is None:
             if len(figures.generation_ms) == _TIMES:
                 figures.generation_ms.pop(0)
             figures.generation_ms.append(reply.latency.generation_ms)
 
-    def _stood_in(self, reply: Reply) -> bool:
+    def _stood_in(self, arm: str | None, tier_name: str | None, model_id: str | None) -> bool:
         """Whether another model than its tier's answered: that one failed, or is not known to the worker."""
-        tier = self._arms.config(reply.arm).tiers.get(reply.tier or "")
-        return tier is not None and reply.model_id != tier.model
+        tier = self._arms.config(arm).tiers.get(tier_name or "")
+        return tier is not None and model_id != tier.model
 
 
 def _is_new(known: OrderedDict[Key, V], key: Key, value: V) -> bool:
@@ -120,6 +122,11 @@ def _is_new(known: OrderedDict[Key, V], key: Key, value: V) -> bool:
     if len(known) > _REMEMBERED:
         known.popitem(last=False)
     return True
+
+
+def _names(arm: str | None) -> list[str]:
+    """The rollouts in an arm."""
+    return arm.split("+") if arm is not None else []
 
 
 def _is_generation(reply: Reply) -> bool:
