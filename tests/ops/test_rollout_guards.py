@@ -156,6 +156,15 @@ def test_escalations_and_complaints_are_counted_where_they_belong() -> None:
     assert (canary.replies, canary.generated, canary.escalated, canary.complaints) == (2, 1, 1, 1)
 
 
+def test_a_complaint_counts_though_it_is_read_before_its_reply() -> None:
+    counted = Counted()
+    for _ in range(2):
+        counted.counting.feedback(make_feedback(request_id="r1"))
+    assert counted.evidence.canary.complaints == 0
+    counted.reply(counted.rollout.arm)
+    assert counted.evidence.canary.complaints == 1
+
+
 def test_the_canary_of_a_shadow_stage_are_its_audits() -> None:
     counted = Counted(stage=Stage.SHADOW)
     arm = counted.rollout.arm

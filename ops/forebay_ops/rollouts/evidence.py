@@ -13,7 +13,7 @@ from forebay_schemas.rollouts import Rollout, Stage
 from .guards import Evidence, Figures
 
 _REMEMBERED = 200_000
-"""Replies of late whose feedback is counted; one takes about 200 bytes."""
+"""Replies of late whose feedback is counted, and complaints of late; one takes about 200 bytes."""
 _TIMES = 20_000
 """Generation times that are kept of each arm; P95 moves by a fraction of a per cent with more."""
 Key = tuple[str, ...]
@@ -36,6 +36,7 @@ class Counting:
         self._replied: OrderedDict[Key, tuple[str | None, int]] = OrderedDict()
         """Arm and time of each reply."""
         self._complained: OrderedDict[Key, None] = OrderedDict()
+        """Also those whose reply is not read yet: they lie in another topic."""
         self._audited: OrderedDict[Key, None] = OrderedDict()
 
     def follow(self, rollouts: dict[str, Rollout]) -> None:
@@ -53,10 +54,12 @@ class Counting:
 
     def reply(self, reply: Reply) -> None:
         """Count a reply; one that was written twice counts once."""
-        if not _is_new(self._replied, (reply.tenant, reply.request_id), (reply.arm, reply.completed_ms)):
+        key = reply.tenant, reply.request_id
+        if not _is_new(self._replied, key, (reply.arm, reply.completed_ms)):
             return
         for figures in self._sides(reply.arm, reply.completed_ms):
             figures.replies += 1
+            figures.complaints += key in self._complained
             if _is_generation(reply):
                 self._generation(figures, reply)
 
@@ -83,12 +86,13 @@ class Counting:
             evidence.agreed += audit.agrees
 
     def feedback(self, feedback: Feedback) -> None:
-        """Count what was thought of a reply that was counted; the first complaint about one counts."""
+        """Count what was thought of a reply, once that is read too; the first complaint about one counts."""
         key = feedback.tenant, feedback.request_id
-        if feedback.verdict is not Verdict.DOWN or key not in self._replied or not _is_new(self._complained, key, None):
+        if feedback.verdict is not Verdict.DOWN or not _is_new(self._complained, key, None):
             return
-        for figures in self._sides(*self._replied[key]):
-            figures.complaints += 1
+        if key in self._replied:
+            for figures in self._sides(*self._replied[key]):
+                figures.complaints += 1
 
     def _sides(self, arm: str | None, at_ms: int) -> list[Figures]:
         """The arm of each rollout, in its stage of that time, to which a reply belongs; in shadow all are baseline."""
