@@ -156,6 +156,17 @@ def test_escalations_and_complaints_are_counted_where_they_belong() -> None:
     assert (canary.replies, canary.generated, canary.escalated, canary.complaints) == (2, 1, 1, 1)
 
 
+def test_of_an_arm_that_is_over_no_model_is_known_to_have_stood_in() -> None:
+    counted = Counted()
+    ended = rollout(name="other", overrides={"tiers.medium.model": '"llama-3.1-8b"'}, stage=Stage.ROLLED_BACK)
+    counted.counting.follow({"terse": counted.rollout, "other": ended})
+    counted.reply(ended.arm, tier="medium", model_id="llama-3.1-8b")
+    counted.reply(f"{ended.arm}+{counted.rollout.arm}", tier="medium", model_id="llama-3.1-8b")
+    assert (counted.evidence.canary.failures, counted.evidence.baseline.failures) == (0, 0)
+    counted.reply(None, tier="medium", model_id="llama-3.1-8b")
+    assert counted.evidence.baseline.failures == 1
+
+
 def test_a_complaint_counts_though_it_is_read_before_its_reply() -> None:
     counted = Counted()
     for _ in range(2):

@@ -113,7 +113,12 @@ class Counting:
             figures.generation_ms.append(reply.latency.generation_ms)
 
     def _stood_in(self, arm: str | None, tier_name: str | None, model_id: str | None) -> bool:
-        """Whether another model than its tier's answered: that one failed, or is not known to the worker."""
+        """Whether another model than its tier's answered: that one failed, or is not known to the worker.
+
+        Of an arm with a rollout that is over nobody knows whose turn it was; there none did.
+        """
+        if not {one.arm for one in self._rollouts.values()}.issuperset(_names(arm)):
+            return False
         tier = self._arms.config(arm).tiers.get(tier_name or "")
         return tier is not None and model_id != tier.model
 
