@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -18,8 +19,6 @@ _POLL_S = 0.2
 """A read ends with the first record; without one it lasts this long, and so does a shutdown."""
 _RPC_TIMEOUT_S = 10.0
 _RETRY_S = 1.0
-_CAUGHT_UP_S = 600.0
-"""Beside its requests a job may take its time for a long topic."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +53,24 @@ class RolloutLog:
             KafkaException: the brokers do not answer, or have no such topic.
             RolloutError: they answer too slowly.
         """
-        self._open()
-        end = {
-            number: self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), _RPC_TIMEOUT_S)[1]
-            for number in self._read
-        }
-        until_s = time.monotonic() + timeout_s
-        while any(self._read[number] < offset for number, offset in end.items()):
+        ends, until_s = self.ends(), time.monotonic() + timeout_s
+        while not self.has_read(ends):
             if time.monotonic() > until_s:
                 raise RolloutError(f"{self._topic}: could not be read in {timeout_s:g} s; try again")
             self.poll()
         return self.rollouts
+
+    def ends(self) -> dict[int, int]:
+        """By partition, the offset at which it ends now. For what is raised see ``catch_up``."""
+        self._open()
+        return {
+            number: self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), _RPC_TIMEOUT_S)[1]
+            for number in self._read
+        }
+
+    def has_read(self, ends: dict[int, int]) -> bool:
+        """Whether all is read up to there."""
+        return all(self._read[number] >= offset for number, offset in ends.items())
 
     def poll(self, timeout_s: float = _POLL_S) -> bool:
         """Read what has come since; whether it changed a rollout. For what is raised see ``catch_up``."""
@@ -138,17 +144,23 @@ class RolloutFollower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            log = RolloutLog(self._config, self._codec)
             try:
-                self._follow(log)
-            except (KafkaException, RolloutError) as error:
+                with closing(RolloutLog(self._config, self._codec)) as log:
+                    self._follow(log)
+            except KafkaException as error:
                 logger.warning("the rollouts cannot be read: %s", error)
                 self._stop.wait(_RETRY_S)
-            finally:
-                log.close()
+            except Exception:  # without this thread no rollback would ever be heard of
+                logger.exception("the rollouts cannot be followed, on a defect; tried again")
+                self._stop.wait(_RETRY_S)
 
     def _follow(self, log: RolloutLog) -> None:
-        self._on_change(log.catch_up(_CAUGHT_UP_S))
+        ends = log.ends()
+        while not log.has_read(ends):  # beside its requests a job may take its time for a long topic
+            if self._stop.is_set():
+                return
+            log.poll()
+        self._on_change(log.rollouts)
         self._caught_up.set()
         while not self._stop.is_set():
             if log.poll():

@@ -106,7 +106,7 @@ def _nested(overrides: Mapping[str, str], config: Config) -> dict[str, Any]:
 def _value(path: Path, text: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path_text(path)}: {text[:80]!a} is no JSON ({error}); give a value") from None
     if isinstance(value, dict):
         raise ConfigError(f"{path_text(path)}: is a table; give each of its settings by a path of its own")
@@ -129,7 +129,7 @@ def _parts(text: str) -> Path:
     parts: list[str] = []
     try:
         table: Any = tomllib.loads(f"{text} = 0")
-    except ValueError:
+    except (ValueError, RecursionError):
         table = {}
     while isinstance(table, dict) and len(table) == 1:
         ((part, table),) = table.items()

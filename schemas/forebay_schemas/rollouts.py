@@ -295,7 +295,7 @@ def of_control(control: Control) -> Rollout | None:
         return None
     try:
         return msgspec.json.decode(control.arguments.get("state", ""), type=Rollout)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise RolloutError(f"{control.key[:80]!a}: holds no rollout that can be read here ({error})") from None
 
 

@@ -1,6 +1,6 @@
 """Topics in memory, each of one partition, behind those calls of confluent-kafka by which rollouts are kept."""
 
-from collections.abc import Callable
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +8,8 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition
 from forebay_jobs import rollout_log
 from forebay_ops.rollouts import moving, observing
+
+_POLL_S = 0.01
 
 
 class Kafka:
@@ -20,8 +22,6 @@ class Kafka:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.topics: dict[str, list[bytes]] = {}
         self.at_once = 1_000
-        self.failure: Callable[[], None] = lambda: None
-        """Called at each read; what it raises, the read raises."""
         for module in (rollout_log, observing):
             monkeypatch.setattr(module, "Consumer", lambda *_, **__: _Consumer(self))
         monkeypatch.setattr(moving, "Producer", lambda *_, **__: _Producer(self))
@@ -70,12 +70,13 @@ class _Consumer:
         return next(iter(self.consume(1, timeout_s)), None)
 
     def consume(self, count: int, timeout_s: float) -> list[Any]:
-        self._kafka.failure()
         read: list[Any] = []
         for topic, offset in self._places.items():
             values = self._kafka.topics.get(topic, [])[offset:][: min(count, self._kafka.at_once) - len(read)]
             read += [_message(topic, offset + number, value) for number, value in enumerate(values)]
             self._places[topic] += len(values)
+        if not read:
+            time.sleep(min(timeout_s, _POLL_S))
         return read
 
     def close(self) -> None:

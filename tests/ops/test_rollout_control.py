@@ -1,11 +1,12 @@
 """The controller knows what it does not know yet, and mends what others left behind."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+from forebay_jobs.rollout_log import RolloutFollower
 from forebay_ops.rollouts.control import control
 from forebay_ops.rollouts.moving import Mover
 from forebay_ops.rollouts.observing import Observer
@@ -58,6 +59,37 @@ def test_evidence_is_whole_when_all_is_read_that_was_there(kafka: Kafka, config:
         observer.read(0)
         whole.append(observer.caught_up)
     assert whole == [False, False, True]
+
+
+def followed(config: Config, on_change: Callable[[dict[str, Rollout]], None]) -> RolloutFollower:
+    follower = RolloutFollower(config.kafka, Codec(), on_change)
+    follower.start(patience_s=0)
+    return follower
+
+
+def test_a_follower_goes_on_after_a_defect(kafka: Kafka, config: Config) -> None:
+    kafka.write(config.kafka.topics.control, Codec().encode(to_control(rollout())))
+    seen: list[Stage] = []
+
+    def note(known: dict[str, Rollout]) -> None:
+        seen.extend(one.stage for one in known.values())
+        if len(seen) == 1:
+            raise RecursionError
+
+    with closing(followed(config, note)):
+        eventually(lambda: len(seen) > 1, "it is told once more", timeout_s=10)
+
+
+def test_a_follower_that_does_not_come_to_the_end_ends_at_once(kafka: Kafka, config: Config) -> None:
+    kafka.write(config.kafka.topics.control, Codec().encode(to_control(rollout())))
+    kafka.at_once = 0
+    told: list[object] = []
+    follower = followed(config, told.append)
+    closer = threading.Thread(target=follower.close, daemon=True)
+    closer.start()
+    closer.join(10)
+    assert not closer.is_alive()
+    assert told == []  # half of what there is holds nowhere
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 
 from tests.builders import NOW_MS
 
+DEEP = "[" * 20_000 + "]" * 20_000
 PROMPT = {"tiers.small.system_prompt": '"Be brief."'}
 
 
@@ -168,9 +169,9 @@ def test_a_rollout_comes_back_from_the_record_that_carries_it() -> None:
     assert of_control(control) == rollout
     other = Control(key="k", command="cancel", issued_ms=1, issued_by="job")
     assert of_control(other) is None
-    broken = msgspec.structs.replace(control, arguments={"state": '{"name": 3}'})
-    with pytest.raises(RolloutError, match="no rollout that can be read"):
-        of_control(broken)
+    for state in ('{"name": 3}', '{"more": ' + DEEP):
+        with pytest.raises(RolloutError, match="no rollout that can be read"):
+            of_control(msgspec.structs.replace(control, arguments={"state": state}))
 
 
 def test_of_two_transitions_from_one_version_the_first_holds_for_everybody() -> None:
@@ -195,6 +196,8 @@ REFUSED = {
     "nobody serves": ({"tiers.small.model": '"priced"'}, "'priced' has no backend"),
     "not loaded": ({"tiers.small.model": '"heavy"'}, "name it in tiers.small.standby"),
     "no path": ({"tiers..model": '"x"'}, "is no setting's path"),
+    "deep": ({"router.min_confidence": DEEP}, "is no JSON"),
+    "deep path": ({f"a = {DEEP} #": "1"}, "is no setting's path"),
     "no JSON": ({"router.min_confidence": "high"}, "is no JSON"),
     "out of range": ({"router.min_confidence": "7"}, "router.min_confidence: Input should be less than or equal to 1"),
     "thresholds that meet": ({"tiers.small.complexity_up_to": "1.0"}, "two tiers have the same complexity_up_to"),
