@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ConfigError
+from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.overrides import applied
 from forebay_schemas.records import Request
-from forebay_schemas.rollouts import Rollout, Stage, merged
+from forebay_schemas.rollouts import Rollout, Stage, check_beside, in_order, merged
 
 _ARM = "\x1e"
 """Between an owner and an arm: names hold no control characters."""
@@ -35,14 +35,13 @@ class Arms:
         self._live = _Live((), {})
 
     def follow(self, rollouts: Iterable[Rollout]) -> None:
-        """From now on these rollouts hold. One that does not fit the configuration changes nothing."""
+        """From now on these rollouts hold. One that fits neither configuration nor those before it changes nothing."""
         fitting: list[Rollout] = []
-        for rollout in sorted(rollouts, key=lambda one: (one.started_ms, one.name)):
-            if not rollout.stage.live:
-                continue
+        for rollout in in_order(rollouts):
             try:
+                check_beside(rollout.name, rollout.overrides, fitting)
                 applied(self._config, merged([*fitting, rollout]))
-            except ConfigError as error:
+            except ForebayError as error:
                 logger.error("the rollout %s changes nothing here: %s", rollout.name, error)
             else:
                 fitting.append(rollout)

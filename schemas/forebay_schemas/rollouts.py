@@ -7,14 +7,14 @@ reads it there; whoever moves a rollout writes the next version of its record. P
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from .config import Config
 from .errors import ConfigError, ForebayError
-from .overrides import applied, shared
+from .overrides import applied, paths, shared
 from .records import Control
 from .tiers import Backend
 
@@ -187,12 +187,8 @@ def start(
     before = known.get(name)
     if before is not None and before.stage.live:
         raise RolloutError(f"{name}: is live, at the stage {before.stage}; roll it back first, or choose another name")
-    live = [one for one in known.values() if one.stage.live]
-    if len(live) >= MOST_LIVE:
-        raise RolloutError(f"{name}: {len(live)} rollouts are live, the most there may be; finish or roll back one")
-    for other in live:
-        if (path := shared(overrides, other.overrides)) is not None:
-            raise RolloutError(f"{path}: is changed by the rollout {other.name} too; finish it or roll it back first")
+    live = in_order(known.values())
+    check_beside(name, overrides, live)
     if applied(config, overrides) == config:
         raise RolloutError(f"{name}: the configuration has these values already; give others")
     _check_combinations(name, overrides, live, config)
@@ -210,6 +206,41 @@ def start(
         forgotten=before.forgotten if before else 0,
     )
     return _step(rollout, "start", who, why, now_ms, stage=stage)
+
+
+def in_order(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """Those that are live, as they were started: who comes first, holds."""
+    return sorted((one for one in rollouts if one.stage.live), key=lambda one: (one.started_ms, one.name))
+
+
+def check_beside(name: str, overrides: Mapping[str, str], live: Sequence[Rollout]) -> None:
+    """That a rollout changes no setting of those that are live, and that they are not too many.
+
+    Raises:
+        RolloutError: it does, or they are.
+        ConfigError: it changes what is no setting.
+    """
+    paths(overrides)
+    if len(live) >= MOST_LIVE:
+        raise RolloutError(f"{name}: {len(live)} rollouts are live, the most there may be; finish or roll back one")
+    for other in live:
+        if (path := shared(overrides, other.overrides)) is not None:
+            raise RolloutError(f"{path}: is changed by the rollout {other.name} too; finish it or roll it back first")
+
+
+def crowded_out(known: Mapping[str, Rollout]) -> dict[str, str]:
+    """Live rollouts that may not be beside those before them, by name, and why: whoever starts one does not see those
+    that are started at the same moment."""
+    holding: list[Rollout] = []
+    out: dict[str, str] = {}
+    for one in in_order(known.values()):
+        try:
+            check_beside(one.name, one.overrides, holding)
+        except ForebayError as error:
+            out[one.name] = str(error)
+        else:
+            holding.append(one)
+    return out
 
 
 def promote(rollout: Rollout, *, who: str, why: str, now_ms: int) -> Rollout:

@@ -9,7 +9,7 @@ from forebay_jobs.messages import Outgoing
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import CacheStatus, ReplyError, Request, Task
-from forebay_schemas.rollouts import Rollout, Stage, Unit
+from forebay_schemas.rollouts import MOST_LIVE, Rollout, Stage, Unit
 
 from tests.builders import NOW_MS, make_request
 
@@ -200,6 +200,21 @@ def test_an_arm_that_cannot_work_is_answered_by_the_configuration_alone() -> Non
     assert arms.config(f"{first.arm}+{second.arm}").category("a").fresh_s == 89_000
     assert arms.config(second.arm) == load_config()
     assert arms.overrides(second.arm) == {}
+
+
+def test_of_rollouts_that_do_not_go_together_those_that_were_started_first_hold() -> None:
+    arms = Arms(load_config())
+    later = msgspec.structs.replace(
+        rollout(Stage.ALL, {"tiers.small.system_prompt": '"Be kind."'}, "kind"), started_ms=NOW_MS + 1
+    )
+    others = [
+        msgspec.structs.replace(
+            rollout(Stage.ALL, {f"categories.a{number}.tier": '"large"'}, f"a{number}"), started_ms=NOW_MS + number
+        )
+        for number in range(2, 2 + MOST_LIVE)
+    ]
+    arms.follow([*others, later, rollout(Stage.ALL)])
+    assert arms.arm_of(asked("ada")) == "+".join(one.arm for one in (rollout(Stage.ALL), *others[: MOST_LIVE - 1]))
 
 
 def test_a_rollout_that_does_not_fit_this_configuration_changes_nothing() -> None:

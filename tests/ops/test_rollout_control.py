@@ -1,8 +1,9 @@
 """The controller knows what it does not know yet, and mends what others left behind."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +13,21 @@ from forebay_ops.rollouts.moving import Mover
 from forebay_ops.rollouts.observing import Observer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.metrics import RolloutMetrics
 from forebay_schemas.records import Control
-from forebay_schemas.rollouts import Guards, Rollout, Stage, Step, of_control, promote, roll_back, to_control
+from forebay_schemas.rollouts import (
+    Guards,
+    Rollout,
+    RolloutError,
+    Stage,
+    Step,
+    of_control,
+    promote,
+    roll_back,
+    start,
+    to_control,
+)
+from prometheus_client import CollectorRegistry
 
 from tests.builders import NOW_MS, make_reply
 from tests.waiting import eventually
@@ -44,6 +58,8 @@ def config() -> Config:
 
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
+    metrics = partial(RolloutMetrics, CollectorRegistry())  # a process has one controller
+    monkeypatch.setattr("forebay_ops.rollouts.control.RolloutMetrics", metrics)
     return Kafka(monkeypatch)
 
 
@@ -119,3 +135,33 @@ def test_what_holds_survives_compaction_though_whoever_lost_a_race_was_killed(ka
     with closing(Mover(config)) as mover:
         mover.mend("ada")
     assert compacted() == last  # once is enough
+
+
+def test_of_two_that_are_started_at_once_and_do_not_go_together_the_later_gives_way(
+    kafka: Kafka, config: Config
+) -> None:
+    def begin(known: Mapping[str, Rollout], now_ms: int) -> Rollout:
+        begun = start(known, "late", rollout().overrides, config, stage=Stage.TEN, who="bob", why="", now_ms=NOW_MS + 1)
+        kafka.write(config.kafka.topics.control, Codec().encode(to_control(rollout("early"))))  # by another
+        return begun
+
+    with closing(Mover(config)) as mover:
+        with pytest.raises(RolloutError, match=r"late: is rolled back, .* is changed by the rollout early too"):
+            mover.move(begin)
+        assert {one.name: one.stage for one in mover.known().values()} == {
+            "early": Stage.TEN,
+            "late": Stage.ROLLED_BACK,
+        }
+
+
+def test_the_controller_ends_the_later_one_where_its_starter_did_not_see_the_other(
+    kafka: Kafka, config: Config
+) -> None:
+    both = rollout("early"), rollout("late", started_ms=NOW_MS + 1)
+    kafka.write(config.kafka.topics.control, *(Codec().encode(to_control(one)) for one in both))
+    with controlled(config), closing(Mover(config)) as mover:
+        ended = eventually(
+            lambda: (late := mover.known()["late"]).stage is Stage.ROLLED_BACK and late, "its end", timeout_s=10
+        )
+        assert mover.known()["early"].stage is Stage.TEN
+    assert "is changed by the rollout early too" in ended.history[-1].why

@@ -15,7 +15,7 @@ from functools import partial
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.metrics import RolloutMetrics
-from forebay_schemas.rollouts import Rollout, RolloutError, promote, roll_back
+from forebay_schemas.rollouts import Rollout, RolloutError, crowded_out, in_order, promote, roll_back
 from prometheus_client import start_http_server
 
 from .guards import Move, State, decided, judged
@@ -68,8 +68,11 @@ class _Controller:
             known = self._mover.mend(self._who)
             self._observer.follow(known)
             self._metrics.guard.clear()
-            for rollout in known.values():
-                if rollout.stage.live:
+            in_the_way = crowded_out(known)
+            for rollout in in_order(known.values()):
+                if rollout.name in in_the_way:
+                    self._move(rollout, Move.ROLL_BACK, in_the_way[rollout.name])
+                else:
                     self._judge(rollout)
 
     def _judge(self, rollout: Rollout) -> None:
@@ -77,8 +80,10 @@ class _Controller:
         for guard in judged(evidence, rollout.guards, rollout.stage):
             self._metrics.guard.labels(rollout.name, guard.name).set(_SAID[guard.state])
         move, why = decided(rollout, evidence, round(time.time() * 1000), caught_up=self._observer.caught_up)
-        if move is Move.STAY:
-            return
+        if move is not Move.STAY:
+            self._move(rollout, move, why)
+
+    def _move(self, rollout: Rollout, move: Move, why: str) -> None:
         try:
             moved = self._mover.move(partial(self._next, rollout=rollout, move=move, why=why))
         except RolloutError as error:

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 
 from confluent_kafka import KafkaException, Producer
 from forebay_client.errors import BrokerUnavailable, explain
@@ -13,7 +13,7 @@ from forebay_jobs.rollout_log import RolloutLog
 from forebay_schemas.config import Config
 from forebay_schemas.records import Event
 from forebay_schemas.registry import codec_for
-from forebay_schemas.rollouts import EVENT, Rollout, RolloutError, restate, to_control
+from forebay_schemas.rollouts import EVENT, Rollout, RolloutError, crowded_out, restate, roll_back, to_control
 
 _FLUSH_S = 30.0
 _RESTATEMENTS = 5
@@ -56,7 +56,8 @@ class Mover:
         """Make a transition; the rollout as it stands then.
 
         Raises:
-            RolloutError: it is not possible, or somebody else moved the rollout at the same moment.
+            RolloutError: it is not possible, or somebody else moved the rollout, or started one that is in its way, at
+                the same moment.
             ConfigError: what the rollout changes cannot work.
             BrokerUnavailable: it is not known to be written.
         """
@@ -66,12 +67,22 @@ class Mover:
         held = self.known()[rollout.name]
         if rollout.history[-1] in held.history:
             self._tell(rollout)
+            self._give_way(rollout)
             return rollout
         self.mend(rollout.history[-1].who)
         raise RolloutError(
             f"{rollout.name}: {held.history[-1].who} moved it to {held.stage} at the same moment, which holds; look at"
             " its status, and try again if that is still wanted"
         )
+
+    def _give_way(self, rollout: Rollout) -> None:
+        why = crowded_out(self.log.rollouts).get(rollout.name)
+        if why is None:
+            return
+        by = rollout.history[-1].who
+        with suppress(RolloutError):  # a controller was faster
+            self.move(lambda known, now_ms: roll_back(known[rollout.name], who=by, why=why, now_ms=now_ms))
+        raise RolloutError(f"{rollout.name}: is rolled back, as another was started at the same moment; {why}")
 
     def mend(self, who: str) -> dict[str, Rollout]:
         """Say again what holds of each rollout whose last record does not count, as compaction would keep that one.
