@@ -213,8 +213,10 @@ def finish_(name: str, why: str) -> None:
     """End the rollout NAME at 100 %, when the configuration has what it changed.
 
     Put its settings into the configuration file, restart job and workers with it, then finish: until then everybody
-    gets them from the rollout. Afterwards requests share answers as before it; those that a former model gave are not
-    given again after `forebay invalidate --model FORMER`.
+    gets them from the rollout. What is checked is the configuration file of this command; what job and workers run
+    with it cannot see, and without that restart everybody gets the old settings again. Afterwards requests share
+    answers as before the rollout; those that a former model gave are not given again after `forebay invalidate --model
+    FORMER`.
     """
     config = cli_config()
     _move(name, lambda held, **by: finish(held, config, why=why, **by))
