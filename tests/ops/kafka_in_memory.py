@@ -17,11 +17,13 @@ class Kafka:
 
     Attributes:
         at_once: records that a reader gets at a time.
+        held_back: of a topic, the records from this one on, which no reader gets yet though they are there.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.topics: dict[str, list[bytes]] = {}
         self.at_once = 1_000
+        self.held_back: dict[str, int] = {}
         for module in (rollout_log, observing):
             monkeypatch.setattr(module, "Consumer", lambda *_, **__: _Consumer(self))
         monkeypatch.setattr(moving, "Producer", lambda *_, **__: _Producer(self))
@@ -72,7 +74,8 @@ class _Consumer:
     def consume(self, count: int, timeout_s: float) -> list[Any]:
         read: list[Any] = []
         for topic, offset in self._places.items():
-            values = self._kafka.topics.get(topic, [])[offset:][: min(count, self._kafka.at_once) - len(read)]
+            there = self._kafka.topics.get(topic, [])[: self._kafka.held_back.get(topic)]
+            values = there[offset:][: min(count, self._kafka.at_once) - len(read)]
             read += [_message(topic, offset + number, value) for number, value in enumerate(values)]
             self._places[topic] += len(values)
         if not read:

@@ -58,9 +58,15 @@ def config() -> Config:
 
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
-    metrics = partial(RolloutMetrics, CollectorRegistry())  # a process has one controller
-    monkeypatch.setattr("forebay_ops.rollouts.control.RolloutMetrics", metrics)
     return Kafka(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
+    """What the controller tells; a process has one."""
+    registry = CollectorRegistry()
+    monkeypatch.setattr("forebay_ops.rollouts.control.RolloutMetrics", partial(RolloutMetrics, registry))
+    return registry
 
 
 def test_evidence_is_whole_when_all_is_read_that_was_there(kafka: Kafka, config: Config) -> None:
@@ -118,6 +124,30 @@ def controlled(config: Config) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def test_good_replies_promote_none_before_the_bad_ones_behind_them_are_read(
+    kafka: Kafka, config: Config, told: CollectorRegistry
+) -> None:
+    begun, replies = rollout(), config.kafka.topics.replies
+    kafka.write(config.kafka.topics.control, Codec().encode(to_control(begun)))
+    model = config.tiers["small"].model
+    for number in range(1_400):
+        arm, model_id = (None, model) if number % 2 else (begun.arm, model if number < 1_000 else "stand-in")
+        reply = make_reply(request_id=f"r{number}", arm=arm, tier="small", model_id=model_id)
+        kafka.write(replies, Codec().encode(reply))
+    kafka.held_back[replies] = 1_000
+
+    def says(guard: str) -> float | None:
+        return told.get_sample_value("forebay_rollout_guard_state", {"rollout": "terse", "guard": guard})
+
+    with controlled(config), closing(Mover(config)) as mover:
+        eventually(lambda: says("complaints") == 1.0, "all guards hold over what is read", timeout_s=10)
+        kafka.held_back.clear()
+        ended = eventually(
+            lambda: (one := mover.known()["terse"]).stage is not Stage.TEN and one, "it is moved", timeout_s=10
+        )
+    assert [step.what for step in ended.history] == ["start", "roll back"]
 
 
 def test_what_holds_survives_compaction_though_whoever_lost_a_race_was_killed(kafka: Kafka, config: Config) -> None:
