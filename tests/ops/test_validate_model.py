@@ -110,6 +110,13 @@ def test_no_difference_in_a_few_prompts_is_no_certainty() -> None:
     assert interval([1.0]).low == pytest.approx(0.025)
 
 
+def test_a_value_of_more_weight_counts_for_more_and_few_of_them_say_little() -> None:
+    weighted = interval([1.0] * 20 + [-1.0] * 20, weights=[9.0] * 20 + [1.0] * 20)
+    assert weighted.mean == pytest.approx(0.8)
+    assert weighted.low > 0.5
+    assert interval([1.0] * 11, weights=[100.0] + [1e-6] * 10).low == pytest.approx(0.025, abs=0.001)
+
+
 @pytest.mark.parametrize("tolerance", [0.5, 0.05, 0.02])
 def test_the_least_count_is_where_no_difference_is_enough(tolerance: float) -> None:
     least = least_prompts(tolerance)
