@@ -4,6 +4,7 @@ from typing import Any
 
 from forebay_schemas.codec import Codec
 from forebay_schemas.records import CacheStatus, Feedback, Message, Reply, Request, Result, Route, Task, Verdict
+from forebay_schemas.rollouts import Rollout, Stage, Step
 
 NOW_MS = 1_760_000_000_000
 """The time at which these records were made: milliseconds since the Unix epoch."""
@@ -50,6 +51,22 @@ def make_reply(**fields: Any) -> Reply:
             "route": make_route(),
             "model_id": "llama-3.1-8b",
             "hops": 1,
+            **fields,
+        }
+    )
+
+
+def make_rollout(**fields: Any) -> Rollout:
+    """A rollout that began a moment ago, and answers 10 % of the tenants."""
+    return Rollout(
+        **{
+            "name": "terse",
+            "version": 1,
+            "overrides": {"tiers.small.system_prompt": '"Be brief."'},
+            "stage": Stage.TEN,
+            "started_ms": NOW_MS,
+            "since_ms": NOW_MS,
+            "history": [Step(at_ms=NOW_MS, who="ada", what="start", stage=Stage.TEN, why="")],
             **fields,
         }
     )

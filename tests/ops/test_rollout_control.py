@@ -20,7 +20,6 @@ from forebay_schemas.rollouts import (
     Rollout,
     RolloutError,
     Stage,
-    Step,
     of_control,
     promote,
     roll_back,
@@ -29,7 +28,7 @@ from forebay_schemas.rollouts import (
 )
 from prometheus_client import CollectorRegistry
 
-from tests.builders import NOW_MS, make_reply
+from tests.builders import NOW_MS, make_reply, make_rollout
 from tests.waiting import eventually
 
 from .kafka_in_memory import Kafka
@@ -38,16 +37,7 @@ LIMITS = Guards(min_minutes=0, min_replies=100)
 
 
 def rollout(name: str = "terse", **fields: Any) -> Rollout:
-    values: dict[str, Any] = {
-        "version": 1,
-        "overrides": {"tiers.small.system_prompt": '"Be brief."'},
-        "stage": Stage.TEN,
-        "started_ms": NOW_MS,
-        "since_ms": NOW_MS,
-        "guards": LIMITS,
-        "history": [Step(at_ms=NOW_MS, who="ada", what="start", stage=Stage.TEN, why="")],
-    }
-    return Rollout(name=name, **values | fields)
+    return make_rollout(name=name, guards=LIMITS, **fields)
 
 
 @pytest.fixture

@@ -10,26 +10,16 @@ from forebay_ops.rollouts.guards import ALPHA, Evidence, Figures, Move, State, d
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import Audit, CacheStatus, Hop, Latency, Reply, ReplyError, Verdict
-from forebay_schemas.rollouts import Guards, Rollout, Stage, Step
+from forebay_schemas.rollouts import Guards, Rollout, Stage
 
-from tests.builders import NOW_MS, make_feedback, make_reply
+from tests.builders import NOW_MS, make_feedback, make_reply, make_rollout
 
 LIMITS = Guards(min_minutes=1, min_replies=100)
 BROKE = ReplyError(code=ErrorCode.GIVEN_UP, message="", retryable=False)
 
 
 def rollout(**fields: Any) -> Rollout:
-    values: dict[str, Any] = {
-        "name": "terse",
-        "version": 1,
-        "overrides": {"tiers.small.model": '"llama-3.1-70b"'},
-        "stage": Stage.TEN,
-        "started_ms": NOW_MS,
-        "since_ms": NOW_MS,
-        "guards": LIMITS,
-        "history": [Step(at_ms=NOW_MS, who="ada", what="start", stage=Stage.TEN, why="")],
-    }
-    return Rollout(**values | fields)
+    return make_rollout(**{"overrides": {"tiers.small.model": '"llama-3.1-70b"'}, "guards": LIMITS, **fields})
 
 
 def figures(generated: int = 1_000, **fields: Any) -> Figures:

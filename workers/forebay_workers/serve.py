@@ -16,10 +16,10 @@ from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.lag import LagProbe
 from forebay_schemas.metrics import WorkerMetrics
+from forebay_schemas.metrics_server import serve_metrics
 from forebay_schemas.records import Lane
 from forebay_schemas.registry import codec_for
 from forebay_schemas.tracing import tracing_for
-from prometheus_client import start_http_server
 
 from .answer import Answerer
 from .backends import ModelBackend, create
@@ -171,14 +171,7 @@ async def _start(model: ModelBackend, stop: asyncio.Event) -> None:
 
 def _announce(config: Config, tiers: list[str]) -> None:
     """The metrics port is also the sign of readiness: it answers from here on."""
-    port = config.metrics.worker_port
-    if port:
-        try:
-            start_http_server(port)
-        except OSError as error:
-            raise ConfigError(
-                f"metrics.worker_port: {port} cannot be used ({error}); give each worker its own"
-            ) from None
+    serve_metrics("worker_port", config.metrics.worker_port, "each worker")
     _log.info("ready: serving %s", ", ".join(tiers))
 
 

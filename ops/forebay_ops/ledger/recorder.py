@@ -17,11 +17,11 @@ from forebay_client.errors import BrokerUnavailable, explain
 from forebay_client.kafka_log import kafka_log
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ConfigError, ErrorCode, ForebayError, RecordError
+from forebay_schemas.errors import ErrorCode, ForebayError, RecordError
 from forebay_schemas.lag import LagProbe
 from forebay_schemas.metrics import LedgerMetrics
+from forebay_schemas.metrics_server import serve_metrics
 from forebay_schemas.registry import codec_for
-from prometheus_client import start_http_server
 
 from .feedback import FeedbackTable
 from .folder import FEEDBACK, LedgerFolder
@@ -59,7 +59,7 @@ def record(config: Config, stop: threading.Event) -> None:
         replies, feedback = (opened.enter_context(closing(LedgerFolder(each))) for each in (root, root / FEEDBACK))
         recorder = opened.enter_context(closing(Recorder(config, replies, feedback)))
         recorder.open()
-        _serve_metrics(config.metrics.ledger_port)
+        serve_metrics("ledger_port", config.metrics.ledger_port, "the ledger")
         recorder.run(stop)
 
 
@@ -213,12 +213,3 @@ class Recorder:
         if end < low:
             _log.warning("%s/%d: Kafka deleted %d records before they were read", topic, partition, low - end)
         return max(end, low)
-
-
-def _serve_metrics(port: int) -> None:
-    if port == 0:
-        return
-    try:
-        start_http_server(port)
-    except OSError as error:
-        raise ConfigError(f"metrics.ledger_port: {port} cannot be used ({error}); give the ledger its own") from None

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ConfigError, ForebayError
+from forebay_schemas.errors import ForebayError
 from forebay_schemas.metrics import RolloutMetrics
+from forebay_schemas.metrics_server import serve_metrics
 from forebay_schemas.rollouts import Rollout, RolloutError, crowded_out, in_order, promote, roll_back
-from prometheus_client import start_http_server
 
 from .guards import Move, State, decided, judged
 from .moving import Mover, operator
@@ -37,7 +37,7 @@ def control(config: Config, stop: threading.Event) -> None:
         ConfigError: the port of its metrics is taken.
     """
     metrics = RolloutMetrics()
-    _serve_metrics(config.metrics.rollouts_port)
+    serve_metrics("rollouts_port", config.metrics.rollouts_port, "the controller")
     while not stop.is_set():
         mover, observer = Mover(config), Observer(config)
         try:
@@ -98,14 +98,3 @@ class _Controller:
             raise RolloutError(f"{rollout.name}: was moved meanwhile")
         step = promote if move is Move.PROMOTE else roll_back
         return step(rollout, who=self._who, why=why, now_ms=now_ms)
-
-
-def _serve_metrics(port: int) -> None:
-    if port == 0:
-        return
-    try:
-        start_http_server(port)
-    except OSError as error:
-        raise ConfigError(
-            f"metrics.rollouts_port: {port} cannot be used ({error}); give the controller its own"
-        ) from None
