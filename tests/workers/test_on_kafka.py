@@ -6,10 +6,11 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 from forebay_schemas.config import Config
 from forebay_schemas.lag import LagProbe
 from forebay_schemas.records import Lane, Reply, Result
@@ -352,8 +353,10 @@ class Holding:
 
     def __init__(self) -> None:
         self.held: list[Delivery] = []
+        self.partitions: set[Partition] = set()
 
     def assigned(self, commits: Mapping[Partition, Commit | None]) -> RecentTasks:
+        self.partitions.update(commits)
         return RecentTasks()
 
     def full(self, partition: Partition) -> bool:
@@ -362,7 +365,8 @@ class Holding:
     def taken(self, delivery: Delivery) -> None:
         self.held.append(delivery)
 
-    async def revoked(self, partitions: Collection[Partition]) -> None: ...
+    async def revoked(self, partitions: Collection[Partition]) -> None:
+        self.partitions.difference_update(partitions)
 
     async def lost(self, partitions: Collection[Partition]) -> None: ...
 
@@ -388,3 +392,43 @@ def test_what_a_worker_has_no_room_for_is_its_lag(installed: Installation, monke
 
     asyncio.run(read_two())
     assert (len(owner.held), lag._value.get()) == (2, 3)
+
+
+def test_partitions_that_were_full_when_they_went_are_read_on_when_they_come_back(installed: Installation) -> None:
+    kafka = installed.config.kafka
+    lag = Gauge("lag", "Tasks.", registry=None)
+    owner, room = Holding(), Room(4)
+    for number in range(40):
+        installed.send(number)
+    installed.flush()
+
+    async def until(condition: Callable[[], bool], reading: asyncio.Task[None]) -> None:
+        async with asyncio.timeout(60):
+            while not condition() and not reading.done():
+                await asyncio.sleep(0.02)
+
+    async def give_away_and_take_back() -> None:
+        source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, room, lag, LagProbe(kafka))
+        await source.open(owner)
+        reading = asyncio.create_task(source.run())
+        await until(lambda: len(owner.held) == 4, reading)
+        assigned = len(owner.partitions)
+        group = installed.topics.workers_group("small", Lane.INTERACTIVE)
+        settings = {"partition_assignment_strategy": "cooperative-sticky", "enable_auto_commit": False}
+        other = Consumer(kafka.client(group_id=group, **settings))
+        other.subscribe([installed.topics.tier("small", Lane.INTERACTIVE)])
+
+        def some_went() -> bool:
+            other.poll(0)  # serves its membership
+            return len(owner.partitions) < assigned
+
+        await until(some_went, reading)
+        for _ in range(80):  # also for what is read again
+            room.give_back()
+        other.close()
+        await until(lambda: len({(one.partition, one.offset) for one in owner.held}) == 40, reading)
+        reading.cancel()
+        await source.close()
+
+    asyncio.run(give_away_and_take_back())
+    assert len({(one.partition, one.offset) for one in owner.held}) == 40

@@ -85,6 +85,7 @@ class Intake:
         self._partitions: dict[Partition, int] = {}
         """Those that are ours, with the offset that each is read from next."""
         self._paused: set[Partition] = set()
+        """Also those that went to others: librdkafka remembers, and goes on pausing them should they come back."""
         self._stale = False
 
     async def open(self, owner: Owner) -> None:
@@ -195,13 +196,11 @@ class Intake:
 
     async def _pause(self, full: set[Partition]) -> None:
         """Keep polls from returning records of these partitions, and of no others."""
-        for change, partitions in (
-            (self._consumer.pause, full - self._paused),
-            (self._consumer.resume, (self._paused - full).intersection(self._partitions)),
-        ):
+        to_pause, to_resume = full - self._paused, (self._paused - full).intersection(self._partitions)
+        for change, partitions in ((self._consumer.pause, to_pause), (self._consumer.resume, to_resume)):
             if partitions:
                 await change([TopicPartition(*partition) for partition in partitions])
-        self._paused = full
+        self._paused = (self._paused | full) - to_resume
 
     # librdkafka calls back within a poll. Each rebalance brings at least one of these, even when nothing changes
     # here, and with it a new generation of the group: transactions with an older one are refused.
@@ -218,7 +217,6 @@ class Intake:
             ends = {partition: commit.offset for partition, commit in commits.items() if commit}
             await asyncio.to_thread(read_back, self._config, ends, recent)
             self._partitions |= {partition: commit.offset if commit else 0 for partition, commit in commits.items()}
-            self._paused.difference_update(commits)  # they begin unpaused
             _log.info("%s: took over partitions %s", self.topic, _numbers(partitions))
 
     async def _stored(self, consumer: AIOConsumer, partitions: list[Any]) -> list[Any]:
