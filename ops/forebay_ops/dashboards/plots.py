@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..reporting.drawing import STYLE, axes_of, svg_of
 from .asking import Line
@@ -43,7 +43,9 @@ def timeseries(panel: Panel, lines: Sequence[Line], times: Sequence[dt.datetime]
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         if shown.logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a decade alone may hold all values and no power
             axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.margins(y=0.5)
         else:
             axes.set_ylim(shown.min, shown.max)
             axes.locator_params(axis="y", nbins=5)
