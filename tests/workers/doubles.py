@@ -82,6 +82,10 @@ class Model:
     def can_rest(self, *, structured: bool) -> bool:
         return not structured
 
+    def takes_for(self, model: str | None) -> int:
+        """It stands for a pool too."""
+        return self.takes
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...

@@ -9,7 +9,7 @@ from forebay_schemas.records import Lane
 from forebay_workers import loop
 from forebay_workers.answer import Answerer
 from forebay_workers.connection import Connection
-from forebay_workers.lanes import Line, Room
+from forebay_workers.lanes import Kind, Line, Room
 from forebay_workers.loop import Worker
 from forebay_workers.offsets import decode
 from forebay_workers.windows import Window
@@ -55,7 +55,7 @@ class Running:
             worker.batch_beside_interactive,
             worker.batch_resume_after_ms,
             Window.of(worker),
-            lambda _: True,
+            lambda one: Kind(one.tier, "model", True),
         )
         shared = loop.Model(line, self.rooms, {"small": self.model, "large": self.model})
         self.stop = asyncio.Event()

@@ -64,6 +64,9 @@ class Saying:
         self.takes = 8
         self.now_ms = NOW_MS + 100.0
 
+    def takes_for(self, model: str | None) -> int:
+        return self.takes
+
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         self.asked.append(request)
         self.now_ms += 40

@@ -90,6 +90,22 @@ async def test_the_tiers_own_model_stands_in_for_one_that_fails_or_is_not_loaded
     assert broken.calls == ["generate task-1"]
 
 
+async def test_those_who_ask_for_a_rollouts_model_wait_for_those_who_may_answer_them_only(tmp_path: Path) -> None:
+    canary = Scripted("canary", ["hi"])
+    rig = Rig(tmp_path, canary=canary)
+    canary.rests = False
+
+    def taken(*names: str | None) -> list[int]:
+        return [rig.pool.takes_for(name) for name in names]
+
+    rig.own.takes = 0
+    assert taken("canary", "model", None, "heavy") == [8, 0, 0, 0]
+    assert rig.pool.takes_for("middle") == 1, "it is not open yet, and one opens it"
+    assert [rig.pool.can_rest(name, structured=False) for name in ("canary", "model")] == [False, True]
+    rig.own.takes, canary.takes = 3, 0
+    assert taken("canary", "model", "middle", "heavy") == [3, 3, 3, 3]
+
+
 async def test_what_rests_rests_in_a_rollouts_model_too(tmp_path: Path) -> None:
     canary = Scripted("canary", ["hi"])
     rig = Rig(tmp_path, canary=canary)

@@ -145,11 +145,11 @@ def test_a_pool_takes_what_the_first_model_takes_that_takes_any() -> None:
     models = [Scripted("a", [], concurrency=8), Scripted("b", [], concurrency=3)]
     models[1].rests = False
     pool = Pool(models[0], models[1:])
-    assert (pool.takes, pool.can_rest(structured=False)) == (8, True)
+    assert (pool.takes_for(None), pool.can_rest(None, structured=False)) == (8, True)
     models[0].takes = 0
-    assert (pool.takes, pool.can_rest(structured=False)) == (3, False)
+    assert (pool.takes_for(None), pool.can_rest(None, structured=False)) == (3, False)
     models[1].takes = 0
-    assert pool.takes == 0
+    assert pool.takes_for(None) == 0
 
 
 def test_a_pool_speaks_for_its_primary() -> None:

@@ -32,8 +32,7 @@ _LATE = "the {} passed while the request waited for its model; allow more time"
 class Generator(Protocol):
     """What answers the tasks of a tier; see ``backends.pool.Pool``."""
 
-    @property
-    def takes(self) -> int: ...
+    def takes_for(self, model: str | None) -> int: ...
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation: ...
 
@@ -63,7 +62,7 @@ class Answerer:
         self._config = config
         self._codec = codec
         self._now_ms = now_ms
-        self._arms = ArmConfigs(config)
+        self.arms = ArmConfigs(config)
         self._outcomes = Outcomes(config, codec)
         self._tracing = tracing_for(config, "worker")
         topics = config.kafka.topics
@@ -154,7 +153,7 @@ class Answerer:
         started_ms = self._now_ms()
         if self._tracing is not None:
             task = traces.opened(self._tracing, delivery, task, started_ms)
-        return Work(delivery, task, request, started_ms, self._arms.of(task), delivery.hops)
+        return Work(delivery, task, request, started_ms, self.arms.of(task), delivery.hops)
 
     async def _answer(self, work: Work, pool: Generator, on_text: OnText | None) -> Outcome | Retry | Wait:
         request, tier = work.request, work.delivery.tier
@@ -245,11 +244,12 @@ class Answerer:
         A call that fails although the model is not left alone may be the request's own fault: it is an attempt.
         """
         delivery, worker = work.delivery, self._config.worker
+        takes = pool.takes_for(work.config.tiers[delivery.tier].model)
         if delivery.lane is not Lane.BATCH or Window.of(worker).presses_at_ms(work.request) <= self._now_ms():
             return None
-        if not pool.takes and delivery.attempts < worker.max_attempts:  # the last attempt keeps all others waiting
+        if not takes and delivery.attempts < worker.max_attempts:  # the last attempt keeps all others waiting
             return Wait()
-        if pool.takes and delivery.attempts < worker.max_attempts - 1:
+        if takes and delivery.attempts < worker.max_attempts - 1:
             return Retry(bounded(f"{error.code}: {error}"))
         return None
 

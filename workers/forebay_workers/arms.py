@@ -34,6 +34,10 @@ class ArmConfigs:
         self._configs.move_to_end(key)
         return self._configs[key]
 
+    def model(self, task: Task | None, tier: str) -> str:
+        """The model that a tier asks first for a task; None: one that cannot be read."""
+        return (self.of(task) if task else self._config).tiers[tier].model
+
     def _applied(self, task: Task) -> Config:
         try:
             return applied(self._config, task.overrides)

@@ -4,10 +4,10 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from forebay_schemas.records import Hop, Lane, Request, Task
 
@@ -120,10 +120,18 @@ class Moves:
     again_ms: float | None = None
 
 
+class Kind(NamedTuple):
+    """What batch tasks have in common that wait for each other only: those of another kind may begin before them."""
+
+    tier: str
+    model: str
+    """The one that they ask first: the tier's own, or that of a rollout."""
+    rests: bool
+    """Whether their generations can be held."""
+
+
 _Waiting = list[tuple[float, int, Delivery]]
 """A heap: by rank, then in the order of arrival."""
-_Kind = tuple[str, bool]
-"""Of batch tasks: their tier, and whether they can rest."""
 
 
 class Line:
@@ -138,7 +146,7 @@ class Line:
         beside: batch generations that go on beside interactive ones.
         resume_after_ms: how long no interactive task may have run before batch ones fill the model again. To begin,
             or to go on, takes the model a long step, which an interactive task that comes meanwhile would wait for.
-        can_rest: whether the generation of a task can be held.
+        kind_of: of a batch task, as it comes.
     """
 
     def __init__(
@@ -147,29 +155,28 @@ class Line:
         beside: int,
         resume_after_ms: float,
         window: Window,
-        can_rest: Callable[[Delivery], bool],
+        kind_of: Callable[[Delivery], Kind],
     ) -> None:
         self._concurrency = concurrency
         self._beside = beside
         self._shared = max(1, int(concurrency * SHARED))
         self._resume_after_ms = resume_after_ms
         self._window = window
-        self._can_rest = can_rest
+        self._kind_of = kind_of
         self._busy = False
         self._quiet_from_ms = -math.inf
         self._raised = 0
         self._pace = Pace()
         self._number = itertools.count()
         self._interactive: _Waiting = []
-        self._batch: defaultdict[_Kind, _Waiting] = defaultdict(list)
-        self._running: dict[Delivery, bool] = {}
-        """With whether they can rest."""
+        self._batch: defaultdict[Kind, _Waiting] = defaultdict(list)
+        self._running: dict[Delivery, Kind | None] = {}
+        """None: an interactive one."""
         self._held: dict[Delivery, None] = {}
 
     def add(self, delivery: Delivery) -> None:
         """A task may be generated; higher priority first, then the order of arrival."""
-        kind = (delivery.tier, self._can_rest(delivery))
-        queue = self._batch[kind] if delivery.lane is Lane.BATCH else self._interactive
+        queue = self._batch[self._kind_of(delivery)] if delivery.lane is Lane.BATCH else self._interactive
         priority = delivery.request.priority if delivery.request else 0
         heapq.heappush(queue, (-priority, next(self._number), delivery))
 
@@ -188,16 +195,16 @@ class Line:
         needed = self._pace.places_for(len(presses_at_ms) + unread, next_ms - now_ms)
         self._raised = min(max(pressing, needed), self._shared)
 
-    def moves(self, now_ms: float, takes: Mapping[str, int]) -> Moves:
+    def moves(self, now_ms: float, takes: Callable[[Kind], int]) -> Moves:
         """What to change now; it is taken for done.
 
         Args:
-            takes: by tier, generations that its pool takes at present: none while it is left alone. Only batch tasks
-                wait for it then, and of them not those that press: others may have an answer for them.
+            takes: generations of a tier and model that are taken at present: none while they are left alone. Only
+                batch tasks wait for that, and of them not those that press: others may have an answer for them.
         """
-        batch = [one for one in self._running if one.lane is Lane.BATCH]
+        batch = {one: kind for one, kind in self._running.items() if kind is not None}
         going = [one for one in batch if one not in self._held]
-        yielding = [one for one in going if self._running[one]]
+        yielding = [one for one in going if batch[one].rests]
         fixed = len(going) - len(yielding)
         busy = len(self._running) - len(batch)
         kept = max(fixed, min(self._raised, len(batch) + self._waiting))
@@ -212,8 +219,8 @@ class Line:
             places = min(places, max(self._beside, self._raised))
         hold = yielding[max(0, places - fixed) :]  # those that began last have the least to lose
         release = [one for one in batch if one in self._held][: max(0, places - len(going))]
-        begun = self._begin(places, len(going) + len(release), fixed, now_ms, takes)
-        self._running |= dict.fromkeys(start, True) | begun
+        begun = self._begin(places, [batch[one] for one in (*going, *release)], fixed, now_ms, takes)
+        self._running |= dict.fromkeys(start) | begun
         self._held = {one: None for one in (*self._held, *hold) if one not in release}
         self._pace.keeps(len(self._running) - busy - len(self._held), now_ms)
         waits = wait_ms and (self._held or self._waiting)
@@ -263,23 +270,25 @@ class Line:
         return wait_ms if not busy and 0 < wait_ms <= self._resume_after_ms else 0  # more: the clock was set back
 
     def _begin(
-        self, places: int, going: int, fixed: int, now_ms: float, takes: Mapping[str, int]
-    ) -> dict[Delivery, bool]:
-        """Take batch tasks for the places that are left from what waits, with whether they can rest."""
-        begun: dict[Delivery, bool] = {}
+        self, places: int, going: Sequence[Kind], fixed: int, now_ms: float, takes: Callable[[Kind], int]
+    ) -> dict[Delivery, Kind]:
+        """Take batch tasks for the places that are left from what waits."""
+        begun: dict[Delivery, Kind] = {}
+        taken = {kind: takes(kind) for kind in self._batch}
+        asking = Counter((kind.tier, kind.model) for kind in going)
 
-        def may_begin(kind: _Kind) -> bool:
-            tier, rests = kind
-            if not self._batch[kind] or not (rests or fixed < self._shared):
+        def may_begin(kind: Kind) -> bool:
+            if not self._batch[kind] or not (kind.rests or fixed < self._shared):
                 return False
-            has_to_go = not takes[tier] and self._batch[kind][0][0] == _PRESSING
-            return has_to_go or min(places, takes[tier]) > going + len(begun)
+            has_to_go = not taken[kind] and self._batch[kind][0][0] == _PRESSING
+            return has_to_go or (len(going) + len(begun) < places and asking[kind[:2]] < taken[kind])
 
         while kind := min(filter(may_begin, self._batch), key=lambda kind: self._batch[kind][0], default=None):
             delivery = heapq.heappop(self._batch[kind])[2]
             delivery.urgent = self._presses_at_ms(delivery) <= now_ms
-            begun[delivery] = kind[1]
-            fixed += not kind[1]
+            begun[delivery] = kind
+            asking[kind[:2]] += 1
+            fixed += not kind.rests
         return begun
 
     def _batch_tasks(self) -> Iterator[Delivery]:

@@ -38,11 +38,10 @@ from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
 
 from .admission import Admission
-from .answer import Answerer, Retry, Wait
-from .backends import TextModel
+from .answer import Answerer, Generator, Retry, Wait
 from .committing import RETRY_COMMIT_S, CommitCycle
 from .connection import Connection, Source
-from .lanes import Delivery, Line, Room
+from .lanes import Delivery, Kind, Line, Room
 from .offsets import Commit, OffsetTracker, Partition
 from .outcome import Outcome
 from .recent import RecentTasks
@@ -64,6 +63,14 @@ class Stream(Protocol):
     def __call__(self, text: str) -> None: ...
 
     def finish(self) -> None: ...
+
+
+class Pool(Generator, Protocol):
+    """What answers the tasks of a tier; see ``backends.pool.Pool``."""
+
+    def hold(self, generation_id: str) -> None: ...
+
+    def release(self, generation_id: str) -> None: ...
 
 
 class Streams(Protocol):
@@ -88,15 +95,14 @@ class Model:
 
     line: Line
     rooms: Mapping[Lane, Room]
-    pools: Mapping[str, TextModel]
+    pools: Mapping[str, Pool]
     """By tier: its models differ in their standbys."""
     generations: dict[Delivery, asyncio.Task[None] | None] = field(default_factory=dict)
     """Those that were started; None where one has not begun, because its attempt is not committed yet, or it rests."""
 
-    @property
-    def takes(self) -> Mapping[str, int]:
-        """By tier, the generations that are taken at present."""
-        return {tier: pool.takes for tier, pool in self.pools.items()}
+    def takes(self, kind: Kind) -> int:
+        """The generations of a tier and model that are taken at present."""
+        return self.pools[kind.tier].takes_for(kind.model)
 
 
 class Worker:
@@ -112,7 +118,7 @@ class Worker:
     def __init__(
         self,
         config: WorkerConfig,
-        pools: Mapping[str, TextModel],
+        pools: Mapping[str, Pool],
         models: Mapping[str, Model],
         connect: Callable[[], Connection],
         answerer: Answerer,

@@ -22,6 +22,7 @@ from forebay_schemas.registry import codec_for
 from forebay_schemas.tracing import tracing_for
 
 from .answer import Answerer
+from .arms import ArmConfigs
 from .backends import ModelBackend, create
 from .backends.pool import Pool
 from .backends.shelf import Shelf
@@ -29,7 +30,7 @@ from .chunks import ChunkWriter
 from .control import ControlReader
 from .generation import is_structured
 from .intake import Intake
-from .lanes import Line, Room
+from .lanes import Delivery, Kind, Line, Room
 from .loop import Connection, Model, Worker
 from .transactions import Transactions
 from .windows import Window
@@ -87,7 +88,8 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
         metrics.model_up.labels(name).set_function(lambda backend=backend: float(backend.takes == backend.concurrency))
     shelf = Shelf(config, backends)
     pools = {tier: _pool(config, tier, backends, shelf) for tier in tiers}
-    shared = {name: _model(config, name, pools) for name in {pool.model_id for pool in pools.values()}}
+    answerer = Answerer(config, codec)
+    shared = {name: _model(config, name, pools, answerer.arms) for name in {pool.model_id for pool in pools.values()}}
     models = {tier: shared[pool.model_id] for tier, pool in pools.items()}
     lag_probe = LagProbe(config.kafka)
     worker = Worker(
@@ -110,7 +112,7 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
             ],
             Transactions(config.kafka),
         ),
-        Answerer(config, codec),
+        answerer,
         ChunkWriter(config.kafka, codec),
         lambda on_cancel: ControlReader(config.kafka, codec, on_cancel),
         metrics,
@@ -127,7 +129,7 @@ def _model_names(config: Config, tier: str) -> list[str]:
     return [config.tiers[tier].model, *config.tiers[tier].standby]
 
 
-def _model(config: Config, name: str, pools: Mapping[str, Pool]) -> Model:
+def _model(config: Config, name: str, pools: Mapping[str, Pool], arms: ArmConfigs) -> Model:
     """Where the tasks of a model wait. More than it can soon use is left in Kafka, where other workers find it."""
     own = {tier: pool for tier, pool in pools.items() if pool.model_id == name}
     concurrency = next(iter(own.values())).concurrency
@@ -137,9 +139,14 @@ def _model(config: Config, name: str, pools: Mapping[str, Pool]) -> Model:
         config.worker.batch_beside_interactive,
         config.worker.batch_resume_after_ms,
         Window.of(config.worker),
-        lambda delivery: pools[delivery.tier].can_rest(structured=is_structured(delivery.request)),
+        lambda delivery: _kind(delivery, pools[delivery.tier], arms),
     )
     return Model(line, {lane: Room(places) for lane in Lane}, own)
+
+
+def _kind(delivery: Delivery, pool: Pool, arms: ArmConfigs) -> Kind:
+    model = arms.model(delivery.task, delivery.tier)
+    return Kind(delivery.tier, model, pool.can_rest(model, structured=is_structured(delivery.request)))
 
 
 def _chosen(config: Config, names: str | None) -> list[str]:

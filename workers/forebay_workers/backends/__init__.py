@@ -93,7 +93,7 @@ class EngineDead(ForebayError):
 
 
 class TextModel(Protocol):
-    """What answers the requests of a tier: one model, or a pool of them."""
+    """One model, of whatever kind."""
 
     @property
     def model_id(self) -> str:

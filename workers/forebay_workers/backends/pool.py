@@ -45,13 +45,15 @@ class Pool:
         """The primary's: a standby that answers fewer at the same time lets the others wait."""
         return self.primary.concurrency
 
-    @property
-    def takes(self) -> int:
-        """What the first of its models takes that takes any."""
-        return self._first.takes
+    def takes_for(self, model: str | None) -> int:
+        """The generations that are taken at present of those who ask for a model: what the first of the models that
+        may answer them takes that takes any. One that is still to be opened is tried by one of them."""
+        first = self._first_for(model)
+        return first.takes or int(self._opens(model))
 
-    def can_rest(self, *, structured: bool) -> bool:
-        return self._first.can_rest(structured=structured)
+    def can_rest(self, model: str | None, *, structured: bool) -> bool:
+        """Whether generations of those who ask for a model can be held."""
+        return self._first_for(model).can_rest(structured=structured)
 
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         """Answer with the first model that can.
@@ -116,8 +118,16 @@ class Pool:
             return self._models
         if first not in self._models:
             self._of_rollouts.add(first)
+        return self._before_own(first)
+
+    def _before_own(self, first: TextModel) -> Sequence[TextModel]:
         return (first, *(model for model in self._models if model is not first))
 
-    @property
-    def _first(self) -> TextModel:
-        return next((model for model in self._models if model.takes), self.primary)
+    def _first_for(self, name: str | None) -> TextModel:
+        """The first of the models for those who ask for one by this name that takes any; where none does, the first."""
+        asked = self._shelf.loaded(name) if self._shelf is not None and name is not None else None
+        models = self._models if asked is None else self._before_own(asked)
+        return next((model for model in models if model.takes), models[0])
+
+    def _opens(self, name: str | None) -> bool:
+        return self._shelf is not None and name is not None and self._shelf.opens(name)

@@ -24,6 +24,14 @@ class Shelf:
         self._loaded = loaded
         self._opening = asyncio.Lock()
 
+    def loaded(self, name: str) -> TextModel | None:
+        """A model that is here already; None where it is not."""
+        return self._loaded.get(name)
+
+    def opens(self, name: str) -> bool:
+        """Whether a model is not here, and is opened for the first who asks for it."""
+        return name not in self._loaded and self._config.models[name].backend not in (None, Backend.VLLM)
+
     async def model(self, name: str) -> TextModel:
         """A model, opened where it was not.
 
