@@ -8,6 +8,8 @@ from forebay_schemas.records import Request
 
 from forebay_jobs.ends import ends
 
+from .phrases import Phrases
+
 FEATURES: Final = (
     "length",
     "analytical",
@@ -38,60 +40,70 @@ _FACTUAL = re.compile(
     r"|is|are|do|does|did|can|could|may|will|has|have|define|name|list|give me|tell me|translate|classify|extract)\b",
     re.IGNORECASE,
 )
-_ANALYTICAL = re.compile(
-    r"\b(?:why|analy[sz]e|compar(?:e|ison)|contrast|evaluat\w+|assess|trade-?offs?|pros and cons|advantages"
-    r"|implications?|root cause|diagnos\w+|explain (?:why|how|in detail)|justify|argue|recommend\w*|strateg\w+"
-    r"|optimi[sz]\w+|design|plan for|prioriti[sz]e|estimate|forecast\w*|derive|prove|critique|review"
-    r"|what if|investigate)\b",
-    re.IGNORECASE,
-)
-_CREATIVE = re.compile(
-    r"\b(?:write|draft|compose|story|poem|slogan|tagline|brainstorm|invent|imagine|rewrite|rephrase|creative|script|"
-    r"blog post|newsletter|speech|essay)\b",
-    re.IGNORECASE,
-)
-_REFERENCE = re.compile(
-    r"\b(?:above|previous(?:ly)?|earlier|as (?:i|you|we) said|that one|the same|those|instead|again|the first one|"
-    r"attached|following (?:text|document|table|log|conversation))\b",
-    re.IGNORECASE,
-)
-_STEP = re.compile(
-    r"^[ \t]{0,20}(?:\d{1,3}[.)]|[-*•])\s|\b(?:first(?:ly)?|second(?:ly)?|third(?:ly)?|then|next|finally|after that|"
-    r"step by step|and also|as well as|in addition)\b|;",
-    re.IGNORECASE | re.MULTILINE,
-)
-# Words of code that are words of English too (return, class, import) count only in the shape of code.
+_PHRASES = Phrases(
+    {
+        "analytical": (
+            "why", "analy[sz]e", "compar(?:e|ison)", "contrast", r"evaluat\w+", "assess", "trade-?offs?",
+            "pros and cons", "advantages", "implications?", "root cause", r"diagnos\w+",
+            "explain (?:why|how|in detail)", "justify", "argue", r"recommend\w*", r"strateg\w+", r"optimi[sz]\w+",
+            "design", "plan for", "prioriti[sz]e", "estimate", r"forecast\w*", "derive", "prove", "critique", "review",
+            "what if", "investigate",
+        ),
+        "creative": (
+            "write", "draft", "compose", "story", "poem", "slogan", "tagline", "brainstorm", "invent", "imagine",
+            "rewrite", "rephrase", "creative", "script", "blog post", "newsletter", "speech", "essay",
+        ),
+        "reference": (
+            "above", "previous(?:ly)?", "earlier", "as (?:i|you|we) said", "that one", "the same", "those", "instead",
+            "again", "the first one", "attached", "following (?:text|document|table|log|conversation)",
+        ),
+        "step": (
+            "first(?:ly)?", "second(?:ly)?", "third(?:ly)?", "then", "next", "finally", "after that", "step by step",
+            "and also", "as well as", "in addition",
+        ),
+        "code": (
+            "regex", "regular expression", "stack ?trace", "traceback", "compiler", r"refactor\w*", "unit tests?",
+            "api endpoint", "algorithm", "python", "javascript", "typescript", "rust (?:code|function|crate)", "golang",
+            "kubernetes", "docker(?:file)?", "bash script", "shell script", "sql quer(?:y|ies)", "yaml", "source code",
+            "code review",
+            *(rf"{verb}\w* (?:a|an|this|the) function" for verb in ("write", "implement", "debug", "call")),
+        ),
+        # Words of English too: where one stands, `_CODE_SHAPE` is searched.
+        "keyword": (
+            "def", "class", "function", "func", "fn", "return", "import", "from", "select", "insert", "const", "let",
+            "var", "public", "async", "await",
+        ),
+        "maths": (
+            "calculate", r"comput\w+", "equation", "integral", "derivative", "probability", "percent(?:age)?",
+            "average", "matrix", "theorem", "solve", "how many .{0,60} if", "interest rate", "compound",
+        ),
+        "format": (
+            "json", "xml", "csv", "yaml", "markdown", "table", "bullet points?", "in exactly", r"at most \d+ words",
+            "columns?", "schema", "template", "headings?",
+        ),
+        "negation": (
+            "not", "no", "none", "never", "except", "least", "cannot", "without", "false", "incorrect",
+        ),
+        "comparison": (
+            "more", "less", "fewer", "greater", "larger", "smaller", "than", "times", "twice", "half", "double",
+            "triple", "as (?:many|much)", r"remain\w*", "left",
+        ),
+    }
+)  # fmt: skip
+# Signs that are no words. What an expression begins with is what its search can skip to: hence the borders behind it.
+_LIST_MARK = re.compile(r"^[ \t]{0,20}(?:\d{1,3}[.)]|[-*•])\s", re.MULTILINE)
+_CODE_MARK = re.compile(r"```|[{};]\s*\n|\(\)(?<=\w\(\))|E(?<=\wE)(?:rror|xception)\b")
 _CODE_SHAPE = re.compile(
-    r"```|[{};]\s*\n|\w\(\)|\b(?:def|class|function|func|fn) \w{1,40} ?[({:]|\breturn [^\n.?!]{1,60};"
-    r"|^\s{0,8}(?:import|from) [\w.]{1,60}(?:;| import |$)|\bSELECT\b.{1,200}\bFROM\b|\bINSERT INTO\b"
-    r"|\b(?:const|let|var) \w{1,40} ?=|\b(?:public static|async def|await \w)|\b\w{1,40}(?:Exception|Error)\b",
+    r"\b(?:(?:def|class|function|func|fn) \w{1,40} ?[({:]|return [^\n.?!]{1,60};|SELECT\b.{1,200}\bFROM\b"
+    r"|INSERT INTO\b|(?:const|let|var) \w{1,40} ?=|public static|async def|await \w)"
+    r"|^\s{0,8}(?:import|from) [\w.]{1,60}(?:;| import |$)",
     re.MULTILINE,
 )
-_CODE = re.compile(
-    r"\b(?:regex|regular expression|stack ?trace|traceback|compiler|refactor\w*|unit tests?|API endpoint|algorithm"
-    r"|python|javascript|typescript|rust (?:code|function|crate)|golang|kubernetes|docker(?:file)?"
-    r"|(?:bash|shell) script|sql quer(?:y|ies)|yaml|source code|code review"
-    r"|(?:write|implement|debug|call)\w* (?:a|an|this|the) function)\b",
-    re.IGNORECASE,
-)
-_MATHS = re.compile(
-    r"\\(?:frac|sum|int)|\b(?:calculate|comput\w+|equation|integral|derivative|probability|percent(?:age)?|average|"
-    r"matrix|theorem|solve|how many .{0,60} if|interest rate|compound)\b|\d\s*[-+*/^=%]\s*\d|\d%",
-    re.IGNORECASE,
-)
-_FORMAT = re.compile(
-    r"\b(?:json|xml|csv|yaml|markdown|table|bullet points?|in exactly|at most \d+ words|\d+ words|columns?|schema|"
-    r"template|headings?)\b",
-    re.IGNORECASE,
-)
+_FORMULA = re.compile(r"\\(?:frac|sum|int)|\d(?:\s*[-+*/^=%]\s*\d|%)")
+_WORD_COUNT = re.compile(r"\d(?<!\w\d)\d* words\b")
+_NOT = re.compile(r"'t\b(?<=n't)")
 _NUMBER = re.compile(r"\d[\d.,]*")
 _OPTION = re.compile(r"^[ \t]{0,8}\(?[A-Ja-j][.)] ", re.MULTILINE)
-_NEGATION = re.compile(r"\b(?:not|no|none|never|except|least|cannot|without|false|incorrect)\b|n't\b", re.IGNORECASE)
-_COMPARISON = re.compile(
-    r"\b(?:more|less|fewer|greater|larger|smaller|than|times|twice|half|double|triple|as (?:many|much)|remain\w*"
-    r"|left)\b",
-    re.IGNORECASE,
-)
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")
 
 
@@ -105,25 +117,26 @@ def features_of(request: Request) -> dict[str, float]:
     turns = sum(1 for message in messages[:-1] if message.role in ("user", "assistant", "tool"))
     chars = sum(len(message.content or "") for message in messages if message.role not in ("system", "developer"))
     passage_chars = sum(map(len, request.passages))
-    steps = len(_STEP.findall(last)) + max(0, last.count("?") - 1)
-    analytical = len(_ANALYTICAL.findall(last))
-    creative = bool(_CREATIVE.search(last))
+    plain = last.lower()
+    found = _PHRASES.counts(plain)
+    steps = found["step"] + len(_LIST_MARK.findall(last)) + last.count(";") + max(0, last.count("?") - 1)
+    analytical, creative = found["analytical"], bool(found["creative"])
+    code = found["code"] or _CODE_MARK.search(last) or (found["keyword"] and _CODE_SHAPE.search(last))
+    formatted = found["format"] or _WORD_COUNT.search(plain)
     return {
         "length": _length(chars + passage_chars),
         "analytical": _saturate(analytical, 2),
         "creative": float(creative),
-        "context": min(1.0, 0.5 * max(bool(_REFERENCE.search(last)), _length(passage_chars)) + 0.15 * turns),
+        "context": min(1.0, 0.5 * max(bool(found["reference"]), _length(passage_chars)) + 0.15 * turns),
         "steps": _saturate(steps, 4),
-        "code": float(bool(_CODE.search(last) or _CODE_SHAPE.search(last))),
-        "maths": float(bool(_MATHS.search(last))),
-        "format": max(
-            float(request.response_format is not None or request.tools is not None), 0.5 * bool(_FORMAT.search(last))
-        ),
+        "code": float(bool(code)),
+        "maths": float(bool(found["maths"] or _FORMULA.search(last))),
+        "format": max(float(request.response_format is not None or request.tools is not None), 0.5 * bool(formatted)),
         "recognised": float(bool(analytical or creative or _FACTUAL.search(last))),
         "numbers": _saturate(len(_NUMBER.findall(last)), 12),
         "options": _saturate(len(_OPTION.findall(last)), 4),
-        "negation": _saturate(len(_NEGATION.findall(last)), 4),
-        "comparison": _saturate(len(_COMPARISON.findall(last)), 6),
+        "negation": _saturate(found["negation"] + len(_NOT.findall(plain)), 4),
+        "comparison": _saturate(found["comparison"], 6),
         "names": _saturate(len(_NAME.findall(last)), 8),
     }
 
