@@ -38,7 +38,8 @@ class Reuse(StrEnum):
 
 
 def _phrases(*phrases: str) -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(phrases) + r")\b", re.IGNORECASE)
+    # For text in lower case: ignoring case in the pattern takes four times as long, for each request.
+    return re.compile(r"\b(?:" + "|".join(phrases) + r")\b")
 
 
 _UNIT = r"(?:hour|morning|afternoon|evening|night|week(?:end)?|month|quarter|year|season)"
@@ -78,8 +79,7 @@ _TIME = _phrases(
 # At the beginning of a sentence: "how can I tell that the pump is down" asks for something else.
 _STATE_NOW = re.compile(
     r"(?:^|[.!?,] )\W{0,3}(?:is|are) (?:(?:the|your|our|my|this) [\w' -]{1,40}|[\w.-]{1,30}) "
-    r"(?:down|offline|open|closed)(?:$|[.!?,])",
-    re.IGNORECASE,
+    r"(?:down|offline|open|closed)(?:$|[.!?,])"
 )
 
 _OBJECT = (
@@ -124,9 +124,7 @@ _PERSONAL = _phrases(
     r"in my (?:area|city|town|region|neighbou?rhood)",
 )
 _QUOTED = re.compile(r'"[^"]{1,200}"|\u201c[^\u201c\u201d]{1,200}\u201d')
-_MATERIAL = re.compile(
-    r"\W{0,3}(?:translate|classify|correct|rewrite|rephrase|extract|shorten)\b[^:]{0,80}:", re.IGNORECASE
-)
+_MATERIAL = re.compile(r"\W{0,3}(?:translate|classify|correct|rewrite|rephrase|extract|shorten)\b[^:]{0,80}:")
 """What a task is done to, after the colon, is not what is asked."""
 _LEAST_ASKED = 12
 """Characters besides quotations: with fewer, the quotation is the question."""
@@ -190,8 +188,9 @@ def is_user_specific(text: str) -> bool:
 
 
 def _judged(text: str) -> str:
-    """What the rules read, on one line: without what is quoted, or given to be worked on, which is talked about."""
-    text = " ".join(ends(text).replace("\u2019", "'").split())  # phones write the other apostrophe
+    """What the rules read, on one line in lower case: without what is quoted, or given to be worked on, which is
+    talked about."""
+    text = " ".join(ends(text).lower().replace("\u2019", "'").split())  # phones write the other apostrophe
     task = _MATERIAL.match(text)
     if task is not None:
         return task.group()
