@@ -9,6 +9,8 @@ from forebay_schemas.config import Config
 from pyflink.datastream import DataStream
 from pyflink.table import Schema, StreamTableEnvironment
 
+from .kafka_access import java_access
+
 _SOURCE_COLUMNS = """
     `value` BYTES,
     `headers` MAP<STRING, BYTES> METADATA,
@@ -76,9 +78,10 @@ def _create(
     tables: StreamTableEnvironment, name: str, columns: str, options: Mapping[str, str], config: Config
 ) -> None:
     everywhere = {"connector": "kafka", "properties.bootstrap.servers": config.kafka.bootstrap}
-    given = {f"properties.{key}": value.get_secret_value() for key, value in config.kafka.flink_settings.items()}
+    given = {name: value.get_secret_value() for name, value in config.kafka.flink_settings.items()}
+    properties = {f"properties.{name}": value for name, value in (java_access(config.kafka) | given).items()}
     pairs = ",\n".join(
-        f"{_quoted(key)} = {_quoted(value)}" for key, value in {**everywhere, **options, **given}.items()
+        f"{_quoted(key)} = {_quoted(value)}" for key, value in {**everywhere, **options, **properties}.items()
     )
     tables.execute_sql(f"CREATE TEMPORARY TABLE {name} ({columns}) WITH ({pairs})")
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .sections import Section
+from .section import Section
 
 MIN_SIMILARITY = 0.85
 """No setting may go below: under it a third of labelled question pairs ask for different answers."""

@@ -159,6 +159,11 @@ def codec_for(config: Config) -> Codec:
     if registry.user is not None:
         password = registry.password.get_secret_value() if registry.password else ""
         settings["basic.auth.user.info"] = f"{registry.user}:{password}"
+    if registry.tls.ca_file is not None:
+        settings["ssl.ca.location"] = str(registry.tls.ca_file)
+    if registry.tls.certificate_file is not None:
+        certificate = str(registry.tls.certificate_file)
+        settings["ssl.certificate.location"] = settings["ssl.key.location"] = certificate
     try:
         client = SchemaRegistryClient(settings)
     except ValueError as error:

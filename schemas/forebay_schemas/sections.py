@@ -5,32 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
+from .section import Address, Section, TlsConfig
 from .topics import RECORD_HEADROOM_BYTES, Topics
 
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, and unknown names are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _without_secrets(url: str | None) -> str | None:
-    if url and urlsplit(url).username is not None:
-        raise ValueError("holds a user; addresses are printed, so give user and password in settings of their own")
-    return url
-
-
-Address = Annotated[str | None, AfterValidator(_without_secrets)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 # No dots: `small.batch` would be both a tier and the batch lane of the tier `small`.
 TierName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -54,12 +33,21 @@ class KafkaConfig(Section):
     )
     partitions: int = Field(default=4, ge=1, le=1000, description="Partitions of each topic that this project creates.")
     replication_factor: int = Field(default=1, ge=1, le=10, description="Copies of each partition; 3 in production.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How the brokers are spoken to: SSL is TLS, and SASL asks who is there."
+    )
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        default="SCRAM-SHA-512", description="How user and password are shown; PLAIN sends the password itself."
+    )
+    user: str | None = Field(default=None, description="Who this is to the brokers, with SASL.")
+    password: SecretStr | None = Field(default=None, description="The user's password.")
+    tls: TlsConfig = TlsConfig()
     client_settings: dict[str, str] = Field(
         default_factory=dict,
-        description="More librdkafka settings for every Python client, such as security.protocol.",
+        description="More librdkafka settings for every Python client, such as client.rack.",
     )
     secret_settings: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Like client_settings, for what must not be printed: sasl.password."
+        default_factory=dict, description="Like client_settings, for what must not be printed: ssl.key.password."
     )
     flink_settings: dict[str, SecretStr] = Field(
         default_factory=dict, description="More Kafka settings for the Flink job, by their Java names."
@@ -75,6 +63,22 @@ class KafkaConfig(Section):
                 raise ValueError(f"client_settings.{name} would be printed; give it under secret_settings")
         return self
 
+    @model_validator(mode="after")
+    def _known_to_the_brokers(self) -> "KafkaConfig":
+        if self.sasl and (self.user is None or self.password is None):
+            raise ValueError(f"security_protocol {self.security_protocol} needs user and password; give both")
+        if not self.sasl and (self.user is not None or self.password is not None):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} shows no user and password; make it SASL_SSL, or leave"
+                " them out"
+            )
+        return self
+
+    @property
+    def sasl(self) -> bool:
+        """Whether the brokers are told who this is by user and password."""
+        return self.security_protocol.startswith("SASL")
+
     @property
     def topics(self) -> Topics:
         return Topics(self.topic_prefix)
@@ -88,7 +92,21 @@ class KafkaConfig(Section):
         """librdkafka settings for one client: the shared ones, then ``settings`` with ``_`` for ``.``."""
         secrets = {name: value.get_secret_value() for name, value in self.secret_settings.items()}
         own = {name.replace("_", "."): value for name, value in settings.items()}
-        return {"bootstrap.servers": self.bootstrap, **self.client_settings, **secrets, **own}
+        return {"bootstrap.servers": self.bootstrap, **self._access(), **self.client_settings, **secrets, **own}
+
+    def _access(self) -> dict[str, str]:
+        """How the brokers are spoken to, in librdkafka's names; ``forebay_jobs.kafka_access`` has Java's."""
+        if self.security_protocol == "PLAINTEXT":
+            return {}
+        settings = {"security.protocol": self.security_protocol}
+        if self.sasl and self.user is not None and self.password is not None:
+            settings["sasl.mechanism"] = self.sasl_mechanism
+            settings["sasl.username"], settings["sasl.password"] = self.user, self.password.get_secret_value()
+        if self.tls.ca_file is not None:
+            settings["ssl.ca.location"] = str(self.tls.ca_file)
+        if self.tls.certificate_file is not None:
+            settings["ssl.certificate.location"] = settings["ssl.key.location"] = str(self.tls.certificate_file)
+        return settings
 
 
 class RequestTopic(Section):
@@ -106,12 +124,16 @@ class RegistryConfig(Section):
     url: Address = Field(default=None, description="Address of the registry.")
     user: str | None = Field(default=None, description="Basic authentication: the user.")
     password: SecretStr | None = Field(default=None, description="Basic authentication: the password.")
+    tls: TlsConfig = TlsConfig()
 
 
 class RedisConfig(Section):
     """The exact cache, the epochs and the ids seen. Without it nothing is reused, and everything is answered."""
 
     url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="redis:// or rediss:// address.")
+    user: str | None = Field(default=None, description="Of Redis's ACL; absent: its default user.")
+    password: SecretStr | None = Field(default=None, description="The user's password, where the url holds none.")
+    tls: TlsConfig = TlsConfig()
     timeout_ms: int = Field(default=250, ge=5, le=60_000, description="A call that takes longer counts as away.")
     retry_after_ms: int = Field(default=1_000, ge=10, description="How long the store is left alone after a failure.")
     seen_ttl_s: int = Field(
@@ -125,12 +147,35 @@ class RedisConfig(Section):
         " came together do not expire together.",
     )
 
+    @model_validator(mode="after")
+    def _said_once(self) -> "RedisConfig":
+        url = self.url.get_secret_value()
+        if self.tls != TlsConfig() and not url.startswith("rediss://"):
+            raise ValueError("url does not begin with rediss://, so the files under tls are not used; mend one of them")
+        if self.password is not None and urlsplit(url).password:
+            raise ValueError("url and password both hold a password; leave one of them out")
+        return self
+
+    def client(self) -> dict[str, Any]:
+        """Arguments of ``redis.Redis.from_url``: where the server is, and who this is."""
+        settings: dict[str, Any] = {"url": self.url.get_secret_value()}
+        if self.user is not None:
+            settings["username"] = self.user
+        if self.password is not None:
+            settings["password"] = self.password.get_secret_value()
+        if self.tls.ca_file is not None:
+            settings["ssl_ca_certs"] = str(self.tls.ca_file)
+        if self.tls.certificate_file is not None:
+            settings["ssl_certfile"] = str(self.tls.certificate_file)
+        return settings
+
 
 class SemanticConfig(Section):
     """The index of questions by meaning."""
 
     url: Address = Field(default=None, description="Qdrant server; absent: Qdrant Edge in the job's process, at path.")
     api_key: SecretStr | None = Field(default=None, description="Key of the Qdrant server.")
+    tls: TlsConfig = TlsConfig()
     path: Path = Field(default=Path(".forebay/qdrant"), description="Folder of the embedded index.")
     collection: str = Field(default="forebay", description="Collection of the Qdrant server.")
     int8: bool = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from .sections import Address, Section
+from .section import Address, Section
 
 
 class Price(Section):

@@ -17,7 +17,7 @@ pytest.importorskip("qdrant_edge", reason="qdrant-edge-py is not installed")
 
 def test_a_plain_index_finds_all_that_comparing_with_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "DIMENSIONS", 16)
-    with index.bench(1_000, None, None, None, lambda what: None) as prepared:
+    with index.bench(1_000, None, None, lambda what: None) as prepared:
         found = {(one.side, one.metric): one for one in measure(prepared, 3, lambda what: None)}
     for side in ("as added", "graph", "graph, int8"):
         assert found[side, "recall_at_1"].median == found[side, "recall_at_5"].median == 1
@@ -43,6 +43,6 @@ def test_a_file_with_too_few_questions_is_refused(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress("\n".join(json.dumps({"text": f"q{n}", "label": 1}) for n in range(9)).encode()))
     with (
         pytest.raises(ForebayError, match="holds 9 different questions"),
-        index.bench(1_000, file, None, None, lambda what: None),
+        index.bench(1_000, file, None, lambda what: None),
     ):
         pass

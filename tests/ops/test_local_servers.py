@@ -1,5 +1,6 @@
 """The settings that are written for Kafka, Redis and Flink."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from forebay_ops.local.effective import PROFILE
 from forebay_ops.local.home import Home
 from forebay_ops.local.servers import write_flink, write_kafka, write_redis
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.errors import ConfigError
 
 
 @pytest.fixture
@@ -45,7 +47,9 @@ def test_redis_is_a_bounded_cache(config: Config, home: Home) -> None:
 
 def test_redis_asks_for_the_password_that_its_address_carries(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOREBAY_REDIS__URL", "redis://:secret@localhost:16379/0")
-    assert _settings(write_redis(load_config(PROFILE), home), " ")["requirepass"] == "secret"
+    file = write_redis(load_config(PROFILE), home)
+    assert _settings(file, " ")["requirepass"] == "secret"
+    assert file.stat().st_mode & 0o077 == 0
 
 
 def test_flink_keeps_the_shipped_java_options(config: Config, home: Home) -> None:
@@ -69,3 +73,18 @@ def test_flinks_libraries_hold_the_connector_and_follow_its_version(config: Conf
         assert {jar for jar in found if jar.startswith("connector")} == {f"connector-{version}.jar"}
         assert any(jar.startswith("flink-dist") for jar in found)
         assert any(jar.startswith("flink-python") for jar in found)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "write", "problem"),
+    [
+        ("FOREBAY_KAFKA__SECURITY_PROTOCOL", "SSL", write_kafka, "take kafka out of local.start"),
+        ("FOREBAY_REDIS__URL", "rediss://localhost:16379/0", write_redis, "take redis out of local.start"),
+    ],
+)
+def test_what_a_server_of_this_machine_cannot_speak_is_refused(
+    home: Home, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, write: Callable[..., Path], problem: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=problem):
+        write(load_config(PROFILE), home)

@@ -11,7 +11,7 @@ import pytest
 from forebay_schemas.categories import MIN_SIMILARITY, PRESETS
 from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.errors import ConfigError
-from forebay_schemas.sections import Section
+from forebay_schemas.section import Section
 from forebay_schemas.tiers import ModelConfig
 from pydantic.fields import FieldInfo
 
@@ -395,6 +395,64 @@ def test_a_kafka_client_gets_shared_secret_and_own_settings(load: Load) -> None:
         "sasl.password": "geheim",
         "group.id": "g",
     }
+
+
+def test_each_secret_may_lie_in_a_file(load: Load, tmp_path: Path) -> None:
+    password, table = tmp_path / "password", tmp_path / "client.properties"
+    password.write_text("geheim\n")
+    table.write_text("# of Kafka\nssl.key.password = geheim=1\n")
+    config = load(
+        f"""
+        [kafka]
+        security_protocol = "SASL_PLAINTEXT"
+        user = "job"
+        password_file = "{password}"
+        secret_settings_file = "{table}"
+        [redis]
+        url_file = "{password}"
+        [models.m]
+        price = {{ input_per_1k = 1, output_per_1k = 1 }}
+        endpoint = {{ url = "http://m/v1", api_key_file = "{password}" }}
+        [tiers.only]
+        complexity_up_to = 1.0
+        model = "m"
+        max_tokens = 64
+        """,
+        FOREBAY_SEMANTIC__API_KEY_FILE=str(password),
+    )
+
+    secret_ones = [
+        config.kafka.password,
+        config.redis.url,
+        config.semantic.api_key,
+        config.models["m"].endpoint.api_key,
+    ]
+    assert [one.get_secret_value() for one in secret_ones if one] == ["geheim"] * 4
+    assert config.kafka.secret_settings["ssl.key.password"].get_secret_value() == "geheim=1"
+
+
+_NO_ACCESS = {
+    "no file": ('[redis]\npassword_file = "/nowhere/p"', "password_file: /nowhere/p cannot be read"),
+    "given twice": (
+        '[redis]\npassword = "geheim"\npassword_file = "/nowhere/p"',
+        "password and password_file are both",
+    ),
+    "no table": (f'[kafka]\nsecret_settings_file = "{__file__}"', "has a line without `=`"),
+    "file of no secret": ('[redis]\nuser_file = "/nowhere/p"', "redis.user_file: no such setting"),
+    "two passwords": ('[redis]\nurl = "redis://:geheim@r"\npassword = "geheim"', "both hold a password"),
+    "no user": ('[kafka]\nsecurity_protocol = "SASL_SSL"\npassword = "geheim"', "needs user and password"),
+    "shown to nobody": ('[kafka]\nuser = "job"\npassword = "geheim"', "shows no user and password; make it SASL_SSL"),
+    "no authority": ('[kafka.tls]\nca_file = "/nowhere/ca"', "kafka.tls.ca_file: there is no file /nowhere/ca"),
+    "not encrypted": (f'[redis.tls]\nca_file = "{__file__}"', "does not begin with rediss://"),
+}
+
+
+@pytest.mark.parametrize(("toml", "problem"), _NO_ACCESS.values(), ids=_NO_ACCESS)
+def test_access_that_cannot_work_is_refused_and_its_secrets_not_repeated(load: Load, toml: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)) as caught:
+        load(toml)
+
+    assert "geheim" not in str(caught.value)
 
 
 def test_a_configuration_cannot_be_changed(load: Load) -> None:

@@ -128,12 +128,23 @@ def open_index(settings: SemanticConfig, dimensions: int, version: str) -> Sweep
     """
     if settings.url is None:
         return EdgeIndex(settings.path / version, dimensions, settings)
+    # Whole seconds: the client hands the number to the server, which takes nothing finer.
+    client = qdrant_client(settings, timeout=max(1, round(settings.timeout_ms / 1000)))
+    return ServerIndex(client, f"{settings.collection}-{version}", dimensions, settings)
+
+
+def qdrant_client(settings: SemanticConfig, **options: Any) -> Any:
+    """A client of the configured server, with the key and the certificates that it asks for.
+
+    Args:
+        options: of ``qdrant_client.QdrantClient`` besides.
+    """
     from qdrant_client import QdrantClient  # the embedded engine needs no client
 
+    if settings.url is not None and settings.url.startswith("https:"):
+        options["verify"] = settings.tls.context()
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    # Whole seconds: the client hands the number to the server, which takes nothing finer.
-    client = QdrantClient(url=settings.url, api_key=key, timeout=max(1, round(settings.timeout_ms / 1000)))
-    return ServerIndex(client, f"{settings.collection}-{version}", dimensions, settings)
+    return QdrantClient(url=settings.url, api_key=key, **options)
 
 
 class EdgeIndex:

@@ -29,7 +29,7 @@ class RedisStore:
         settings = config.redis
         timeout_s = settings.timeout_ms / 1000
         self._client = redis.Redis.from_url(
-            settings.url.get_secret_value(),
+            **settings.client(),
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             # Once: a pooled connection may have died with the server's restart.

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from forebay_jobs.caches.questions import Question, QuestionIndex, SweepableIndex, open_index
+from forebay_jobs.caches.questions import Question, QuestionIndex, SweepableIndex, open_index, qdrant_client
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.reuse.neighbourhood import NEAREST
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.sections import EmbeddingConfig, SemanticConfig
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
 from ..traces.texts import read_texts
 from .harness import Bench, Goal, Say, percentiles
@@ -44,12 +43,12 @@ Vectors = npt.NDArray[np.float32]
 
 
 @contextmanager
-def bench(entries: int, data: Path | None, url: str | None, api_key: str | None, say: Say) -> Iterator[Bench]:
+def bench(entries: int, data: Path | None, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
     """The same questions in one context of several indexes; each side looks up the same others.
 
     Args:
         data: labelled texts whose questions are taken; None: vectors are made up.
-        url: of a Qdrant server to measure besides.
+        server: a Qdrant server to measure besides, and how to reach it.
     """
     known, asked = _made_up(entries) if data is None else _read(data, entries, say)
     truth = _exact(known, asked)
@@ -62,11 +61,11 @@ def bench(entries: int, data: Path | None, url: str | None, api_key: str | None,
             indexes[side] = index = _filled(stack, settings, known, side, facts, say)
             say(f"{side}: building")
             facts |= {f"{side}, {name}": value for name, value in _build(index, asked).items()}
-        if url is not None:
-            server = stack.enter_context(_server(url, api_key))
-            indexes["server, int8"] = _filled(stack, server.settings, known, "server, int8", facts, say)
+        if server is not None:
+            collection = stack.enter_context(_collection(server))
+            indexes["server, int8"] = _filled(stack, collection.settings, known, "server, int8", facts, say)
             say("server, int8: building")
-            facts["server, int8, s to build"] = _timed(server.wait)
+            facts["server, int8, s to build"] = _timed(collection.wait)
         sides = {side: (lambda index=index: _look_up(index, asked, truth)) for side, index in indexes.items()}
         yield Bench(sides, tuple(_goal(side) for side in indexes if side != PLAIN), facts)
 
@@ -76,8 +75,8 @@ def _goal(side: str) -> Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
-    """A collection of its own on a server.
+class _Collection:
+    """One of our own on a server.
 
     Attributes:
         wait: returns when the server has built what it builds by itself.
@@ -88,25 +87,24 @@ class _Server:
 
 
 @contextmanager
-def _server(url: str, api_key: str | None) -> Iterator[_Server]:
-    from qdrant_client import QdrantClient
+def _collection(server: SemanticConfig) -> Iterator[_Collection]:
     from qdrant_client.models import CollectionStatus
 
     settings = SemanticConfig(
-        url=url, api_key=SecretStr(api_key) if api_key else None, collection=f"bench-{uuid.uuid4().hex[:8]}"
+        url=server.url, api_key=server.api_key, tls=server.tls, collection=f"bench-{uuid.uuid4().hex[:8]}"
     )
     name = f"{settings.collection}-{_VERSION}"
-    client = QdrantClient(url=url, api_key=api_key)
+    client = qdrant_client(settings)
 
     def wait() -> None:
         deadline = time.monotonic() + _BUILT_WITHIN_S
         while client.get_collection(name).status is not CollectionStatus.GREEN:
             if time.monotonic() > deadline:
-                raise ForebayError(f"the server at {url} still builds after {_BUILT_WITHIN_S} s; see its log")
+                raise ForebayError(f"the server at {server.url} still builds after {_BUILT_WITHIN_S} s; see its log")
             time.sleep(0.5)
 
     try:
-        yield _Server(settings, wait)
+        yield _Collection(settings, wait)
     finally:
         client.delete_collection(name)
         client.close()

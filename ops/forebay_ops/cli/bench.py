@@ -23,6 +23,7 @@ from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
 from ..bench.harness import Bench, Say, measure
 from ..bench.report import Report, now, show, this_machine, write
+from .options import cli_config
 
 _MIN_ROUNDS = 3
 """The median of fewer rounds is no better than a guess."""
@@ -148,10 +149,13 @@ def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Labelled questions to index, as `forebay eval reuse` takes them; else vectors are made up.",
 )
-@click.option("--url", help="A Qdrant server to measure besides; its collection is removed in the end.")
-@click.option("--api-key", envvar="QDRANT_API_KEY", show_envvar=True, help="Key of that server.")
+@click.option(
+    "--url",
+    help="A Qdrant server to measure besides, with semantic.api_key and semantic.tls as configured; its collection is"
+    " removed in the end.",
+)
 @_options
-def index(entries: int, data: Path | None, url: str | None, api_key: str | None, rounds: int, out: Path | None) -> None:
+def index(entries: int, data: Path | None, url: str | None, rounds: int, out: Path | None) -> None:
     """How many of the nearest questions the semantic index finds, and how fast, by how it is built.
 
     \b
@@ -159,7 +163,8 @@ def index(entries: int, data: Path | None, url: str | None, api_key: str | None,
       forebay bench index --data questions.jsonl.gz --url http://localhost:6333
     """
     options = {"entries": entries} | ({"data": data.name} if data else {})
-    _run("index", lambda say: index_bench.bench(entries, data, url, api_key, say), rounds, out, **options)
+    server = cli_config().semantic.model_copy(update={"url": url}) if url else None
+    _run("index", lambda say: index_bench.bench(entries, data, server, say), rounds, out, **options)
 
 
 @bench.command()

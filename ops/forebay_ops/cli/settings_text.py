@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay_schemas.config import Config
+from forebay_schemas.section import FILE, secrets_of
 from pydantic import BaseModel, SecretStr
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -42,6 +43,8 @@ def _meaning(table: Table, name: str) -> str:
         return ""
     described = type(table).model_fields[name].description
     value = getattr(table, name)
+    if described and name in secrets_of(type(table)):
+        return f"{described} Or {name}{FILE}: a file that holds it."
     return described or ((type(value).__doc__ or "").split("\n")[0] if isinstance(value, BaseModel) else "")
 
 

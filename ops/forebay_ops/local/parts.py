@@ -96,7 +96,7 @@ def elsewhere(config: Config) -> list[Elsewhere]:
         found.append(Elsewhere("flink", "flink.rest_address", address, partial(probes.jobmanager_answers, config)))
     if config.semantic.url is not None:
         url = config.semantic.url
-        found.append(Elsewhere("qdrant", "semantic.url", url, partial(probes.http_answers, url)))
+        found.append(Elsewhere("qdrant", "semantic.url", url, partial(probes.http_answers, url, config.semantic.tls)))
     return found
 
 

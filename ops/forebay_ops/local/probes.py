@@ -12,6 +12,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from forebay_jobs.settings import job_name
 from forebay_schemas.config import Config
+from forebay_schemas.section import TlsConfig
 
 _TIMEOUT_S = 2.0
 _HEARTBEATS_S = 2.5
@@ -31,7 +32,7 @@ def kafka_answers(config: Config) -> bool:
 
 def redis_answers(config: Config) -> bool:
     """Whether Redis answers PING."""
-    client = redis.Redis.from_url(config.redis.url.get_secret_value(), socket_timeout=_TIMEOUT_S)
+    client = redis.Redis.from_url(**config.redis.client(), socket_timeout=_TIMEOUT_S)
     try:
         return bool(client.ping())
     except redis.RedisError:
@@ -65,12 +66,15 @@ def job_runs(config: Config) -> bool:
     return any(job["tasks"]["running"] == job["tasks"]["total"] for job in ours)
 
 
-def http_answers(url: str) -> bool:
+def http_answers(url: str, tls: TlsConfig | None = None) -> bool:
     """Whether a server answers HTTP at all, with whatever status."""
     parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme == "https":
+        context = (tls or TlsConfig()).context()
+        connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", parts.path or "/")
         connection.getresponse()

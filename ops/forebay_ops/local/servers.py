@@ -15,6 +15,9 @@ from forebay_schemas.errors import ConfigError
 from .home import Home
 from .provision import CONNECTOR, KAFKA, jar_folder
 
+REDIS_RIGHTS = "-@all +@read +@write +@transaction +@scripting +@connection -@dangerous +info"
+"""What the job and our commands do to Redis, by the categories of its ACL; on the keys of their installation alone."""
+
 _KAFKA_LOGGING = """\
 <Configuration>
   <Appenders>
@@ -86,6 +89,11 @@ def kafka_class_path(home: Home) -> str:
 
 def write_kafka(config: Config, home: Home) -> Path:
     """Write the broker's settings, format its storage where that is new, and return the file of settings."""
+    if config.kafka.security_protocol != "PLAINTEXT":
+        raise ConfigError(
+            f"kafka.security_protocol: {config.kafka.security_protocol} is not what a broker of this machine's own"
+            " speaks; take kafka out of local.start to use one that does"
+        )
     port = local_port("kafka.bootstrap", config.kafka.bootstrap)
     data = home.kafka / "data"
     settings = {
@@ -141,6 +149,11 @@ def _format_kafka(home: Home, file: Path) -> None:
 def write_redis(config: Config, home: Home) -> Path:
     """Write the settings of Redis as a cache: bounded, and gone when it stops. Returns the file."""
     url = urlsplit(config.redis.url.get_secret_value())
+    if url.scheme == "rediss":
+        raise ConfigError(
+            "redis.url: begins with rediss://, and a Redis of this machine's own speaks no TLS; take redis out of"
+            " local.start to use one that does"
+        )
     settings = {
         "bind": "127.0.0.1",
         "port": local_port("redis.url", f"{url.hostname}:{url.port or 6379}"),
@@ -150,11 +163,17 @@ def write_redis(config: Config, home: Home) -> Path:
         "save": '""',
         "appendonly": "no",
     }
-    if url.password:
-        settings["requirepass"] = url.password
+    lines = [f"{name} {value}" for name, value in settings.items()]
+    given = config.redis.password.get_secret_value() if config.redis.password else None
+    user, password = url.username or config.redis.user, url.password or given
+    if user and password:
+        lines += ["user default off", f"user {user} on >{password} ~{config.kafka.topic_prefix}:* {REDIS_RIGHTS}"]
+    elif password:
+        lines.append(f"requirepass {password}")
     home.redis.mkdir(parents=True, exist_ok=True)
     file = home.redis / "redis.conf"
-    file.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    file.touch(0o600)
+    file.write_text("".join(f"{line}\n" for line in lines))
     return file
 
 
