@@ -50,8 +50,10 @@ def topic_specs(config: Config) -> list[TopicSpec]:
     # What the router is retrained from has to last from one time to the next.
     kept = {"retention.ms": str(config.audits.kept_days * 86_400_000), "retention.bytes": "-1"}
     specs.append(TopicSpec(topics.audit, config.kafka.partitions, limit | kept))
-    # Commands are few and take effect in the order in which they were given, so they share one partition.
-    return [*specs, TopicSpec(topics.control, 1, limit | {"cleanup.policy": "compact"})]
+    # Commands are few and take effect in the order in which they were given, so they share one partition. Of a batch
+    # the newest record counts, and all of them are read for one.
+    compacted = limit | {"cleanup.policy": "compact"}
+    return [*specs, TopicSpec(topics.control, 1, compacted), TopicSpec(topics.batches, 1, compacted)]
 
 
 def create_topics(config: Config) -> TopicsReport:

@@ -19,9 +19,34 @@ import fastavro.schema
 import msgspec
 
 from .errors import ErrorCode, RecordError
-from .records import Audit, Chunk, Control, DeadLetter, Event, Feedback, Record, Reply, Request, Result, Task
+from .records import (
+    Audit,
+    BatchState,
+    Chunk,
+    Control,
+    DeadLetter,
+    Event,
+    Feedback,
+    Record,
+    Reply,
+    Request,
+    Result,
+    Task,
+)
 
-RECORDS: tuple[type[Record], ...] = (Request, Task, Result, Reply, DeadLetter, Control, Event, Chunk, Feedback, Audit)
+RECORDS: tuple[type[Record], ...] = (
+    Request,
+    Task,
+    Result,
+    Reply,
+    DeadLetter,
+    Control,
+    Event,
+    Chunk,
+    Feedback,
+    Audit,
+    BatchState,
+)
 """Every record that crosses a topic as a value of its own."""
 
 R = TypeVar("R", bound=Record)

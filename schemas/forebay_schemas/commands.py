@@ -4,11 +4,13 @@ import hashlib
 import json
 import zlib
 
+from .batches import is_batch
 from .invalidation import Invalidation
 from .records import Control
 
 CANCEL = "cancel"
-"""Takes a request back; its arguments ``tenant`` and ``request_id`` name it. For the job."""
+"""Takes a request back, or all rows of a batch; its arguments ``tenant`` and ``request_id`` name it. For the job and,
+where it is a batch, for the workers."""
 CANCEL_TASK = "cancel_task"
 """Ends a generation that nobody waits for; its argument ``task_id`` names the task. For the workers."""
 INVALIDATE = "invalidate"
@@ -20,8 +22,11 @@ _SLOTS = 4_096
 
 
 def cancel(tenant: str, request_id: str, *, issued_by: str, issued_ms: int) -> Control:
-    """The command that takes a request back."""
+    """The command that takes a request back, or all rows of a batch."""
     arguments = {"tenant": tenant, "request_id": request_id}
+    if is_batch(request_id):  # workers that start within its window read it too, so no other may take its place
+        key = f"{CANCEL}/{request_id}"
+        return Control(key=key, command=CANCEL, issued_ms=issued_ms, issued_by=issued_by, arguments=arguments)
     return _command(CANCEL, tenant + request_id, arguments, issued_by, issued_ms)
 
 

@@ -174,6 +174,7 @@ class Config(BaseSettings):
         own |= {
             topics.events,
             topics.audit,
+            topics.batches,
             topics.replies_stream,
             topics.feedback,
             *(topics.tier(tier, lane) for tier in self.tiers for lane in Lane),

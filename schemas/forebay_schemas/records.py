@@ -413,3 +413,38 @@ class Audit(Record, frozen=True, kw_only=True):
     """Of the route, so as they were at the time."""
     question: str | None = None
     """The user's last turn, cut where it is long; absent where somebody else spoke last."""
+
+
+class BatchState(Record, frozen=True, kw_only=True):
+    """How far the file of a batch is published, kept compacted by ``batch_id``.
+
+    It is written in one transaction with the requests that it counts, by the one process that holds the batch's
+    transactional id: so whoever goes on after a crash sends no row twice, and leaves none out.
+    """
+
+    batch_id: str
+    """As in ``batches``, of which its requests' ids are made."""
+    tenant: str
+    stage: str
+    """One of ``batches.Stage``."""
+    created_ms: int
+    updated_ms: int
+    deadline_ms: int
+    """The end of its completion window: the deadline of all its requests."""
+    source: str
+    """The file, as its submitter named it."""
+    source_digest: str
+    """SHA-256 of the file, in hex."""
+    options: str
+    """JSON text: how rows become requests."""
+    rows: int
+    """In the file."""
+    read: int = 0
+    """From the first row on, those that were published or refused."""
+    sent: int = 0
+    """Those that were published."""
+    reply_topic: str
+    replies_from: list[int]
+    """Where each partition of the reply topic ended before the first row was published."""
+    price_ceiling: float | None = None
+    """US dollars that the batch may cost."""

@@ -68,6 +68,10 @@ class Topics:
         return f"{self.prefix}.audit"
 
     @property
+    def batches(self) -> str:
+        return f"{self.prefix}.batches"
+
+    @property
     def job_group(self) -> str:
         """The consumer group of the job's sources."""
         return f"{self.prefix}-job"

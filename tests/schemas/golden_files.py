@@ -14,6 +14,7 @@ import msgspec
 from forebay_schemas.codec import RECORDS, Codec, avro_folder, file_stem, history, newest
 from forebay_schemas.records import (
     Audit,
+    BatchState,
     CacheOptions,
     CachePolicy,
     CacheScope,
@@ -194,6 +195,23 @@ EXAMPLES: tuple[Record, ...] = (
         judged_by="details",
         features={"length": 0.25},
         question="How long does delivery take?",
+    ),
+    BatchState(
+        batch_id="batch_0123456789abcdef01234567",
+        tenant="acme",
+        stage="ceiling",
+        created_ms=1_760_000_000_000,
+        updated_ms=1_760_000_060_000,
+        deadline_ms=1_760_086_400_000,
+        source="/data/reviews.csv",
+        source_digest="ab" * 32,
+        options='{"template": "Classify: {text}"}',
+        rows=2_000,
+        read=150,
+        sent=149,
+        reply_topic="llm.replies",
+        replies_from=[0, 2**40],
+        price_ceiling=2.5,
     ),
 )
 """One of each record, with no field at its default, so that each shows in the bytes."""
