@@ -27,6 +27,7 @@ def test_there_is_a_topic_for_everything_that_is_configured(monkeypatch: pytest.
         "llm.control",
         "llm.events",
         "llm.audit",
+        "llm.batches",
     }
 
 
