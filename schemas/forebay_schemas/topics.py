@@ -119,6 +119,19 @@ BUCKET = "forebay-bucket"
 TASK = "forebay-task"
 TRACEPARENT = "traceparent"
 
+HEADERS = {
+    REQUEST_ID: "Id of the request, as in the value.",
+    TENANT: "Whose request it is, as in the value.",
+    REPLY_TOPIC: "Where the reply goes, one of kafka.reply_topics; absent: to the standard topic.",
+    REPLY_KEY: "Kafka key of the reply and its chunks; absent: the request id. Who wants all replies on one partition"
+    " chooses a key that hashes there, by murmur2.",
+    DEADLINE: "When nobody needs the answer any more, as in the value: milliseconds since the Unix epoch, in decimals.",
+    BUCKET: "Key of the state in the job that the result belongs to.",
+    TASK: "Id and hop of the task, by which a repeat of it is known.",
+    TRACEPARENT: "W3C trace context.",
+}
+"""What each header says, as text in UTF-8; what a record has nothing to say of is left out."""
+
 MAX_HEADER_BYTES = 1_024
 """Of one header that is read here; a reply repeats them, so they must not make it larger than a record may be."""
 _DEADLINE = re.compile(r"[0-9]{1,18}", re.ASCII)

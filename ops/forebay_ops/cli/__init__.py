@@ -24,6 +24,7 @@ _COMMANDS = {
     "warm": Entry("warm:warm", "Fill the caches ahead, at the price of the batch lane."),
     "config": Entry("parts:config", "Print the configuration that holds."),
     "topics": Entry("parts:topics", "Create the topics."),
+    "asyncapi": Entry("asyncapi:asyncapi", "Write what other languages need to read and write the topics.", "local"),
     "job": Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),
     "worker": Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
     "ledger": Entry("ledger:ledger", "Keep every reply, and feedback, in Parquet files.", "reports"),
