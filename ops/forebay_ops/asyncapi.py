@@ -64,7 +64,7 @@ def _description(config: Config) -> str:
         "It is written with the oldest version of its schema that holds all that it says, so who reads knows all\n"
         "versions, and resolves them to the newest: fields that are added have defaults.\n"
         f"A request or a reply has at most {config.kafka.max_record_bytes:,} bytes.\n\n"
-        "What workers write comes in transactions: read with the isolation level read_committed.\n\n"
+        "Workers and batches write in transactions: read with the isolation level read_committed.\n\n"
         "An operation names the part that does it as its tag.\n"
         "What a channel does not set, such as its retention, is the brokers' default.\n"
     )

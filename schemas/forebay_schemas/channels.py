@@ -6,7 +6,20 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .records import Audit, Chunk, Control, DeadLetter, Event, Feedback, Record, Reply, Request, Result, Task
+from .records import (
+    Audit,
+    BatchState,
+    Chunk,
+    Control,
+    DeadLetter,
+    Event,
+    Feedback,
+    Record,
+    Reply,
+    Request,
+    Result,
+    Task,
+)
 from .topics import BUCKET, DEADLINE, REPLY_KEY, REPLY_TOPIC, REQUEST_ID, TASK, TENANT, TRACEPARENT
 
 
@@ -105,6 +118,14 @@ CHANNELS = (
         read_by=(Part.JOB, Part.OPERATORS),
         key="Id of the request, so that what is said of it keeps its order.",
         headers=(REQUEST_ID, TENANT),
+    ),
+    Channel(
+        "batches",
+        "How far the file of each batch is published. Compacted, so that the latest of each batch stays.",
+        (BatchState,),
+        written_by=(Part.SERVICES,),
+        read_by=(Part.SERVICES,),
+        key="`batch_id`, of which the latest counts.",
     ),
     Channel(
         "control",
