@@ -21,7 +21,7 @@ def test_the_spread_grows_in_powers_of_two_up_to_the_partitions(per_min: int, ke
 
 
 def rates(server: RedisServer) -> PrefixRates:
-    config = configured(desk={"hot_prefix_per_min": 10}, redis=server.config().redis.model_dump())
+    config = configured(desk={"hot_prefix_per_min": 10}, redis=dict(server.config().redis))
     return PrefixRates(config, RedisStore(config, metrics()))
 
 
