@@ -18,6 +18,7 @@ from ..evaluation.eligibility import read_questions
 from ..local.effective import PROFILE
 from ..models.answering import spread
 from ..request_lines import parse_object, request_of
+from ..routing.alternatives import compare, comparison
 from ..routing.evaluation import evaluate
 from ..routing.explaining import explained
 from ..routing.labels import read_labels
@@ -83,22 +84,30 @@ def train_(labels: Path, out: Path, cache: Path) -> None:
 @router.command("eval")
 @click.argument("labels", type=_FILE)
 @click.option("--page", "page_file", type=_OUT, help="Draw the curves here, as HTML.")
+@click.option("--compare", "compared", is_flag=True, help="Also measure other ways to learn; takes minutes.")
 @_cache_option
-def eval_(labels: Path, page_file: Path | None, cache: Path) -> None:
+def eval_(labels: Path, page_file: Path | None, compared: bool, cache: Path) -> None:
     """Measure how well weights learned from LABELS route prompts that they did not learn from.
 
     Accuracy against the share of calls to the largest tier, as RouteLLM measures: five-fold within each `dataset`,
-    learned on one and asked of the other, and by length alone. Folds are by a hash of the prompt.
+    learned on one and asked of the other, and by length alone. Folds are by a hash of the prompt. With --compare other
+    ways to learn are measured too (ridge regression, kernel, nearest neighbours, trees, a neural network), five-fold
+    on the half of the prompts on which the constants of the scorer were chosen.
 
     \b
       forebay router eval labels.jsonl.gz --page routing.html
+      forebay router eval labels.jsonl.gz --compare
     """
     config = cli_config(PROFILE)
     with ConsoleProgress(Console(stderr=True)) as progress:
         data = _prepared(labels, config, cache, progress)
         found = evaluate(data, progress.doing)
-    show_table(Console(width=max(LEAST_WIDTH, Console().width)), table(found))
+        tried = compare(data, progress.doing) if compared else []
+    console = Console(width=max(LEAST_WIDTH, Console().width))
+    show_table(console, table(found))
     click.echo(timing(found))
+    if tried:
+        show_table(console, comparison(tried))
     if page_file is not None:
         from ..routing.page import page  # matplotlib takes a second
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from forebay_jobs.router.features import FEATURES
 from forebay_jobs.router.learned import Scorer
 
 from ..evaluation.halves import is_test
 from .curves import Curve, apgr_interval, calibration_error, curve
 from .labels import FOLDS, LabelsError
-from .training import Prepared, train
+from .training import Prepared, features_alone, train
 
 Floats = npt.NDArray[np.float64]
 Said = Callable[[str], None]
@@ -54,12 +53,14 @@ class Evaluation:
     """All of it.
 
     Attributes:
-        alone_us, batched_us: what scoring a prompt takes given its vector and features, one by one and all at once.
+        features_us: what reading a prompt's features takes.
+        alone_us, batched_us: what its chances take, given its vector and features, one by one and all at once.
     """
 
     weak: str
     strong: str
     measured: list[Measured]
+    features_us: float
     alone_us: float
     batched_us: float
 
@@ -69,6 +70,33 @@ def evaluate(data: Prepared, said: Said) -> Evaluation:
 
     Raises:
         LabelsError: no data set is large enough.
+    """
+    parts = parts_of(data)
+    measured: list[Measured] = []
+    scorers: list[Scorer] = []
+
+    def chances(learned: Prepared, asked: Prepared) -> Floats:
+        scorers.append(Scorer(train(learned, [], "evaluation")))
+        return chances_of(scorers[-1], asked)
+
+    for name, part in parts.items():
+        measured += _both(part, name, FIVE_FOLD, crossed(part, chances, name, said))
+    for name, part in parts.items():
+        for other, learned in parts.items():
+            if other != name:
+                said(f"learning on {other} for {name}")
+                found = _both(part, name, other, chances(learned, part))
+                measured += [each for each in found if each.way == LEARNED]  # length is told above
+    said("timing")
+    largest = max(scorers, key=lambda scorer: scorer.weights.labels)
+    return Evaluation(data.labels.tiers[0], data.labels.tiers[-1], measured, *_times(largest, data))
+
+
+def parts_of(data: Prepared) -> dict[str, Prepared]:
+    """The data sets on which something can be measured, by name.
+
+    Raises:
+        LabelsError: there is none.
     """
     weak, strong = data.labels.tiers[0], data.labels.tiers[-1]
     known = ~np.isnan(data.labels.right[:, [0, -1]]).any(axis=1)
@@ -83,36 +111,38 @@ def evaluate(data: Prepared, said: Said) -> Evaluation:
             f"dataset: none has {_LEAST} prompts with {weak} and {strong} labelled, and {strong} right more often; give"
             " more labels, with the columns from the smallest tier to the largest"
         )
-    measured: list[Measured] = []
-    scorers: list[Scorer] = []
-    for name, part in parts.items():
-        chances = np.empty(part.labels.right.shape)
-        for fold in range(FOLDS):
-            said(f"{name}: fold {fold + 1} of {FOLDS}")
-            left_out = part.labels.folds == fold
-            scorer = _learned(part.part(np.flatnonzero(~left_out)))
-            chances[left_out] = _chances(scorer, part.part(np.flatnonzero(left_out)))
-            scorers.append(scorer)
-        measured += _both(part, name, FIVE_FOLD, chances)
-    for name, part in parts.items():
-        for other, learned in parts.items():
-            if other != name:
-                said(f"learning on {other} for {name}")
-                found = _both(part, name, other, _chances(_learned(learned), part))
-                measured += [each for each in found if each.way == LEARNED]  # length is told above
-    said("timing")
-    largest = max(scorers, key=lambda scorer: scorer.weights.labels)
-    return Evaluation(weak, strong, measured, *_times(largest, data))
+    return parts
+
+
+def crossed(part: Prepared, told: Callable[[Prepared, Prepared], Floats], what: str, said: Said) -> Floats:
+    """What is told of each prompt after learning from the folds that it is not in, a row a prompt.
+
+    Args:
+        told: from prompts to learn from, and prompts that are asked, to a row for each of these.
+        what: for ``said``.
+    """
+    rows: list[npt.NDArray[np.intp]] = []
+    found: list[Floats] = []
+    for fold in range(FOLDS):
+        said(f"{what}: fold {fold + 1} of {FOLDS}")
+        left_out = part.labels.folds == fold
+        rows.append(np.flatnonzero(left_out))
+        found.append(told(part.part(np.flatnonzero(~left_out)), part.part(rows[-1])))
+    return np.concatenate(found)[np.argsort(np.concatenate(rows))]
+
+
+def lengths(part: Prepared) -> Floats:
+    """Of each prompt, in characters."""
+    return np.array([len(prompt) for prompt in part.labels.prompts], float)
 
 
 def _both(part: Prepared, name: str, learned_on: str, chances: Floats) -> list[Measured]:
-    lengths = np.array([len(prompt) for prompt in part.labels.prompts], float)
     weak, strong = part.labels.right[:, 0], part.labels.right[:, -1]
     unseen = np.array([is_test(prompt) for prompt in part.labels.prompts])
     has_gap = (strong - weak)[unseen].sum() > 0
     errors = calibration_error(chances[:, 0], weak), calibration_error(chances[:, -1], strong)
     found: list[Measured] = []
-    for way, score, error in ((LEARNED, chances[:, -1] - chances[:, 0], errors), (LENGTH, lengths, None)):
+    for way, score, error in ((LEARNED, chances[:, -1] - chances[:, 0], errors), (LENGTH, lengths(part), None)):
         found.append(
             Measured(
                 way=way,
@@ -130,24 +160,24 @@ def _both(part: Prepared, name: str, learned_on: str, chances: Floats) -> list[M
     return found
 
 
-def _learned(part: Prepared) -> Scorer:
-    return Scorer(train(part, [], "evaluation"))
-
-
-def _chances(scorer: Scorer, asked: Prepared) -> Floats:
+def chances_of(scorer: Scorer, asked: Prepared) -> Floats:
+    """That each tier answers a prompt well, a row a prompt."""
     chances, _ = scorer.chances(asked.labels.prompts, asked.features, asked.vectors)
     return chances.astype(np.float64)
 
 
-def _times(scorer: Scorer, data: Prepared) -> tuple[float, float]:
-    """Microseconds of processor time a prompt, one by one and all at once."""
+def _times(scorer: Scorer, data: Prepared) -> tuple[float, float, float]:
+    """Microseconds of processor time a prompt: for its features, for its chances alone, and in a batch."""
     rows = np.linspace(0, len(data) - 1, min(_TIMED, len(data))).astype(int)
     some = data.part(rows)
-    values: list[dict[str, float]] = [dict(zip(FEATURES, row, strict=True)) for row in some.features.tolist()]
     began = time.process_time()
-    for prompt, features, vector in zip(some.labels.prompts, values, some.vectors, strict=True):
-        scorer.of(prompt, features, vector)
+    features = [features_alone(prompt) for prompt in some.labels.prompts]
+    read_s = time.process_time() - began
+    began = time.process_time()
+    for prompt, values, vector in zip(some.labels.prompts, features, some.vectors, strict=True):
+        scorer.of(prompt, values, vector)
     alone_s = time.process_time() - began
     began = time.process_time()
     scorer.chances(some.labels.prompts, some.features, some.vectors)
-    return 1e6 * alone_s / len(rows), 1e6 * (time.process_time() - began) / len(rows)
+    batched_s = time.process_time() - began
+    return 1e6 * read_s / len(rows), 1e6 * alone_s / len(rows), 1e6 * batched_s / len(rows)
