@@ -60,6 +60,21 @@ def test_better_weights_are_written_and_rolled_out_by_their_path(
     assert given["single"] == (f"router.weights={file}",)
     assert given["name"].startswith("router-20")
     assert given["why"].startswith("retrained: Brier score 0.")
+    assert (given["unit"], given["stage"], given["guards"]) == ("tenant", "shadow", ("agreement=0",))
+
+
+def test_how_it_is_rolled_out_can_be_told(started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, audits(400), "--unit", "user", "--from", "10", "--guard", "slower=3", "--guard", "agreement=0.5")
+    (given,) = started
+    assert (given["unit"], given["stage"]) == ("user", "10")
+    assert given["guards"] == ("agreement=0", "slower=3", "agreement=0.5")  # the last of a name counts
+
+
+def test_a_guard_that_is_none_is_told_before_anything_is_learned(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "retrain", lambda *_: pytest.fail("it is too late to say so"))
+    assert "'slow' is no guard; use one of min-minutes" in run(monkeypatch, audits(400), "--guard", "slow=3").output
 
 
 def test_it_says_how_to_roll_out_where_that_is_not_wanted(

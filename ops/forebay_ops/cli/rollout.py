@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,21 @@ from .rollout_tables import arms_table, changes_table, history_table, live_table
 _WHY = click.option("--why", default="", help="Kept in its history, with who and when.")
 _NAME = click.argument("name")
 _GUARDS = ", ".join(name.replace("_", "-") for name in Guards.__struct_fields__)
+_HOW = (
+    click.option("--unit", type=click.Choice([unit.value for unit in Unit]), default=Unit.TENANT.value,
+                 show_default=True, help="Whose requests stay together in one arm. With few tenants, user."),
+    click.option("--from", "stage", type=click.Choice([Stage.SHADOW.value, Stage.TEN.value]),
+                 default=Stage.SHADOW.value, show_default=True,
+                 help="The first stage; with 10 it answers some at once."),
+    click.option("--guard", "guards", metavar="NAME=VALUE", multiple=True, help=f"A limit; the names: {_GUARDS}."),
+)  # fmt: skip
+
+
+def how_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that say how a rollout goes, for all commands that start one."""
+    for option in reversed(_HOW):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -69,11 +84,7 @@ def rollout() -> None:
 @click.option("--set", "single", metavar="SETTING=VALUE", multiple=True, help="What it changes; several are fine.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="The same as TOML of the configuration's shape; --set goes over it.")  # fmt: skip
-@click.option("--unit", type=click.Choice([unit.value for unit in Unit]), default=Unit.TENANT.value, show_default=True,
-              help="Whose requests stay together in one arm. With few tenants, user.")  # fmt: skip
-@click.option("--from", "stage", type=click.Choice([Stage.SHADOW.value, Stage.TEN.value]), default=Stage.SHADOW.value,
-              show_default=True, help="The first stage; with 10 it answers some at once.")  # fmt: skip
-@click.option("--guard", "guards", metavar="NAME=VALUE", multiple=True, help=f"A limit; the names: {_GUARDS}.")
+@how_options
 @click.option("--dry-run", is_flag=True, help="Check it and show what it would change, and write nothing.")
 @_WHY
 def start_(
@@ -100,7 +111,7 @@ def start_(
     config = cli_config()
     changes: list[Mapping[str, Any]] = [*([changes_of_file(file)] if file else []), *map(change_of_text, single)]
     overrides = {path: value for change in changes for path, value in flattened(change).items()}
-    limits = _guards(guards)
+    limits = guards_of(guards)
     unread = _unread_weights(overrides, config)
 
     def begin(known: Mapping[str, Rollout], now_ms: int) -> Rollout:
@@ -276,7 +287,12 @@ def _unread_weights(overrides: Mapping[str, str], config: Config) -> str | None:
     return None
 
 
-def _guards(texts: tuple[str, ...]) -> Guards:
+def guards_of(texts: tuple[str, ...]) -> Guards:
+    """The limits in texts such as ``slower=3``; of one name the last counts.
+
+    Raises:
+        click.BadParameter: a text is none.
+    """
     values: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")

@@ -20,10 +20,12 @@ from .embedder import loaded_embedder, names_of
 from .moments import Moment, now
 from .options import cli_config
 from .progress import ConsoleProgress
-from .rollout import start_
+from .rollout import guards_of, how_options, start_
 from .tables import figures_table
 
 SETTING = "router.weights"
+_MAY_DIFFER = "agreement=0"
+"""Unless told otherwise: of a router that errs in more than a fifth of its answers no better one would pass."""
 
 
 @click.command(name="retrain")
@@ -34,8 +36,18 @@ SETTING = "router.weights"
               show_default=True, help="Folder of the new weights, which the job can read.")  # fmt: skip
 @click.option("--name", help="Of the rollout; else router- and the date.")
 @click.option("--no-rollout", is_flag=True, help="Write the weights, and say how to roll them out.")
+@how_options
 @click.pass_context
-def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | None, no_rollout: bool) -> None:
+def retrain_(
+    context: click.Context,
+    since: dt.datetime,
+    out: Path,
+    name: str | None,
+    no_rollout: bool,
+    unit: str,
+    stage: str,
+    guards: tuple[str, ...],
+) -> None:
     """Learn the router anew from audits, escalations and feedback, and roll it out where it is better.
 
     A fifth of the questions is not learned from. On those the new weights are compared with the present ones, which
@@ -43,11 +55,17 @@ def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | 
     rollout of `router.weights` is started, which goes on by itself or undoes itself. Else nothing changes. Meant to be
     run once a month, or when `forebay router drift` ends with 3. Answers of former models are not learned from.
 
+    The rollout goes as --unit, --from and --guard say, like any other. It is not asked whether its answers agree with
+    those that are given now (the guard agreement), since where the router erred they are meant to differ.
+
     \b
       forebay router retrain
       forebay router drift --since 7d; test $? -eq 3 && forebay router retrain --out /mnt/forebay/router
+      forebay router retrain --unit user --guard slower=3
     """
     config = cli_config()
+    guards = (_MAY_DIFFER, *guards)
+    guards_of(guards).check()  # before minutes are spent on learning
     console = Console(highlight=False)
     with ConsoleProgress(Console(stderr=True)) as progress:
         progress.doing("reading rollouts, audits and feedback")
@@ -77,10 +95,11 @@ def retrain_(context: click.Context, since: dt.datetime, out: Path, name: str | 
     name = name or f"router-{now():%Y-%m-%d}"
     console.print(f"better: written to {file}")
     if no_rollout:
-        console.print(f"to roll it out: forebay rollout start {name} --set {setting}", soft_wrap=True)
+        command = f"forebay rollout start {name} --set {setting} --guard {_MAY_DIFFER}"
+        console.print(f"to roll it out: {command}", soft_wrap=True)
         return
     why = f"retrained: Brier score {retrained.new:.4f} instead of {retrained.present:.4f}"
-    context.invoke(start_, name=name, single=(setting,), why=why)
+    context.invoke(start_, name=name, single=(setting,), unit=unit, stage=stage, guards=guards, why=why)
 
 
 def _check_free(rollouts: Mapping[str, Rollout]) -> None:
