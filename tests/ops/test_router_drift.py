@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from forebay_jobs.router.router import CHANCE
 from forebay_ops.cli import router_drift
 from forebay_ops.outcomes.drift import Error, errors
 from forebay_ops.outcomes.reading import Outcomes
@@ -65,6 +66,15 @@ def test_an_audit_counts_for_as_many_answers_as_it_stands_for() -> None:
     assert alone.share is not None
     assert error.share.mean == pytest.approx(0.01)
     assert (alone.name, alone.share.mean) == ("chat medium", 0.5)
+
+
+def test_what_weights_routed_and_what_rules_did_can_be_told_apart() -> None:
+    learned = audits(30, 15, features={"length": 0.1, f"{CHANCE}small": 0.9})
+    found = errors([*audits(20, 0, features={"length": 0.1}), *learned], Standing(CONFIG, {}), by_scorer=True)
+    assert [(error.name, error.judged, error.differ) for error in found] == [
+        ("chat rules", 20, 0),
+        ("chat weights", 30, 15),
+    ]
 
 
 def test_only_what_the_tier_above_says_is_an_error() -> None:

@@ -95,6 +95,22 @@ def test_what_is_not_surely_better_changes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_rules_tell_already_is_no_gain(started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether a question begins with why says all but the one answer in ten of which nothing can be known.
+    told = [
+        msgspec.structs.replace(
+            each,
+            question=f"{'Name' if each.agrees else 'Why'}: {each.question}",
+            agrees=each.agrees == (number % 10 > 0),
+        )
+        for number, each in enumerate(audits(400))
+    ]
+    result = run(monkeypatch, told)
+    assert "rules" in result.output.split()
+    assert "not surely better: nothing changes" in result.output
+    assert started == []
+
+
 def test_no_gain_is_told_of_few_questions(started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retraining, "_FIFTH", 50)
     result = run(monkeypatch, audits(400))

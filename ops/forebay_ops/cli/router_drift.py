@@ -24,9 +24,10 @@ _COLOURS = {"within": "green", "above": "red", "unsure": "yellow"}
     "--since", type=Moment(), default="30d", show_default=True, help="From when on; a span, or a time in UTC."
 )
 @click.option("--by-tier", is_flag=True, help="Tell the tiers of a category apart.")
+@click.option("--by-scorer", is_flag=True, help="Tell apart what learned weights routed, and what rules did.")
 @click.option("--most", type=click.FloatRange(min=0, max=1, min_open=True, max_open=True), default=MOST,
               show_default=True, help="Share of errors that is still well.")  # fmt: skip
-def drift(since: dt.datetime, by_tier: bool, most: float) -> None:
+def drift(since: dt.datetime, by_tier: bool, by_scorer: bool, most: float) -> None:
     """Show how often a tier's answer differs from the next larger tier's, by category, as audits found.
 
     The share counts each audit for as many answers as it stands for, and comes with its 95 % interval. What the judge
@@ -40,13 +41,14 @@ def drift(since: dt.datetime, by_tier: bool, most: float) -> None:
     """
     config = cli_config()
     audits = read_outcomes(config, round(since.replace(tzinfo=dt.UTC).timestamp() * 1000)).audits
-    found = errors(audits, Standing(config, known_rollouts(config)), by_tier)
+    found = errors(audits, Standing(config, known_rollouts(config)), by_tier, by_scorer)
     if not found:
         raise click.ClickException(
             "no answer that was routed as all are now was audited in this time; with audits.share every hundredth is,"
             " so give another --since, or wait"
         )
-    table = figures_table("category and tier" if by_tier else "category", "audits", "differ", "error", "95 % interval",
+    by = ["category", *(["tier"] if by_tier else []), *(["scorer"] if by_scorer else [])]
+    table = figures_table(", ".join(by), "audits", "differ", "error", "95 % interval",
                           "untold", "escalated", "")  # fmt: skip
     for error in found:
         table.add_row(*_row(error), Text(error.finding(most), style=_COLOURS[error.finding(most)]))

@@ -82,7 +82,7 @@ def retrain_(
         present = scorer and scorer.weights
         models = names_of(config.embedding.model)
         retrained = retrain(found, list(config.tiers), present, embedder, models, progress.doing)
-    _show(console, retrained, "tiers' means" if present is None else "present")
+    _show(console, retrained, "rules" if present is None else "present")
     if not retrained.better:
         console.print("not surely better: nothing changes")
         return

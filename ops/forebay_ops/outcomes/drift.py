@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from forebay_jobs.router.router import CHANCE
 from forebay_schemas.records import Audit
 
 from ..statistics import Interval, share_interval
@@ -21,7 +22,7 @@ class Error:
     """The measured error of some answers.
 
     Attributes:
-        name: the category, or the category and tier.
+        name: the category, and what else they are told apart by.
         judged: audits that tell; of these ``differ`` say something else than the tier above.
         untold: audits that do not tell: the judge was unsure, or the tier above gave no answer.
         escalated: answers that did not go out, beside them.
@@ -43,19 +44,27 @@ class Error:
         return "above" if self.share.low > most else "within"
 
 
-def errors(audits: Sequence[Audit], standing: Standing, by_tier: bool = False) -> list[Error]:
-    """The error of each category, or of each category and tier, in the order of their names.
+def errors(audits: Sequence[Audit], standing: Standing, by_tier: bool = False, by_scorer: bool = False) -> list[Error]:
+    """The error of each category, in the order of their names.
 
     Categories without settings of their own are one, ``default``, as they were audited. Arms of rollouts are left out
     unless all are routed as they were.
+
+    Args:
+        by_tier: tell the tiers of a category apart.
+        by_scorer: tell apart what learned weights routed, and what rules did.
     """
     groups: dict[str, list[Audit]] = {}
     for audit in audits:
         if audit.reason in ("tier_above", "escalation") and standing.routes(audit.arm):
             category = audit.category if audit.category in standing.config.categories else "default"
-            name = f"{category} {audit.tier}" if by_tier else category
-            groups.setdefault(name, []).append(audit)
+            apart = ([audit.tier] if by_tier else []) + ([_scorer(audit)] if by_scorer else [])
+            groups.setdefault(" ".join([category, *apart]), []).append(audit)
     return [_error(name, group) for name, group in sorted(groups.items())]
+
+
+def _scorer(audit: Audit) -> str:
+    return "weights" if any(name.startswith(CHANCE) for name in audit.features) else "rules"
 
 
 def _error(name: str, audits: Iterable[Audit]) -> Error:

@@ -5,6 +5,9 @@ either. Questions that are equal but for case, spacing and the marks around them
 compared by their Brier score (Brier, 1950): the mean square of a chance less what came of it, over all tiers of which
 that is known, each label counting for as many answers as it stands for. It needs no thresholds, and no tier that was
 not asked. It says nothing of the routes that follow: those a rollout measures.
+
+Rules tell a complexity and no chances. Where they route, it is turned into each tier's chance by the logistic function
+that fits the labels best (Platt, 1999): so new weights have to be better than all that the rules can tell.
 """
 
 import hashlib
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from forebay_jobs.judging.equality import normalise
 from forebay_jobs.judging.similarity import Embeds
+from forebay_jobs.router import rules
 from forebay_jobs.router.features import FEATURES
 from forebay_jobs.router.learned import Scorer
 from forebay_jobs.router.weights import Weights
@@ -22,7 +26,7 @@ from forebay_jobs.router.worth import interpolated
 from forebay_schemas.errors import ForebayError
 
 from ..routing.labels import LEAST_OF_A_CLASS, Labels
-from ..routing.training import Prepared, features_alone, train
+from ..routing.training import Prepared, calibrated, features_alone, train
 from ..statistics import Interval, interval
 from .labels import Labelled
 
@@ -47,7 +51,7 @@ class Retrained:
     Attributes:
         learned_from: different labelled questions.
         questions: different ones on which both are compared, at least ``LEAST_COMPARED``.
-        present, new: Brier scores; less is better. Rules tell no chances: where they route, each tier's mean does.
+        present, new: Brier scores; less is better. Where rules route, theirs.
         gain: of the new ones, with its 95 % interval over the questions.
     """
 
@@ -92,9 +96,9 @@ def retrain(
     said(f"embedding {len(read):,} questions")
     learned, held = _prepared(to_learn, known, embedder), _prepared(to_compare, known, embedder)
     weights = train(learned, models, "forebay router retrain", said)
-    usual = (_stands(learned) * np.nan_to_num(learned.labels.right)).sum(axis=0) / _stands(learned).sum(axis=0)
-    old, stands = _by_question(_squares(Scorer(present) if present else None, held, usual), held)
-    new, _ = _by_question(_squares(Scorer(weights), held, usual), held)
+    by_rules = _chances_by_rules(learned, held)
+    old, stands = _by_question(_squares(Scorer(present) if present else None, held, by_rules), held)
+    new, _ = _by_question(_squares(Scorer(weights), held, by_rules), held)
     return Retrained(
         weights=weights,
         learned_from=len(_different(to_learn)),
@@ -177,15 +181,26 @@ def _by_question(squares: Floats, data: Prepared) -> tuple[Floats, Floats]:
     return np.bincount(places, each * squares) / stands, stands
 
 
-def _squares(scorer: Scorer | None, data: Prepared, usual: Floats) -> Floats:
+def _chances_by_rules(learned: Prepared, asked: Prepared) -> Floats:
+    """Of each question that is asked each tier's chance, as the rules' complexity tells it; see the module."""
+    known, complexity = (np.array([rules.score(row).complexity for row in _named(part)]) for part in (learned, asked))
+    labels = learned.labels
+    fits = [calibrated(known, *each) for each in zip(labels.right.T, labels.weight.T, strict=True)]
+    return np.stack([1 / (1 + np.exp(-(slope * complexity + intercept))) for slope, intercept, _ in fits], axis=1)
+
+
+def _named(data: Prepared) -> list[dict[str, float]]:
+    return [dict(zip(FEATURES, row, strict=True)) for row in data.features.tolist()]
+
+
+def _squares(scorer: Scorer | None, data: Prepared, by_rules: Floats) -> Floats:
     """Of each label's row, the mean square over what it tells."""
-    chances = np.tile(usual, (len(data), 1))
-    tiers = data.labels.tiers
+    chances, tiers = by_rules, data.labels.tiers
     if scorer is not None:
         found, familiar = scorer.chances(data.labels.prompts, data.features, data.vectors)
         of = [interpolated(dict(zip(scorer.weights.tiers, row, strict=True)), tiers) for row in found.tolist()]
         learned = np.array([[each[tier] for tier in tiers] for each in of])
-        chances = np.where(familiar[:, None], learned, chances)  # rules route the others, and tell no chances
+        chances = np.where(familiar[:, None], learned, by_rules)
     stands = _stands(data)
     squares = (chances - np.nan_to_num(data.labels.right)) ** 2
     return (stands * squares).sum(axis=1) / stands.sum(axis=1)

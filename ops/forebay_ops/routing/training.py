@@ -101,7 +101,7 @@ def train(data: Prepared, models: list[str], source: str, said: Said = lambda _:
             left_out[rows] = _Fit(data.part(rest), kernel).sums(data.part(rows))
     slope, intercept, error = zip(
         *(
-            _calibrated(left_out[:, tier], data.labels.right[:, tier], data.labels.weight[:, tier])
+            calibrated(left_out[:, tier], data.labels.right[:, tier], data.labels.weight[:, tier])
             for tier in range(tiers)
         ),
         strict=True,
@@ -162,11 +162,11 @@ class _Fit:
         tiers, centres = len(data.labels.tiers), len(kernel.centres)
         self._kernel = kernel
         self._mean, self._spread = data.features.mean(axis=0), _spread(data)
-        self.rarity = _rarity(data.labels.prompts)
+        self.rarity = rarity_of(data.labels.prompts)
         self.by_feature, self.by_vector = np.zeros((len(FEATURES), tiers)), np.zeros((data.vectors.shape[1], tiers))
         self.by_centre, self.by_gram = np.zeros((centres, tiers)), np.zeros((PLACES, tiers))
         self.bias = np.zeros(tiers)
-        meaning, wording = self._meaning(data), _sparse(data.labels.prompts, self.rarity)
+        meaning, wording = self._meaning(data), wording_of(data.labels.prompts, self.rarity)
         for tier, (right, weight) in enumerate(zip(data.labels.right.T, data.labels.weight.T, strict=True)):
             known = np.flatnonzero(~np.isnan(right))
             some = right[known], _effective(weight[known])
@@ -177,7 +177,7 @@ class _Fit:
         """What each tier's sum is, one row a prompt."""
         nearness = self._kernel.nearness(data)
         of_meaning = data.features @ self.by_feature + data.vectors @ self.by_vector + nearness @ self.by_centre
-        return self.bias + of_meaning + _sparse(data.labels.prompts, self.rarity) @ self.by_gram
+        return self.bias + of_meaning + wording_of(data.labels.prompts, self.rarity) @ self.by_gram
 
     def _meaning(self, data: Prepared) -> npt.NDArray[Any]:
         features = (data.features - self._mean) / self._spread
@@ -227,7 +227,7 @@ def _centres(places: Floats) -> Floats:
     return found.cluster_centers_.astype(np.float16).astype(np.float64)
 
 
-def _rarity(prompts: list[str]) -> npt.NDArray[np.float32]:
+def rarity_of(prompts: list[str]) -> npt.NDArray[np.float32]:
     """Smoothed inverse document frequency of each place."""
     having = np.zeros(PLACES)
     for prompt in prompts:
@@ -235,7 +235,8 @@ def _rarity(prompts: list[str]) -> npt.NDArray[np.float32]:
     return (np.log((1 + len(prompts)) / (1 + having)) + 1).astype(np.float32)
 
 
-def _sparse(prompts: list[str], rarity: npt.NDArray[np.float32]) -> Any:
+def wording_of(prompts: list[str], rarity: npt.NDArray[np.float32]) -> Any:
+    """Which runs of bytes prompts have, as a sparse matrix with one row a prompt; see ``grams.weighted``."""
     from scipy.sparse import csr_matrix
 
     rows, places, values = weighted(prompts, rarity)
@@ -248,7 +249,7 @@ def _effective(weight: Floats) -> Floats:
     return weight * (weight.sum() / (weight**2).sum())
 
 
-def _calibrated(sums: Floats, right: Floats, weight: Floats) -> tuple[float, float, float]:
+def calibrated(sums: Floats, right: Floats, weight: Floats) -> tuple[float, float, float]:
     """Slope and intercept of the logistic function from sums to chances, and the error that is left.
 
     Where all answers are alike, as those of a tier that is taken for right, the same chance for all (Laplace's rule).
