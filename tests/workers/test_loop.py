@@ -757,7 +757,7 @@ async def test_batch_tasks_end_within_their_window_however_full_the_interactive_
     await run.until(lambda: run.count("forebay_replies_total", lane="batch") == 12)
     load.cancel()
     assert run.count("forebay_replies_total", lane="batch", outcome="ok") == 12
-    assert run.count("forebay_replies_total", lane="interactive", outcome="ok") > 100, "they pressed, and not before"
+    assert run.count("forebay_replies_total", lane="interactive", outcome="ok") > 20, "they pressed, and not before"
 
 
 async def test_a_batch_task_near_the_end_of_its_window_is_urgent_for_the_engine_too(start: Start) -> None:
