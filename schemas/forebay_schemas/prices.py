@@ -1,7 +1,8 @@
 """What an answer costs, and what the largest tier would have cost for the same tokens."""
 
+from .canonical import all_messages
 from .config import Config
-from .records import Lane, Usage
+from .records import Lane, Request, Usage
 from .tiers import Price
 
 
@@ -23,3 +24,36 @@ def baseline_cost(usage: Usage, config: Config) -> float:
     """US dollars that the largest tier would have cost, interactive and without a prefix cache."""
     uncached = Usage(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
     return cost(uncached, config.price(config.largest_tier), Lane.INTERACTIVE)
+
+
+_TEMPLATE_TOKENS = 16
+"""What a chat template adds around a turn."""
+
+
+def upper_bound(request: Request, config: Config, lane: Lane) -> float:
+    """US dollars that a request costs at most, as long as these prices hold and no generation is begun anew.
+
+    Each tier that may be asked answers in turn, by the dearest of its models and as long as it may, and twice where
+    the answer has to be JSON. A token is at least one byte of the prompt.
+    """
+    names = list(config.tiers)
+    first = names.index(request.min_tier) if request.min_tier else 0
+    last = names.index(request.max_tier) if request.max_tier else len(names) - 1
+    generations = 2 if request.response_format else 1
+    return generations * sum(_dearest(request, name, config, lane) for name in names[first : last + 1])
+
+
+def _dearest(request: Request, name: str, config: Config, lane: Lane) -> float:
+    tier = config.tiers[name]
+    turns = all_messages(request)
+    texts = [text or "" for turn in turns for text in (turn.content, turn.tool_calls)]
+    texts += [request.tools or "", request.response_format or "", *request.passages]
+    texts += [tier.system_prompt, tier.length_directive]
+    prompt_tokens = sum(len(text.encode()) for text in texts) + _TEMPLATE_TOKENS * (len(turns) + 2)
+    longest = tier.max_tokens if request.max_tokens is None else min(tier.max_tokens, request.max_tokens)
+    fresh = Usage(prompt_tokens=prompt_tokens, completion_tokens=longest)
+    written = Usage(
+        prompt_tokens=prompt_tokens, completion_tokens=longest, cache_write_prompt_tokens=prompt_tokens
+    )  # providers that charge it charge more for it
+    prices = [config.price(name), *(config.generation_price(name, model) for model in tier.standby)]
+    return max(cost(usage, price, lane) for price in prices for usage in (fresh, written))

@@ -1,0 +1,19 @@
+"""Batches: a file of rows as requests on the batch lane, each sent once and answered once, whoever crashes."""
+
+from .batch import Batch, BatchFields, known_batches
+from .errors import BatchEnded, BatchTakenOver, ChangedFile, NothingToSend, UnknownBatch
+from .results import Written
+from .status import BatchStatus
+
+__all__ = [
+    "Batch",
+    "BatchEnded",
+    "BatchFields",
+    "BatchStatus",
+    "BatchTakenOver",
+    "ChangedFile",
+    "NothingToSend",
+    "UnknownBatch",
+    "Written",
+    "known_batches",
+]

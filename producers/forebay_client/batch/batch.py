@@ -1,0 +1,378 @@
+"""A batch from Python: submit a file, look at it, wait for it, get its results, take it back."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import msgspec
+from forebay_schemas import commands
+from forebay_schemas.batches import Stage
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.errors import ConfigError, ForebayError, InvalidRequest
+from forebay_schemas.records import BatchState, CacheOptions
+from forebay_schemas.registry import codec_for
+
+from ..preparing import Preparation
+from .budget import Budget
+from .collecting import Collector
+from .errors import BatchEnded, ChangedFile, UnknownBatch, expired
+from .log import Owner, ends_of, read_states
+from .options import RowOptions
+from .results import Results, Written
+from .rows import Source, open_source
+from .sending import Sending
+from .status import BatchStatus
+from .survey import digest_of, survey
+from .template import template_text
+
+DEFAULT_WINDOW_S = 86_400.0
+"""OpenAI's, and the one that the batch lane's workers keep."""
+_STATE_EVERY_S = 5.0
+"""How soon who waits learns that another process published more, or took the batch back."""
+_POLL_S = 0.5
+
+ToldState = Callable[[BatchState], object]
+ToldStatus = Callable[[BatchStatus], object]
+ToldRows = Callable[[int], object]
+
+
+class BatchFields(TypedDict, total=False):
+    """What may be said of all rows of a batch; see ``RowOptions``. None is the same as leaving it out."""
+
+    run: str | None
+    """Another run of the same file: a date, for example."""
+    template: str | None
+    """For CSV and Parquet: the prompt, with ``{column}`` in it, or the path of a file that holds it."""
+    system: str | None
+    id_column: str | None
+    endpoint: str | None
+    category: str | None
+    min_tier: str | None
+    max_tier: str | None
+    max_tokens: int | None
+    temperature: float | None
+    cache: CacheOptions | Mapping[str, Any] | None
+    prompt_version: str | None
+    metadata: dict[str, str] | None
+
+
+class Batch:
+    """A batch that was submitted, from this process or from another. Holds no connection between calls.
+
+    Args:
+        batch_id: as ``submit`` tells it.
+        config: absent: the file that ``FOREBAY_CONFIG`` names, and the environment.
+        journals: folder of the journals of replies, which are caches; absent: ``default_journals()``.
+    """
+
+    def __init__(self, batch_id: str, *, config: Config | None = None, journals: Path | None = None) -> None:
+        self.batch_id = batch_id
+        self._config = config or load_config()
+        self._codec = codec_for(self._config)
+        self._journals = journals or default_journals()
+
+    @classmethod
+    def submit(
+        cls,
+        file: Path | str,
+        tenant: str,
+        *,
+        config: Config | None = None,
+        journals: Path | None = None,
+        completion_window_s: float = DEFAULT_WINDOW_S,
+        price_ceiling: float | None = None,
+        reply_topic: str | None = None,
+        sample: int | None = None,
+        surveyed: ToldRows | None = None,
+        told: ToldState | None = None,
+        **fields: Unpack[BatchFields],
+    ) -> "Batch":
+        """Publish the rows of a file, each once. The same call again goes on where the one before was stopped.
+
+        It returns when all is published, which under a price ceiling waits for replies: nothing is published that could
+        pass it. What then is left is published by a call with a higher one.
+
+        Args:
+            file: ``.jsonl`` in OpenAI's batch format, or ``.csv``, ``.tsv`` or ``.parquet`` with a template.
+            tenant: whose requests they are.
+            completion_window_s: after that nobody needs the answers; counts from the first call.
+            price_ceiling: US dollars.
+            reply_topic: one of ``kafka.reply_topics``; absent: the standard one. Counts from the first call.
+            sample: publish the first so many rows alone, for now.
+            surveyed: told how many rows were looked at before anything is sent.
+            told: told of the state: before anything is sent, and after every portion.
+            fields: what is said of all rows. They make the batch what it is, with tenant and file.
+
+        Raises:
+            InvalidRequest: an option or two rows of one name cannot be used; nothing was published.
+            NothingToSend: no row can be.
+            BatchEnded: it was taken back, or its completion window ended.
+            BatchTakenOver: another process publishes it, or took it back.
+            BrokerUnavailable: the brokers refuse, or do not answer; call again when they do.
+            ForebayError: the file cannot be read.
+        """
+        config = config or load_config()
+        file = Path(file)
+        for name, value in {"completion_window_s": completion_window_s, "price_ceiling": price_ceiling}.items():
+            if value is not None and not value > 0:
+                raise InvalidRequest(name, f"is {value}", "give a positive number")
+        options = _options(tenant, fields)
+        source = open_source(file, options, config)
+        found = survey(file, source, surveyed or _nobody)
+        batch = cls(options.batch_id(found.digest), config=config, journals=journals)
+
+        def begin() -> BatchState:
+            now_ms = time.time_ns() // 1_000_000
+            topic = _reply_topic(reply_topic, config)
+            return BatchState(
+                batch_id=batch.batch_id,
+                tenant=tenant,
+                stage=Stage.SENDING,
+                created_ms=now_ms,
+                updated_ms=now_ms,
+                deadline_ms=now_ms + round(completion_window_s * 1000),
+                source=str(file.absolute()),
+                source_digest=found.digest,
+                options=msgspec.json.encode(options).decode(),
+                rows=found.rows,
+                reply_topic=topic,
+                replies_from=ends_of(config, topic),
+            )
+
+        batch._publish(source, begin, price_ceiling, sample, told or _nobody)
+        return batch
+
+    @classmethod
+    def run(
+        cls,
+        file: Path | str,
+        tenant: str,
+        *,
+        output: Path | str | None = None,
+        errors: Path | str | None = None,
+        out_column: str = "answer",
+        timeout_s: float | None = None,
+        **options: Any,
+    ) -> tuple[BatchStatus, Written]:
+        """Submit a file, wait until all is answered, and write the results: all of a nightly job, safe to run again.
+
+        Args:
+            timeout_s: how long to wait; the batch goes on without whoever waits.
+            options: as for ``submit``.
+
+        Returns:
+            How the batch stands, and what was written.
+        """
+        batch = cls.submit(file, tenant, **options)
+        status = batch.wait(timeout_s)
+        return status, batch.results(output, errors, out_column=out_column)
+
+    def resume(
+        self, *, price_ceiling: float | None = None, file: Path | str | None = None, told: ToldState | None = None
+    ) -> None:
+        """Publish what is left, as ``submit`` with the same arguments would.
+
+        Args:
+            price_ceiling: another one, in US dollars.
+            file: where the file is by now, if not where it was.
+
+        Raises:
+            UnknownBatch: there is no such batch.
+            ChangedFile: the file is another one by now.
+            Others as for ``submit``.
+        """
+        state = self.state()
+        self._publish(self._source(state, file), self.state, price_ceiling, None, told or _nobody)
+
+    def state(self) -> BatchState:
+        """How far its file is published.
+
+        Raises:
+            UnknownBatch: there is no such batch.
+            BrokerUnavailable: it cannot be asked for.
+        """
+        state = read_states(self._config, self._codec).get(self.batch_id)
+        if state is None:
+            raise UnknownBatch(self.batch_id, self._config.kafka.topics.batches)
+        return state
+
+    def status(self) -> BatchStatus:
+        """How it stands now, with all replies that there are. For what is raised see ``state``."""
+        with self._collecting(self.state()) as collector:
+            collector.catch_up()
+            return BatchStatus.of(self.state(), collector.tally(), collector.gap)
+
+    def wait(self, timeout_s: float | None = None, told: ToldStatus | None = None) -> BatchStatus:
+        """Wait until no reply is awaited any more: all are here, or nobody publishes the rest.
+
+        Args:
+            timeout_s: None: however long that takes.
+            told: of its status, about twice a second.
+
+        Returns:
+            How it stands then, or after the timeout.
+        """
+        state, until_s = self.state(), time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
+        read_s = time.monotonic()
+        with self._collecting(state) as collector:
+            collector.catch_up()
+            while True:
+                if time.monotonic() - read_s > _STATE_EVERY_S:
+                    state, read_s = self.state(), time.monotonic()
+                status = BatchStatus.of(state, collector.tally(), collector.gap)
+                (told or _nobody)(status)
+                rests = status.complete and status.phase in (Stage.SAMPLED, Stage.CEILING)
+                if status.over or rests or time.monotonic() > until_s:
+                    return status
+                collector.collect(_POLL_S)
+
+    def results(
+        self,
+        output: Path | str | None = None,
+        errors: Path | str | None = None,
+        *,
+        out_column: str = "answer",
+        file: Path | str | None = None,
+        told: ToldRows | None = None,
+    ) -> Written:
+        """Write what there is by now, in the order of the rows: OpenAI's output and error file, or the input with a new
+        column and an error file.
+
+        Args:
+            output, errors: absent: beside the input, ``NAME.output.SUFFIX`` and ``NAME.errors.jsonl``.
+            out_column: of CSV and Parquet, where the answers go.
+            file: where the input is by now, if not where it was.
+            told: of the rows that were written, now and then.
+
+        Raises:
+            ChangedFile: the file is another one by now.
+            ForebayError: a file cannot be read or written.
+        """
+        state = self.state()
+        source = self._source(state, file)
+        at = source.file
+        with self._collecting(state) as collector:
+            collector.catch_up()
+            status = BatchStatus.of(state, collector.tally(), collector.gap)
+            preparation = self._preparation(state)
+            results = Results(
+                state,
+                source,
+                collector.journal,
+                self._codec,
+                preparation,
+                ended=status.ended,
+                complete=status.complete,
+            )
+            return results.write(
+                Path(output) if output else at.with_name(f"{at.stem}.output{at.suffix}"),
+                Path(errors) if errors else at.with_name(f"{at.stem}.errors.jsonl"),
+                out_column,
+                told or _nobody,
+            )
+
+    def cancel(self, issued_by: str = "client") -> BatchState:
+        """Take back all rows that are not answered yet, and publish no more; final. Returns at once.
+
+        Raises:
+            UnknownBatch: there is no such batch.
+            BrokerUnavailable: it could not be taken back.
+        """
+        self.state()  # an owner of what nobody knows would be one for ever
+        with closing(Owner(self._config, self._codec, self.batch_id)) as owner:
+            state = self.state()
+            if state.stage != Stage.CANCELLED:
+                now_ms = time.time_ns() // 1_000_000
+                state = msgspec.structs.replace(state, stage=Stage.CANCELLED, updated_ms=now_ms)
+                command = commands.cancel(state.tenant, self.batch_id, issued_by=issued_by, issued_ms=now_ms)
+                owner.commit(state, commands=[command])
+        return state
+
+    def _publish(
+        self,
+        source: Source,
+        begin: Callable[[], BatchState],
+        price_ceiling: float | None,
+        sample: int | None,
+        told: ToldState,
+    ) -> None:
+        with closing(Owner(self._config, self._codec, self.batch_id)) as owner:
+            state = read_states(self._config, self._codec).get(self.batch_id) or begin()
+            if state.stage == Stage.CANCELLED:
+                raise BatchEnded(state, "was taken back")
+            if price_ceiling is not None:
+                state = msgspec.structs.replace(state, price_ceiling=price_ceiling)
+            told(state)
+            last = state.rows if sample is None else min(sample, state.rows)
+            if state.read >= last:
+                return
+            if time.time() * 1000 > state.deadline_ms:
+                raise expired(state)
+            with self._budget(state) as budget:
+                Sending(self._config, self._preparation(state), owner, source, state, budget, told).run(last)
+
+    @contextmanager
+    def _budget(self, state: BatchState) -> Iterator[Budget | None]:
+        if state.price_ceiling is None:
+            yield None
+            return
+        with self._collecting(state) as collector:
+            yield Budget(state.price_ceiling, collector)
+
+    @contextmanager
+    def _collecting(self, state: BatchState) -> Iterator[Collector]:
+        with closing(Collector(self._config, self._codec, state, self._journals)) as collector:
+            yield collector
+
+    def _preparation(self, state: BatchState) -> Preparation:
+        named = None if state.reply_topic == self._config.kafka.topics.replies else state.reply_topic
+        return Preparation(self._config, self._codec, None, state.tenant, named)
+
+    def _source(self, state: BatchState, file: Path | str | None) -> Source:
+        at = Path(file or state.source)
+        if not at.is_file():
+            raise ForebayError(f"{at}: there is no such file; say with --file where it is by now")
+        if digest_of(at) != state.source_digest:
+            raise ChangedFile(state, at)
+        return open_source(at, msgspec.json.decode(state.options, type=RowOptions), self._config)
+
+
+def known_batches(config: Config | None = None) -> list[BatchState]:
+    """All batches that Kafka knows, the one that changed last first.
+
+    Raises:
+        BrokerUnavailable: they cannot be read.
+    """
+    config = config or load_config()
+    return list(read_states(config, codec_for(config)).values())[::-1]
+
+
+def default_journals() -> Path:
+    """Where journals lie if nothing else is said: the user's folder for caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forebay" / "batches"
+
+
+def _options(tenant: str, fields: Mapping[str, Any]) -> RowOptions:
+    values = {name: value for name, value in fields.items() if value is not None}
+    if "template" in values:
+        values["template"] = template_text(values["template"])
+    if unknown := values.keys() - BatchFields.__annotations__.keys():
+        raise InvalidRequest(min(unknown), "is nothing to say of rows", f"use {', '.join(BatchFields.__annotations__)}")
+    try:
+        return msgspec.convert({**values, "tenant": tenant}, RowOptions)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest("options", f"have a wrong type ({error})", "mend its value") from None
+
+
+def _reply_topic(name: str | None, config: Config) -> str:
+    topics = config.kafka.topics
+    if name not in (None, topics.replies, *config.kafka.reply_topics):
+        raise ConfigError(f"reply_topic: {name!a} is not allowed; add it to kafka.reply_topics")
+    return name or topics.replies
+
+
+def _nobody(_: object) -> None:
+    """Is told, and does nothing."""

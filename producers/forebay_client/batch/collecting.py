@@ -1,0 +1,65 @@
+"""Brings the replies of a batch from Kafka into its journal."""
+
+from pathlib import Path
+
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.records import BatchState, Reply
+
+from .journal import Counted, Journal
+from .log import ReplyReader
+
+
+class Collector:
+    """Reads what the journal does not have yet. A journal that was deleted is filled again from the beginning.
+
+    Args:
+        folder: of journals.
+
+    Raises:
+        BrokerUnavailable: the reply topic cannot be read.
+        ForebayError: the journal cannot be used.
+    """
+
+    def __init__(self, config: Config, codec: Codec, state: BatchState, folder: Path) -> None:
+        self.journal = Journal(folder, state)
+        self._codec = codec
+        try:
+            self._reader = ReplyReader(config, state, self.journal.positions(state))
+        except BaseException:
+            self.journal.close()
+            raise
+
+    @property
+    def gap(self) -> bool:
+        """Whether replies may be gone from Kafka that were not read."""
+        return self._reader.gap
+
+    def collect(self, timeout_s: float) -> list[tuple[int, Reply]]:
+        """Take in what has come; waits so long at most where there is nothing. The rows that are new, with replies.
+
+        Raises:
+            RecordError: a reply is of a version that is not known here.
+        """
+        portion = self._reader.poll(timeout_s)
+        if not portion.positions:
+            return []
+        return self.journal.add(portion.replies, portion.positions, lambda value: self._codec.decode(value, Reply))
+
+    def catch_up(self) -> None:
+        """Take in all that there is now."""
+        while not self._reader.at_end:
+            self.collect(0.1)
+
+    def tally(self) -> dict[str, Counted]:
+        """What has come, by kind."""
+        return self.journal.tally()
+
+    @property
+    def cost(self) -> float:
+        """US dollars that the replies cost."""
+        return sum(counted.cost for counted in self.tally().values())
+
+    def close(self) -> None:
+        self._reader.close()
+        self.journal.close()

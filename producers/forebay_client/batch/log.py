@@ -1,0 +1,320 @@
+"""Batches in Kafka: what is known of them, the one process that changes each, and the replies to their rows."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ForebayError
+from forebay_schemas.records import BatchState, Control
+from forebay_schemas.topics import REQUEST_ID, TENANT
+
+from ..errors import BrokerUnavailable, explain
+from ..kafka_log import kafka_log
+from ..preparing import Prepared
+from .errors import BatchTakenOver
+
+TRANSACTION_TIMEOUT_MS = 10_000
+"""What a killed process left open hides what others put on the batch lane behind it for at most this long."""
+_RPC_TIMEOUT_S = 10.0
+_PATIENCE_S = 60.0
+"""How long brokers may be slow, or away, before it is given up: a broker's restart, or an election."""
+_ATTEMPTS = 3
+"""Of a transaction that brokers or a pause of this process aborted."""
+_FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+_AT_ONCE = 2_000
+_POLL_S = 0.2
+_METADATA_EVERY_S = 30.0
+
+
+class Owner:
+    """The one process that publishes a batch or takes it back, by the transactional id that only it holds.
+
+    Whoever comes next takes the batch over: what the one before had not committed is gone by then, and it cannot
+    commit any more. So the newest state says exactly what is published.
+
+    Raises:
+        BrokerUnavailable: the brokers do not answer, or refuse.
+    """
+
+    def __init__(self, config: Config, codec: Codec, batch_id: str) -> None:
+        self._config = config.kafka
+        self._codec = codec
+        self._batch_id = batch_id
+        self._problem: KafkaException | None = None
+        self._producer = Producer(
+            config.kafka.client(
+                client_id="forebay-batch",
+                transactional_id=f"{config.kafka.topic_prefix}-{batch_id}",
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+                linger_ms=5,
+                retry_backoff_ms=2,  # as the workers: a transaction waits for many small answers
+                compression_type="lz4",
+                partitioner="murmur2_random",
+                message_max_bytes=config.kafka.max_wire_bytes,
+            ),
+            logger=kafka_log,
+        )
+        self._until_done(self._producer.init_transactions)
+
+    def commit(self, state: BatchState, requests: Sequence[Prepared] = (), commands: Sequence[Control] = ()) -> None:
+        """Publish requests and commands together with the state that counts them, all or nothing.
+
+        Raises:
+            BatchTakenOver: another process did.
+            BrokerUnavailable: nothing is known to be published; the state in Kafka tells.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._transact(state, requests, commands)
+                return
+            except KafkaException as error:
+                if attempt == _ATTEMPTS or not error.args[0].txn_requires_abort():
+                    raise self._explained(error) from None
+            except BaseException:
+                with suppress(KafkaException):  # others on the lane need not wait until it times out
+                    self._producer.abort_transaction(_POLL_S)
+                raise
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._producer.purge()
+        self._producer.flush(0)
+
+    def _transact(self, state: BatchState, requests: Sequence[Prepared], commands: Sequence[Control]) -> None:
+        topics = self._config.topics
+        self._problem = None
+        self._producer.begin_transaction()
+        try:
+            for each in requests:
+                headers: Any = list(each.headers.to_kafka().items())
+                self._produce(each.topic, each.headers.request_id or "", each.value, headers)
+            for command in commands:
+                self._produce(topics.control, command.key, self._codec.encode(command))
+            self._produce(topics.batches, state.batch_id, self._codec.encode(state))
+            self._until_done(self._producer.commit_transaction)
+        except KafkaException as error:
+            if not error.args[0].fatal():
+                self._until_done(self._producer.abort_transaction)
+            raise self._problem or error from None
+
+    def _produce(self, topic: str, key: str, value: bytes, headers: Any = None) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None and self._problem is None and error.code() != KafkaError._PURGE_QUEUE:
+                self._problem = _Refused(error, topic)
+
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=headers, on_delivery=delivered)
+                return
+            except BufferError:
+                self._producer.poll(_POLL_S)
+
+    def _until_done(self, call: Callable[[float], None]) -> None:
+        """Repeat a call whose outcome is not known yet: in that state librdkafka allows no other."""
+        until_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return call(_RPC_TIMEOUT_S)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > until_s:
+                    raise self._explained(error) if call == self._producer.init_transactions else error from None
+
+    def _explained(self, error: KafkaException) -> ForebayError:
+        if error.args[0].code() in _FENCED:
+            return BatchTakenOver(self._batch_id)
+        topic = error.topic if isinstance(error, _Refused) else self._config.topics.batches
+        return BrokerUnavailable(explain(error.args[0], topic, self._config.bootstrap))
+
+
+class _Refused(KafkaException):
+    """The brokers did not take a record."""
+
+    def __init__(self, error: KafkaError, topic: str) -> None:
+        super().__init__(error)
+        self.topic = topic
+
+
+def read_states(config: Config, codec: Codec) -> dict[str, BatchState]:
+    """Every batch that Kafka knows, as it stands; in the order in which they changed last.
+
+    Raises:
+        BrokerUnavailable: it cannot be read.
+    """
+    topic = config.kafka.topics.batches
+    states: dict[str, BatchState] = {}
+    with _consumer(config) as consumer:
+        partitions = _partitions(consumer, topic, config)
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        unread, until_s = set(partitions), time.monotonic() + _PATIENCE_S
+        while unread:
+            if time.monotonic() > until_s:
+                raise BrokerUnavailable(f"{topic} could not be read in {_PATIENCE_S:g} s; see that its brokers run")
+            for message in consumer.consume(_AT_ONCE, _POLL_S):
+                if (error := message.error()) is None:
+                    state = codec.decode(message.value() or b"", BatchState)
+                    states.pop(state.batch_id, None)
+                    states[state.batch_id] = state
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard(message.partition() or 0)
+    return states
+
+
+def ends_of(config: Config, topic: str) -> list[int]:
+    """Where each partition of a topic ends now.
+
+    Raises:
+        BrokerUnavailable: the brokers do not answer, or there is no such topic.
+    """
+    with _consumer(config) as consumer:
+        numbers = _partitions(consumer, topic, config)
+        try:
+            return [
+                consumer.get_watermark_offsets(TopicPartition(topic, number), _RPC_TIMEOUT_S)[1] for number in numbers
+            ]
+        except KafkaException as error:
+            raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
+
+
+class Portion(msgspec.Struct, frozen=True):
+    """What was read of a reply topic.
+
+    Attributes:
+        replies: rows, and their encoded replies.
+        positions: by partition, up to where.
+    """
+
+    replies: list[tuple[int, bytes]]
+    positions: dict[int, int]
+
+
+class ReplyReader:
+    """Reads the replies to a batch's rows off a reply topic that others share, by their headers alone.
+
+    Args:
+        positions: by partition, where to begin; one that is not there began after the batch.
+
+    Attributes:
+        gap: whether something is gone from Kafka that was not read.
+
+    Raises:
+        BrokerUnavailable: the brokers do not answer, or there is no such topic.
+    """
+
+    def __init__(self, config: Config, state: BatchState, positions: Mapping[int, int]) -> None:
+        self.gap = False
+        self._config = config
+        self._topic = state.reply_topic
+        self._prefix = f"{state.batch_id}-".encode()
+        self._tenant = state.tenant.encode()
+        self._begun = dict(positions)
+        self._unended: set[int] = set()
+        self._checked_s = 0.0
+        self._known: set[int] = set()
+        self._opened = _consumer(config)
+        self._consumer = self._opened.__enter__()
+        try:
+            self._follow_partitions()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all that there was is read."""
+        return not self._unended
+
+    def poll(self, timeout_s: float) -> Portion:
+        """What has come, a portion of bounded size; waits so long at most where there is nothing.
+
+        Raises:
+            BrokerUnavailable: the brokers refuse.
+        """
+        if time.monotonic() - self._checked_s > _METADATA_EVERY_S:
+            with suppress(BrokerUnavailable):  # reading goes on by itself when they are back
+                self._follow_partitions()
+        portion = Portion([], {})
+        first = self._consumer.poll(timeout_s)
+        for message in (first, *self._consumer.consume(_AT_ONCE, 0)) if first is not None else ():
+            self._take(message, portion)
+        return portion
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._opened.__exit__(None, None, None)
+
+    def _take(self, message: Message, portion: Portion) -> None:
+        partition, offset = message.partition() or 0, message.offset() or 0
+        if (error := message.error()) is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._unended.discard(partition)
+                portion.positions[partition] = offset
+            elif error.fatal():
+                raise BrokerUnavailable(explain(error, self._topic, self._config.kafka.bootstrap))
+            return
+        self._unended.add(partition)
+        portion.positions[partition] = offset + 1
+        headers: Any = message.headers() or ()  # typed for producing, where a dictionary will do too
+        if row := self._row(headers):
+            portion.replies.append((row, message.value() or b""))
+
+    def _row(self, headers: Iterable[tuple[str, Any]]) -> int | None:
+        """The row that a record answers; None where it is of another batch, or of none."""
+        request_id = tenant = b""
+        for name, value in headers:
+            if name == REQUEST_ID:
+                request_id = value or b""
+            elif name == TENANT:
+                tenant = value or b""
+        number = request_id.removeprefix(self._prefix)
+        ours = len(number) < len(request_id) and number.isdigit() and tenant == self._tenant
+        return int(number) if ours else None
+
+    def _follow_partitions(self) -> None:
+        """Begin to read those that are new."""
+        new = [one for one in _partitions(self._consumer, self._topic, self._config) if one not in self._known]
+        places = [TopicPartition(self._topic, number, self._begun.get(number, 0)) for number in new]
+        try:
+            for place in places:
+                oldest, _ = self._consumer.get_watermark_offsets(place, _RPC_TIMEOUT_S)
+                self.gap |= place.offset < oldest
+        except KafkaException as error:
+            raise BrokerUnavailable(explain(error.args[0], self._topic, self._config.kafka.bootstrap)) from None
+        if places:
+            self._consumer.incremental_assign(places)
+            self._known.update(new)
+            self._unended.update(new)
+        self._checked_s = time.monotonic()
+
+
+@contextmanager
+def _consumer(config: Config) -> Iterator[Consumer]:
+    """Joins no group and commits nothing."""
+    settings = config.kafka.client(
+        client_id="forebay-batch",
+        group_id="forebay-batch",  # librdkafka wants a name, also where nobody joins
+        enable_auto_commit=False,
+        enable_partition_eof=True,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",  # what is gone from Kafka is passed over, and told
+        fetch_message_max_bytes=config.kafka.max_wire_bytes,
+    )
+    consumer = Consumer(settings, logger=kafka_log)
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Consumer, topic: str, config: Config) -> list[int]:
+    try:
+        found: Any = consumer.list_topics(topic, timeout=_RPC_TIMEOUT_S).topics[topic]
+        if found.error:
+            raise KafkaException(found.error)
+    except KafkaException as error:
+        raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
+    return sorted(found.partitions)

@@ -1,0 +1,153 @@
+"""OpenAI's shapes for those who have them already: a chat completion's body to a request's fields, a reply back to one.
+
+What is not supported is refused by the name of its field: an answer to something else than was asked helps nobody.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ErrorCode, InvalidRequest
+from forebay_schemas.records import Reply, ReplyError
+
+CHAT_COMPLETIONS = "/v1/chat/completions"
+EXTENSION = "forebay"
+"""The member of a body that holds what OpenAI has no word for: on the way in fields of a request, on the way out where
+the answer came from."""
+
+_SAME_NAME = ("temperature", "top_p", "max_tokens", "stop", "seed", "tools", "response_format", "user")
+_ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
+    "n": (1,),
+    "stream": (False,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "tool_choice": ("auto",),
+    "parallel_tool_calls": (True, False),
+    "modalities": (["text"],),
+    "store": (False,),
+    "service_tier": ("auto", "default", "flex"),
+}
+"""Fields that are understood where they ask for nothing more than what is done anyway."""
+_PASSED_OVER = ("metadata", "prompt_cache_key", "safety_identifier")
+"""They change no answer. OpenAI's clients send them along."""
+_EXTENSIONS = ("category", "endpoint", "cache", "min_tier", "max_tier", "prompt_version", "priority", "passages")
+_STATUSES = {
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.TENANT_NOT_ALLOWED: 403,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.CANCELLED: 499,
+    ErrorCode.ENGINE_FAILED: 502,
+    ErrorCode.GIVEN_UP: 502,
+    ErrorCode.UNDELIVERABLE: 500,
+    ErrorCode.INTERNAL: 500,
+}
+
+
+def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The fields of a request, as ``RequestFields``, that the body of a chat completion asks for.
+
+    A ``model`` that is the name of a tier is answered by that tier; any other name leaves the choice to the router.
+
+    Raises:
+        InvalidRequest: a field is unknown, or asks for what is not supported.
+    """
+    fields: dict[str, Any] = {}
+    for name, value in body.items():
+        if value is None or name in _PASSED_OVER:
+            continue
+        if name in _SAME_NAME:
+            fields[name] = value
+        elif name == "messages":
+            fields[name] = _turns(value)
+        elif name == "max_completion_tokens":
+            fields["max_tokens"] = value
+        elif name == "model":
+            fields |= _tier_named(value, config)
+        elif name == EXTENSION:
+            fields |= _extension(value)
+        elif name not in _ONLY_DEFAULT:
+            raise InvalidRequest(name, "is not supported", "leave it out")
+        elif value not in _ONLY_DEFAULT[name]:
+            raise InvalidRequest(name, f"is {value!a:.40}, which is not supported", "leave it out")
+    return fields
+
+
+def chat_completion(reply: Reply) -> dict[str, Any]:
+    """An answer as the body of a chat completion, with where it came from under ``forebay``."""
+    usage = reply.usage
+    return {
+        "id": f"chatcmpl-{reply.request_id}",
+        "object": "chat.completion",
+        "created": reply.completed_ms // 1000,
+        "model": reply.model_id,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": reply.text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": reply.finish_reason,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": usage.cached_prompt_tokens},
+        },
+        EXTENSION: {
+            "cache_status": reply.cache_status,
+            "tier": reply.tier or (reply.route.tier if reply.route else None),
+            "cost": reply.cost,
+            "baseline_cost": reply.baseline_cost,
+        },
+    }
+
+
+def error_body(error: ReplyError) -> dict[str, Any]:
+    """An error as the body of a refused call."""
+    kind = "invalid_request_error" if http_status(error.code) < 500 else "server_error"
+    return {"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}
+
+
+def http_status(code: str) -> int:
+    """The HTTP status that says the same as an error code; 400 for those that are about the request."""
+    return _STATUSES.get(ErrorCode(code), 400) if code in list(ErrorCode) else 500
+
+
+def _tier_named(model: Any, config: Config) -> dict[str, Any]:
+    if not isinstance(model, str):
+        raise InvalidRequest("model", f"is {model!a:.40}", "give the name of a tier, or of the model that you used")
+    return {"min_tier": model, "max_tier": model} if model in config.tiers else {}
+
+
+def _extension(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(EXTENSION, "is no object", f"give one with {', '.join(_EXTENSIONS)}")
+    if unknown := value.keys() - set(_EXTENSIONS):
+        raise InvalidRequest(f"{EXTENSION}.{min(unknown)}", "is unknown", f"use one of {', '.join(_EXTENSIONS)}")
+    return dict(value)
+
+
+def _turns(messages: Any) -> list[Any]:
+    if not isinstance(messages, list):
+        raise InvalidRequest("messages", "is no list", "give the turns of a conversation")
+    return [_turn(f"messages[{place}]", turn) for place, turn in enumerate(messages)]
+
+
+def _turn(path: str, turn: Any) -> Any:
+    if not isinstance(turn, Mapping):
+        raise InvalidRequest(path, "is no object", 'give one such as {"role": "user", "content": "..."}')
+    turn = {name: value for name, value in turn.items() if value is not None and name != "refusal"}
+    if isinstance(parts := turn.get("content"), list):
+        turn["content"] = "".join(_text(f"{path}.content[{place}]", part) for place, part in enumerate(parts))
+    return turn
+
+
+def _text(path: str, part: Any) -> str:
+    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return part["text"]
+    kind = part.get("type") if isinstance(part, Mapping) else part
+    raise InvalidRequest(f"{path}.type", f"is {kind!a:.40}, which is not supported", "give text alone")
