@@ -23,7 +23,7 @@ class Commands:
     def take(self, value: bytes, origin: str) -> Cancel | Invalidate | None:
         """The command in a record of the topic, where it is for the desk.
 
-        A cancellation is noted for a request that was not read yet. An invalidation is neither checked nor applied
+        A cancellation is noted for what was not read yet. An invalidation is neither checked nor applied
         here: what became of it must not be lost, and only the desk has state to keep it in.
 
         Args:

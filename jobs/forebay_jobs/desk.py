@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from forebay_schemas.batches import is_batch
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, RecordError
@@ -184,11 +185,19 @@ class Desk:
         return self._landed(state, key, flight, reply, result.reply, now_ms)
 
     def cancel(self, state: DeskState, cancel: Cancel, now_ms: int) -> list[Outgoing]:
-        """A request is taken back. One that does not wait here changes nothing."""
-        found = waiting(state, cancel.name)
+        """A request is taken back, or the rows of a batch. One that does not wait here changes nothing."""
+        if is_batch(cancel.request_id):
+            names = state.names(f"{cancel.name}-")
+            return [record for name in names for record in self._cancel_named(state, cancel, name, now_ms)]
+        return self._cancel_named(state, cancel, cancel.name, now_ms)
+
+    def _cancel_named(self, state: DeskState, cancel: Cancel, name: str, now_ms: int) -> list[Outgoing]:
+        found = waiting(state, name)
         if found is None:
             return []
         place, flight, asker = found
+        if name != cancel.name and place.number is None and flight.task_id is not None:
+            return []  # the workers hear of batches themselves: a command for each of a million tasks would be too many
         if not counts_for(cancel.issued_ms, asker.created_ms, self._config.redis.seen_ttl_s):
             return []
         return self._guarded(self._cancel, state, place.flight, flight, asker, place.number, now_ms)

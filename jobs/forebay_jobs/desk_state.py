@@ -30,6 +30,10 @@ class DeskState(Protocol):
 
     def drop_place(self, name: str) -> None: ...
 
+    def names(self, prefix: str) -> list[str]:
+        """Of the requests that wait, those that begin so. It looks at all of them."""
+        ...
+
     def add_pending(self, key: str) -> None:
         """Note a flight whose leader waits for the next batch, and see that ``tick`` is called for it soon."""
         ...

@@ -157,15 +157,16 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that is taken back."""
+    """A request that is taken back, or all rows of a batch."""
 
     tenant: str
     request_id: str
+    """Or the batch's."""
     issued_ms: int
 
     @property
     def name(self) -> str:
-        """Of the request, as ``Asker.name``."""
+        """Of the request, as ``Asker.name``; a batch is named like one."""
         return asker_name(self.tenant, self.request_id)
 
 

@@ -119,6 +119,9 @@ class MemoryState:
     def put_place(self, name: str, place: Place) -> None:
         self.places[name] = msgspec.msgpack.encode(place)
 
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self.places if name.startswith(prefix)]
+
     def drop_place(self, name: str) -> None:
         self.places.pop(name, None)
 

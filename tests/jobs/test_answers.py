@@ -8,6 +8,7 @@ import pytest
 from forebay_jobs.caches.answers import Judged, Lookup
 from forebay_jobs.caches.epochs import WHOLE
 from forebay_jobs.messages import Cancel
+from forebay_schemas.batches import batch_id, row_id
 from forebay_schemas.canonical import digests
 from forebay_schemas.records import Usage
 
@@ -48,6 +49,16 @@ def test_nothing_is_found_of_what_was_never_kept_or_is_not_to_be_read(store: Sto
 def test_an_answer_leaves_redis_after_its_time_to_live(store: Store) -> None:
     store.fill(REQUEST)
     assert 50 < store.redis.ttl(store.answer_key(REQUEST)) <= 60
+
+
+def test_the_rows_of_a_batch_that_was_taken_back_are_known_by_its_id(store: Store) -> None:
+    batch = batch_id("ab" * 32)
+    before, row = (make_request(request_id=row_id(batch, number)) for number in (1, 2))
+    assert not store.look(before).cancelled
+    store.store.note_cancelled(Cancel(tenant="acme", request_id=batch, issued_ms=NOW_MS))
+    assert store.look(row).cancelled
+    assert not store.look(make_request(request_id=row_id(batch_id("cd" * 32), 2))).cancelled
+    assert not store.look(make_request(request_id=row_id(batch, 2), tenant="rival")).cancelled
 
 
 def test_answers_that_came_together_do_not_expire_together(redis_server: RedisServer) -> None:

@@ -11,6 +11,7 @@ from forebay_jobs.messages import Cancel
 from forebay_jobs.orphans import LIMIT
 from forebay_jobs.reuse.decision import Decision, Verdict
 from forebay_jobs.reuse.lesson import Lesson
+from forebay_schemas.batches import batch_id, row_id
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheOptions, CacheScope, Lane, Latency, ReplyError, Request
@@ -583,6 +584,22 @@ def test_an_old_command_does_not_meet_a_new_request_under_the_same_id(rig: DeskR
     rig.ask("row-17")
     assert rig.desk.cancel(rig.state, command, NOW_MS) == []
     assert only_task(rig.tick()).reply_key == "key-row-17"
+
+
+def test_a_batch_is_taken_back_by_one_command_and_others_are_left_alone(rig: DeskRig) -> None:
+    batch, other = batch_id("ab" * 32), batch_id("cd" * 32)
+    lane = {"lane": Lane.BATCH}
+    running = rig.lead(row_id(batch, 1), **lane)
+    rig.ask(row_id(batch, 2), **lane)
+    rig.ask(row_id(other, 3), **lane)
+    rig.arrive(make_request("What does it cost?", request_id=row_id(batch, 4), **lane))
+    sent = rig.cancel(batch)
+    assert statuses(sent) == {row_id(batch, 2): "cancelled", row_id(batch, 4): "cancelled"}
+    assert len(sent) == 2  # no command for the task that is out: workers hear of batches themselves
+    assert rig.cancel(batch) == []
+    assert rig.tick() == []
+    heir = only_task(rig.settle(running, reply_to(running, error=CANCELLED)))
+    assert heir.reply_key == f"key-{row_id(other, 3)}"
 
 
 # Results before their requests

@@ -274,9 +274,9 @@ class Commands:
     async def run(self) -> None:
         await asyncio.get_running_loop().create_future()
 
-    def is_cancelled(self, task_id: str) -> bool:
-        return task_id in self._cancelled
+    def is_cancelled(self, name: str) -> bool:
+        return name in self._cancelled
 
-    def cancel(self, task_id: str) -> None:
-        self._cancelled.add(task_id)
-        self._on_cancel(task_id)
+    def cancel(self, name: str) -> None:
+        self._cancelled.add(name)
+        self._on_cancel(name)

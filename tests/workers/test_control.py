@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
+from forebay_schemas.batches import batch_id
 from forebay_schemas.config import load_config
 from forebay_schemas.records import Control
 from forebay_workers import control
 from forebay_workers.control import REMEMBER_S, ControlReader
+from forebay_workers.lanes import batch_name
 
 from ..builders import NOW_MS
 from ..waiting import until
@@ -118,6 +120,15 @@ async def test_errors_and_broken_records_are_passed_over(consumer: MemoryConsume
         consumer.command("cancel_task", task_id="t1")
         await until(lambda: hearing.told)
     assert hearing.told == ["t1"]
+
+
+async def test_a_cancelled_batch_is_told_and_remembered_and_no_single_request_is(consumer: MemoryConsumer) -> None:
+    async with Hearing().running() as hearing:
+        consumer.command("cancel", tenant="acme", request_id="row-17")
+        consumer.command("cancel", tenant="acme", request_id=batch_id("ab" * 32))
+        await until(lambda: hearing.told)
+        assert hearing.told == [batch_name("acme", batch_id("ab" * 32))]
+        assert hearing.reader.is_cancelled(hearing.told[0])
 
 
 async def test_the_memory_is_limited_in_time(consumer: MemoryConsumer) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from forebay_schemas.batches import batch_id, row_id
 from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import DeadLetter, Lane, Reply, Result
 from forebay_workers import admission, loop, undeliverable
 from forebay_workers.backends import EngineDead, GenerationError, Unavailable
+from forebay_workers.lanes import batch_name
 from forebay_workers.loop import stream_number
 from forebay_workers.offsets import WINDOW, Commit, encode
 
@@ -706,6 +708,21 @@ async def test_a_task_that_is_taken_back_before_it_runs_is_never_generated(start
     run.model.answer("running")
     await run.committed(3)
     assert set(run.model.asked) == {"running"}
+
+
+async def test_a_batch_that_is_taken_back_ends_wherever_its_tasks_are(start: Start) -> None:
+    run = await start(concurrency=2)
+    batch = batch_id("ab" * 32)
+    run.small.deliver("running", offset=0, request_id=row_id(batch, 1))
+    run.small.deliver("other", offset=1, request_id=row_id(batch_id("cd" * 32), 1))
+    run.small.deliver("waiting", offset=2, request_id=row_id(batch, 2))
+    await run.asked("running", "other")
+    run.commands.cancel(batch_name("acme", batch))
+    await run.committed(2)
+    run.small.deliver("not here yet", offset=3, request_id=row_id(batch, 3))
+    await run.committed(3)
+    assert run.model.cancelled == ["running"]
+    assert set(run.model.asked) == {"running", "other"}
 
 
 async def test_whose_time_is_over_while_it_waits_is_told_so_before_its_turn(

@@ -1,4 +1,4 @@
-"""Hears the commands that concern tasks: which of them nobody wants any more."""
+"""Hears the commands that concern tasks: which of them, and of which batches, nobody wants any more."""
 
 import asyncio
 import logging
@@ -10,17 +10,20 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 from confluent_kafka.aio import AIOConsumer
+from forebay_schemas.batches import is_batch
 from forebay_schemas.codec import Codec
-from forebay_schemas.commands import CANCEL_TASK
+from forebay_schemas.commands import CANCEL, CANCEL_TASK
 from forebay_schemas.errors import RecordError
 from forebay_schemas.records import Control
 from forebay_schemas.sections import KafkaConfig
+
+from .lanes import batch_name
 
 REMEMBER_S = 86_400.0
 """As long as a batch task may wait for a worker: one that is read after its cancellation is known by it. Commands
 of this time are also read back at the start."""
 LIMIT = 100_000
-"""Tasks that are remembered at most; one takes about 200 bytes."""
+"""Tasks and batches that are remembered at most; one takes about 200 bytes."""
 
 _POLL_S = 0.2
 """A poll ends with the first record; without one it lasts this long, and so does a shutdown."""
@@ -34,7 +37,7 @@ class ControlReader:
     """Reads all of the control topic, for this process alone, and remembers which tasks are cancelled.
 
     Args:
-        on_cancel: called on the event loop with the id of each cancelled task, usually one of another worker. It may
+        on_cancel: called on the event loop with the name of what is cancelled, usually a task of another worker. It may
             be told again what it was told before, and at the start it is told what was cancelled lately.
     """
 
@@ -52,9 +55,13 @@ class ControlReader:
         self._now_ms = now_ms
         self._cancelled: OrderedDict[str, int] = OrderedDict()
 
-    def is_cancelled(self, task_id: str) -> bool:
-        """Whether a task was cancelled lately, so that nothing need be generated for it."""
-        issued_ms = self._cancelled.get(task_id)
+    def is_cancelled(self, name: str) -> bool:
+        """Whether a task, or a batch, was cancelled lately, so that nothing need be generated for it.
+
+        Args:
+            name: one of ``Delivery.cancelled_as``.
+        """
+        issued_ms = self._cancelled.get(name)
         return issued_ms is not None and self._now_ms() - issued_ms < REMEMBER_S * 1000
 
     async def run(self) -> None:
@@ -116,12 +123,22 @@ class ControlReader:
         except RecordError as error:
             _log.warning("%s: offset %s is passed over: %s", self._topic, message.offset(), error)
             return
-        if control.command == CANCEL_TASK and (task_id := control.arguments.get("task_id")):
-            self._remember(task_id, control.issued_ms)
-            self._on_cancel(task_id)
+        if name := _cancelled_in(control):
+            self._remember(name, control.issued_ms)
+            self._on_cancel(name)
 
-    def _remember(self, task_id: str, issued_ms: int) -> None:
-        self._cancelled[task_id] = issued_ms
-        self._cancelled.move_to_end(task_id)
+    def _remember(self, name: str, issued_ms: int) -> None:
+        self._cancelled[name] = issued_ms
+        self._cancelled.move_to_end(name)
         if len(self._cancelled) > LIMIT:
             self._cancelled.popitem(last=False)
+
+
+def _cancelled_in(control: Control) -> str | None:
+    """The name of what a command cancels, where that is a matter of the workers."""
+    told = control.arguments
+    if control.command == CANCEL_TASK:
+        return told.get("task_id")
+    if control.command == CANCEL and is_batch(batch := told.get("request_id", "")):
+        return batch_name(told.get("tenant", ""), batch)
+    return None  # which task answers a single request only the job knows

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from forebay_schemas.batches import row_of
 from forebay_schemas.records import Hop, Lane, Request, Task
 
 from .offsets import Partition
@@ -69,6 +70,18 @@ class Delivery:
     def name(self) -> str | None:
         """What a repeat of the task would have in common with it; equal to its header ``forebay-task``."""
         return self.task.name if self.task else None
+
+    @property
+    def cancelled_as(self) -> tuple[str, ...]:
+        """The names under which it may be taken back: of its task, and of the batch that its request is a row of."""
+        row = row_of(self.request.request_id) if self.request else None
+        batch = (batch_name(self.request.tenant, row[0]),) if self.request and row else ()
+        return (self.task.task_id, *batch) if self.task else batch
+
+
+def batch_name(tenant: str, batch_id: str) -> str:
+    """What a batch is called among those of all tenants; no task is called so."""
+    return f"{tenant}/{batch_id}"
 
 
 class Room:

@@ -82,11 +82,11 @@ class Streams(Protocol):
 
 
 class Commands(Protocol):
-    """Which tasks are taken back; see ``control.ControlReader``."""
+    """Which tasks and batches are taken back; see ``control.ControlReader``."""
 
     async def run(self) -> None: ...
 
-    def is_cancelled(self, task_id: str) -> bool: ...
+    def is_cancelled(self, name: str) -> bool: ...
 
 
 @dataclass(eq=False)
@@ -112,7 +112,7 @@ class Worker:
         pools: by tier, what generates.
         models: by tier; tiers whose pools begin with the same backend share one.
         connect: makes the ways in and out; again where one of them is of no use any more.
-        listen: makes the reader of commands, which tells its argument of each task that is taken back.
+        listen: makes the reader of commands, which tells its argument of each task or batch that is taken back.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class Worker:
             return
         delivery.attempts = self._offsets.attempts(partition, offset)
         delivery.history = [f"attempt {number + 1} {UNSEEN_ATTEMPT}" for number in range(delivery.attempts)]
-        if delivery.task and self._commands.is_cancelled(delivery.task.task_id):
+        if self._is_cancelled(delivery):
             self._commits.finish(delivery, self._answerer.cancelled(delivery))
         elif delivery.attempts >= self._config.max_attempts:
             self._give_up(delivery)
@@ -270,11 +270,14 @@ class Worker:
         async with self._commits.lock:
             self._drop(partitions)
 
-    def _cancel(self, task_id: str) -> None:
-        """Nobody wants the answer to a task any more."""
+    def _is_cancelled(self, delivery: Delivery) -> bool:
+        return any(map(self._commands.is_cancelled, delivery.cancelled_as))
+
+    def _cancel(self, name: str) -> None:
+        """Nobody wants the answer to a task any more, or to those of a batch."""
 
         def unwanted(delivery: Delivery) -> bool:
-            return delivery.task is not None and delivery.task.task_id == task_id
+            return name in delivery.cancelled_as
 
         unbegun = self._remove_waiting(unwanted)
         for delivery in [one for one in self._started() if unwanted(one)]:
@@ -381,7 +384,7 @@ class Worker:
 
     async def _outcome(self, delivery: Delivery) -> Outcome | Retry | Wait:
         task, request = delivery.task, delivery.request
-        if task is not None and self._commands.is_cancelled(task.task_id):
+        if self._is_cancelled(delivery):
             return self._answerer.cancelled(delivery)
         pool = self._pools[delivery.tier]
         if task is None or request is None or not request.stream:

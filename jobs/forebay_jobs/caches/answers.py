@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import redis
+from forebay_schemas.batches import row_of
 from forebay_schemas.config import Config
 from forebay_schemas.invalidation import Invalidation, InvalidationOutcome
 from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
@@ -268,7 +269,8 @@ class AnswerStore:
         return self._store.call(lambda client: self._epochs.replace(client, invalidation, command), None)
 
     def note_cancelled(self, cancel: Cancel) -> None:
-        """Let a request that was not read yet be refused when it is, within the time that a batch request may wait."""
+        """Let a request, or rows of a batch, that were not read yet be refused when they are, within the time that a
+        batch request may wait."""
         note = _CANCELLED + str(cancel.issued_ms).encode()
         key = self._seen_key(cancel.name)
         self._store.call(lambda client: client.set(key, note, nx=True, ex=self._cancelled_ttl_s), None)
@@ -284,25 +286,32 @@ class AnswerStore:
 
     def _look(self, client: redis.Redis, request: Request, digest: str, origin: str, read: bool) -> Lookup:
         seen_key = self._seen_key(asker_name(request.tenant, request.request_id))
+        row = row_of(request.request_id)
         with client.pipeline(transaction=False) as pipe:
             pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
             pipe.get(seen_key)
+            if row:
+                pipe.get(self._seen_key(asker_name(request.tenant, row[0])))
             asked = self._epochs.ask(pipe, self._epochs.scopes(request, digest))
             if read:
                 pipe.hmget(self._answer_key(digest), _WHOLE)
             _, first, *values = _executed(pipe)
+        batch_cancelled_ms = _cancelled_ms(values.pop(0)) if row else None
         answer = _answer_in(*(values.pop() or (None, None))) if read else None
         epochs = self._epochs.told(client, asked, values)
         cancelled_ms = _cancelled_ms(first)
-        cancelled = cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
+        cancelled = self._concerns(cancelled_ms, request)
         if cancelled_ms is not None and not cancelled:  # it was about an older request of this id
             client.set(seen_key, origin, ex=self._seen_ttl_s)
         return Lookup(
             answer=answer if answer and answer.holds(epochs) else None,
             epochs=epochs,
             repeated=first is not None and cancelled_ms is None and first != origin.encode(),
-            cancelled=cancelled,
+            cancelled=cancelled or self._concerns(batch_cancelled_ms, request),
         )
+
+    def _concerns(self, cancelled_ms: int | None, request: Request) -> bool:
+        return cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
 
     def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, Epochs]], texts: bool) -> list[Fetched]:
         fields = [*_FIELDS, "text"] if texts else _FIELDS

@@ -136,6 +136,9 @@ class _FlinkState:
     def drop_place(self, name: str) -> None:
         self._places.remove(name)
 
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self._places if name.startswith(prefix)]
+
     def add_pending(self, key: str) -> None:
         self._pending.add(key)
         # Timers at one time are one timer: all arrivals of a window share it.
