@@ -6,6 +6,7 @@ What is not supported is refused by the name of its field: an answer to somethin
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, InvalidRequest
 from forebay_schemas.records import Reply, ReplyError
@@ -34,13 +35,15 @@ _ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
 _PASSED_OVER = ("metadata", "prompt_cache_key", "safety_identifier")
 """They change no answer. OpenAI's clients send them along."""
 _EXTENSIONS = ("category", "endpoint", "cache", "min_tier", "max_tier", "prompt_version", "priority", "passages")
+_TOLD = ("cache_status", "tier", "model_id", "cost", "baseline_cost", "similarity", "matched_request_id", "review")
+"""Fields of a reply that OpenAI has no word for."""
 _STATUSES = {
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.TENANT_NOT_ALLOWED: 403,
     ErrorCode.DEADLINE_EXCEEDED: 504,
-    ErrorCode.CANCELLED: 499,
-    ErrorCode.ENGINE_FAILED: 502,
-    ErrorCode.GIVEN_UP: 502,
+    ErrorCode.CANCELLED: 409,
+    ErrorCode.ENGINE_FAILED: 503,
+    ErrorCode.GIVEN_UP: 500,
     ErrorCode.UNDELIVERABLE: 500,
     ErrorCode.INTERNAL: 500,
 }
@@ -76,10 +79,11 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
 
 
 def chat_completion(reply: Reply) -> dict[str, Any]:
-    """An answer as the body of a chat completion, with where it came from under ``forebay``."""
+    """An answer as the body of a chat completion, with where it came from under ``usage.forebay``."""
     usage = reply.usage
+    told = msgspec.to_builtins(reply)
     return {
-        "id": f"chatcmpl-{reply.request_id}",
+        "id": reply.request_id,
         "object": "chat.completion",
         "created": reply.completed_ms // 1000,
         "model": reply.model_id,
@@ -96,12 +100,7 @@ def chat_completion(reply: Reply) -> dict[str, Any]:
             "completion_tokens": usage.completion_tokens,
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": usage.cached_prompt_tokens},
-        },
-        EXTENSION: {
-            "cache_status": reply.cache_status,
-            "tier": reply.tier or (reply.route.tier if reply.route else None),
-            "cost": reply.cost,
-            "baseline_cost": reply.baseline_cost,
+            EXTENSION: {name: told[name] for name in _TOLD},
         },
     }
 

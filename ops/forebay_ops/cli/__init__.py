@@ -20,6 +20,7 @@ _COMMANDS = {
     "invalidate": Entry("invalidate:invalidate", "Let answers hold no longer."),
     "feedback": Entry("client:feedback", "Say whether an answer was good."),
     "send": Entry("client:send", "Publish requests from a file."),
+    "batch": Entry("batch:batch", "Send a file of requests on the batch lane, each row once."),
     "tail": Entry("client:tail", "Follow the replies."),
     "warm": Entry("warm:warm", "Fill the caches ahead, at the price of the batch lane."),
     "config": Entry("parts:config", "Print the configuration that holds."),

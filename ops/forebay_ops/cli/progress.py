@@ -1,6 +1,7 @@
 """How the steps of a long command are shown in a shell."""
 
 import time
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +22,7 @@ class ConsoleProgress:
         self._doing = ""
         self._line = console.status(self, refresh_per_second=4) if console.is_terminal else None
 
-    def __enter__(self) -> "ConsoleProgress":
+    def __enter__(self) -> Self:
         if self._line is not None:
             self._line.start()
         return self

@@ -2,6 +2,7 @@
 
 from .batch import Batch, BatchFields, known_batches
 from .errors import BatchEnded, BatchTakenOver, ChangedFile, NothingToSend, UnknownBatch
+from .projection import Projection
 from .results import Written
 from .status import BatchStatus
 
@@ -13,6 +14,7 @@ __all__ = [
     "BatchTakenOver",
     "ChangedFile",
     "NothingToSend",
+    "Projection",
     "UnknownBatch",
     "Written",
     "known_batches",

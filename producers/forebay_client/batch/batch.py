@@ -21,6 +21,7 @@ from .collecting import Collector
 from .errors import BatchEnded, ChangedFile, UnknownBatch, expired
 from .log import Owner, ends_of, read_states
 from .options import RowOptions
+from .projection import Projection, project
 from .results import Results, Written
 from .rows import Source, open_source
 from .sending import Sending
@@ -115,35 +116,45 @@ class Batch:
             ForebayError: the file cannot be read.
         """
         config = config or load_config()
-        file = Path(file)
         for name, value in {"completion_window_s": completion_window_s, "price_ceiling": price_ceiling}.items():
             if value is not None and not value > 0:
                 raise InvalidRequest(name, f"is {value}", "give a positive number")
-        options = _options(tenant, fields)
-        source = open_source(file, options, config)
-        found = survey(file, source, surveyed or _nobody)
-        batch = cls(options.batch_id(found.digest), config=config, journals=journals)
+        topic = _reply_topic(reply_topic, config)
+        source, planned = _plan(Path(file), _options(tenant, fields), config, surveyed or _nobody)
 
         def begin() -> BatchState:
             now_ms = time.time_ns() // 1_000_000
-            topic = _reply_topic(reply_topic, config)
-            return BatchState(
-                batch_id=batch.batch_id,
-                tenant=tenant,
-                stage=Stage.SENDING,
+            return msgspec.structs.replace(
+                planned,
                 created_ms=now_ms,
                 updated_ms=now_ms,
                 deadline_ms=now_ms + round(completion_window_s * 1000),
-                source=str(file.absolute()),
-                source_digest=found.digest,
-                options=msgspec.json.encode(options).decode(),
-                rows=found.rows,
                 reply_topic=topic,
                 replies_from=ends_of(config, topic),
             )
 
+        batch = cls(planned.batch_id, config=config, journals=journals)
         batch._publish(source, begin, price_ceiling, sample, told or _nobody)
         return batch
+
+    @classmethod
+    def project(
+        cls,
+        file: Path | str,
+        tenant: str,
+        *,
+        config: Config | None = None,
+        told: ToldRows | None = None,
+        **fields: Unpack[BatchFields],
+    ) -> Projection:
+        """Say what a batch would cost, from its rows and the prices of the configuration. Nothing is sent.
+
+        Args and raises: as for ``submit``; ``told`` of the rows that were looked at.
+        """
+        config = config or load_config()
+        source, planned = _plan(Path(file), _options(tenant, fields), config, _nobody)
+        preparation = Preparation(config, codec_for(config), None, tenant, None)
+        return project(planned, source, config, preparation, told or _nobody)
 
     @classmethod
     def run(
@@ -365,6 +376,26 @@ def _options(tenant: str, fields: Mapping[str, Any]) -> RowOptions:
         return msgspec.convert({**values, "tenant": tenant}, RowOptions)
     except msgspec.ValidationError as error:
         raise InvalidRequest("options", f"have a wrong type ({error})", "mend its value") from None
+
+
+def _plan(file: Path, options: RowOptions, config: Config, surveyed: ToldRows) -> tuple[Source, BatchState]:
+    """The rows of a file, and the batch that they make; when it begins and where its replies go is still to be said."""
+    source = open_source(file, options, config)
+    found = survey(file, source, surveyed)
+    return source, BatchState(
+        batch_id=options.batch_id(found.digest),
+        tenant=options.tenant,
+        stage=Stage.SENDING,
+        created_ms=0,
+        updated_ms=0,
+        deadline_ms=0,
+        source=str(file.absolute()),
+        source_digest=found.digest,
+        options=msgspec.json.encode(options).decode(),
+        rows=found.rows,
+        reply_topic="",
+        replies_from=[],
+    )
 
 
 def _reply_topic(name: str | None, config: Config) -> str:

@@ -17,9 +17,9 @@ from .errors import NothingToSend, expired
 from .log import Owner
 from .rows import Row, Source
 
-PORTION_ROWS = 1_000
+PORTION_ROWS = 5_000
 PORTION_BYTES = 4_000_000
-"""Of one transaction, which is open for a fraction of a second then."""
+"""Of one transaction, which is open for well under a second then."""
 
 Told = Callable[[BatchState], object]
 

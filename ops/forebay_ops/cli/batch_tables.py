@@ -1,0 +1,198 @@
+"""How `forebay batch` shows its progress, and how batches stand."""
+
+import datetime as dt
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import click
+from forebay_client.batch import BatchStatus, Projection
+from forebay_schemas.batches import Stage
+from forebay_schemas.records import BatchState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..figures import money
+from .progress import ConsoleProgress
+from .tables import figures_table
+
+_PHASES = {
+    "sending": "being sent; if no process sends it any more, `submit` again or `resume` goes on",
+    "running": "all rows are sent",
+    "sampled": "its sample is sent; `submit` or `resume` sends the rest",
+    "ceiling": "stopped at its price ceiling; `resume --price-ceiling USD` goes on",
+    "cancelling": "taken back; some rows have no reply yet",
+    "cancelled": "taken back",
+    "completed": "completed",
+    "expired": "its completion window ended",
+}
+
+
+class _Bar:
+    """A bar on a terminal, elsewhere a line now and then."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._what = what
+        self._began: tuple[float, int] | None = None
+        self._lines = None if console.is_terminal else ConsoleProgress(console)
+        self._bar = Progress(
+            TextColumn(what),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=self._lines is not None,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, total: int, *facts: str) -> None:
+        """So far it is; what is told besides goes beside the rate, which is that of this process."""
+        now = time.monotonic()
+        self._began = self._began or (now, done)
+        rate = (done - self._began[1]) / max(0.001, now - self._began[0])
+        told = " · ".join([f"{rate:,.0f}/s", *facts])
+        if self._lines is not None:
+            left = f", {_time((total - done) / rate)} left" if rate else ""
+            self._lines.counting(f"{done:,} of {total:,} {self._what}{left} · {told}")
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(self._what, total=total, completed=done, told=told)
+        self._bar.update(self._task, total=total, completed=done, told=told)
+
+
+class SentBar(_Bar):
+    """Told of the state of a batch as its file goes out: prints its id first, then shows how far it is."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "sent")
+        self.batch_id = ""
+
+    def __call__(self, state: BatchState) -> None:
+        if not self.batch_id:
+            self.batch_id = state.batch_id
+            click.echo(state.batch_id)
+        refused = state.read - state.sent
+        self.show(state.read, state.rows, *([f"{refused:,} refused"] if refused else []))
+
+
+class AnsweredBar(_Bar):
+    """Told of the status of a batch as its replies come."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "answered")
+
+    def __call__(self, status: BatchStatus) -> None:
+        facts = [f"hits {_share(status.hits, status.answered)}", money(status.cost)]
+        if status.failed:
+            facts.insert(1, f"{status.failed:,} failed")
+        self.show(status.refused + status.settled, status.state.rows, *facts)
+
+
+class Counter(ConsoleProgress):
+    """Shows how many rows were looked at, or written."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        super().__init__(console)
+        self._what = what
+
+    def __call__(self, rows: int) -> None:
+        self.counting(f"{rows:,} {self._what}")
+
+
+def status_table(status: BatchStatus) -> Table:
+    """How one batch stands."""
+    state = status.state
+    table = figures_table("", "rows", "cost")
+    table.title, table.title_justify = f"{status.batch_id}: {_PHASES[status.phase]}", "left"
+    table.add_row("in the file", f"{state.rows:,}", "")
+    table.add_row("sent", f"{state.sent:,}", "")
+    for kind, counted in sorted(status.replies.items(), key=lambda item: -item[1].rows):
+        table.add_row(f"  {kind}", f"{counted.rows:,}", money(counted.cost))
+    if waiting := state.sent - status.settled:
+        table.add_row("  no reply yet", f"{waiting:,}", "")
+    if status.refused:
+        table.add_row("refused", f"{status.refused:,}", "")
+    table.add_row("spent", "", money(status.cost))
+    if status.baseline_cost:
+        table.add_row("on the largest tier, without caches", "", money(status.baseline_cost))
+    if state.price_ceiling is not None:
+        table.add_row("price ceiling", "", money(state.price_ceiling))
+    notes = [f"window ends {_at(state.deadline_ms)}"]
+    if status.gap:
+        notes.append("replies that were not read yet are gone from Kafka: raise the reply topic's retention")
+    table.caption, table.caption_justify = "; ".join(notes), "left"
+    return table
+
+
+def sample_table(status: BatchStatus) -> Table:
+    """What the whole batch comes to if all of it is like the sample that was sent."""
+    state = status.state
+    factor = state.rows / max(1, state.read)
+    took_s = (status.at_ms - state.created_ms) / 1000
+    table = figures_table(f"if all is like the first {state.read:,} rows, which were sent", "")
+    table.add_row("cost", money(status.cost * factor))
+    table.add_row("answered without a generation", _share(status.hits, status.answered))
+    table.add_row("rows that fail", f"{round(status.failed * factor):,}")
+    table.add_row("time, at the rate of the sample", _time(took_s * factor))
+    table.caption, table.caption_justify = (
+        "the sample is part of the batch: submit sends and pays only the rest",
+        "left",
+    )
+    return table
+
+
+def projection_table(projection: Projection) -> Table:
+    """What a file holds, and what its answers may cost."""
+    table = figures_table("nothing was sent", "")
+    table.add_row("rows", f"{projection.rows:,}")
+    if projection.refused:
+        table.add_row(f"  refused; the first: {projection.first_problem}", f"{projection.refused:,}")
+    table.add_row("  equal to one before, answered with it", f"{projection.repeated:,}")
+    table.add_row("prompt tokens to read, about", f"{projection.prompt_tokens:,}")
+    for name, usd in projection.by_tier.items():
+        table.add_row(f"cost if {name} answers all, as long as it may", money(usd))
+    table.add_row("cost at most, whatever tiers are asked in turn", money(projection.at_most))
+    table.caption = "at batch prices, nothing from the caches; hits and time tells --sample ROWS, which sends them"
+    table.caption_justify = "left"
+    return table
+
+
+def batches_table(states: Sequence[BatchState]) -> Table:
+    """All batches, a line each."""
+    table = figures_table("batch", "tenant", "file", "stage", "sent", "rows", "began")
+    for state in states:
+        name = state.source.rpartition("/")[2]
+        stage = "sent" if state.stage == Stage.SENT else _PHASES[state.stage].partition(";")[0]
+        table.add_row(
+            state.batch_id, state.tenant, name, stage, f"{state.sent:,}", f"{state.rows:,}", _at(state.created_ms)
+        )
+    return table
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"
+
+
+def _at(ms: int) -> str:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
