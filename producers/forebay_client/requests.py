@@ -28,6 +28,8 @@ class RequestFields(TypedDict, total=False):
     created_ms: int | None
     system: str | None
     """The system prompt: short for ``static_messages`` of one turn."""
+    messages: Sequence[Message | Mapping[str, Any]] | None
+    """The turns, where they are not given as the question."""
     static_messages: Sequence[Message | Mapping[str, Any]] | None
     user: str | None
     endpoint: str | None
@@ -128,7 +130,7 @@ def _deadline_ms(deadline_s: Any, now_ms: int) -> int:
 
 def _convert(values: dict[str, Any]) -> Request:
     if unknown := values.keys() - _NAMES:
-        known = ", ".join(sorted({"messages", *RequestFields.__annotations__}))
+        known = ", ".join(sorted(RequestFields.__annotations__))
         raise InvalidRequest(min(unknown), "is no field of a request", f"use one of {known}")
     if values["tenant"] is None:
         raise InvalidRequest("tenant", "is absent", "name it for the client or for the request")

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from .categories import PRESETS, CategoryConfig
 from .errors import ConfigError
+from .gateway import GatewayConfig
 from .records import Lane
 from .sections import (
     LARGEST,
@@ -100,6 +101,7 @@ class Config(BaseSettings):
     metrics: MetricsConfig = MetricsConfig()
     tracing: TracingConfig = TracingConfig()
     ledger: LedgerConfig = LedgerConfig()
+    gateway: GatewayConfig = GatewayConfig()
     local: LocalConfig = LocalConfig()
 
     @classmethod

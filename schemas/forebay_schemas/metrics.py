@@ -505,6 +505,52 @@ class RolloutMetrics:
             self.moves.labels(move)
 
 
+class GatewayMetrics:
+    """What a gateway counts. What it was asked and what came of it is in the replies' own metrics."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.calls = Counter(
+            "forebay_gateway_calls_total",
+            "HTTP calls that were answered, by path as routed (`none` where there is no such path) and by status; of a"
+            " stream the status with which it began.",
+            ["path", "status"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "forebay_gateway_call_seconds",
+            "From a call's headers to the end of its answer, by path as routed.",
+            ["path"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "forebay_gateway_refused_total",
+            "Calls that were refused before they were read, by why: key, requests, tokens, spend, uncounted, busy,"
+            " too_large, host.",
+            ["reason"],
+            registry=registry,
+        )
+        self.inflight = Gauge("forebay_gateway_inflight", "Calls that are being answered.", registry=registry)
+        self.left = Counter(
+            "forebay_gateway_left_total",
+            "Calls whose caller left before the answer was complete, by what became of the request: cancelled, kept"
+            " (it had an Idempotency-Key).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.restarted = Counter(
+            "forebay_gateway_restarted_total",
+            "Streams that ended in an error because the answer began anew with another text.",
+            registry=registry,
+        )
+        self.uncounted = Counter(
+            "forebay_gateway_uncounted_total",
+            "Calls to Redis that failed, by what for: admit, settle, idempotency.",
+            ["what"],
+            registry=registry,
+        )
+
+
 def _begin_at_zero(by_code: Counter) -> None:
     """Show every code at once: what first appears as 1 has no increase, and an alert would miss it."""
     for code in ErrorCode:
@@ -514,7 +560,7 @@ def _begin_at_zero(by_code: Counter) -> None:
 def fqnames() -> set[str]:
     """The names under which the metrics above are scraped, histograms with their suffixes."""
     names: set[str] = set()
-    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics):
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics, GatewayMetrics):
         registry = CollectorRegistry()
         kind(registry)
         for metric in registry.collect():

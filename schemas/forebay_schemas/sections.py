@@ -420,6 +420,7 @@ class MetricsConfig(Section):
     worker_port: int = Field(default=9102, ge=0, le=65_535, description="Port of each worker's metrics.")
     ledger_port: int = Field(default=9103, ge=0, le=65_535, description="Port of the ledger's metrics.")
     rollouts_port: int = Field(default=9104, ge=0, le=65_535, description="Port of the metrics of what moves rollouts.")
+    gateway_port: int = Field(default=9105, ge=0, le=65_535, description="Port of each gateway's metrics.")
     flink_port: int = Field(
         default=9249,
         ge=1,
@@ -494,7 +495,7 @@ class LedgerConfig(Section):
 class LocalConfig(Section):
     """What `forebay up` runs on this machine."""
 
-    start: list[Literal["kafka", "redis", "ledger", "rollouts", "flink", "job", "worker"]] = Field(
-        default=["kafka", "redis", "ledger", "rollouts", "flink", "job", "worker"],
+    start: list[Literal["kafka", "redis", "ledger", "rollouts", "flink", "job", "worker", "gateway"]] = Field(
+        default=["kafka", "redis", "ledger", "rollouts", "flink", "job", "worker", "gateway"],
         description="The parts to start; one left out must run at its configured address.",
     )

@@ -23,7 +23,7 @@ def home(tmp_path: Path) -> Home:
 
 def test_the_profile_starts_everything(profile: Config, home: Home) -> None:
     names = [part.name for part in local_parts(effective(profile, home), home)]
-    assert names == ["kafka", "redis", "ledger", "rollouts", "jobmanager", "taskmanager", "job", "worker"]
+    assert names == ["kafka", "redis", "ledger", "rollouts", "jobmanager", "taskmanager", "job", "worker", "gateway"]
     assert elsewhere(profile) == []
 
 
@@ -35,7 +35,7 @@ def test_the_profile_prices_every_tier_as_a_model_of_the_ladder(profile: Config)
 
 def test_ports_are_of_different_parts_and_below_those_of_outgoing_connections(profile: Config, home: Home) -> None:
     ports = [port for part in local_parts(effective(profile, home), home) for port in part.ports.values()]
-    assert len(set(ports)) == len(ports) == 11
+    assert len(set(ports)) == len(ports) == 13
     assert max(ports) < 32_768
 
 

@@ -494,11 +494,12 @@ def test_every_setting_is_described(path: str, field: FieldInfo, annotation: Any
 
 
 _UNITS = re.compile(
-    r"_(ms|s|days|bytes|rows|port|per_s|per_1k|usd)$"  # at the end of a name
+    r"(^|_)(ms|s|days|bytes|rows|port|per_s|per_1k|usd)$"  # at the end of a name
     # no unit: a share, an angle, a weight
     r"|: .*(cosine|complexit|confidence|temperature|variety|batch lane pays|share)"
     # a count of them
-    r"|: .*(copies|generations|GPUs|instances|keys|partitions|processes|questions|tasks|tenants|threads|tiers|tokens)",
+    r"|: .*(calls|copies|generations|GPUs|instances|keys|partitions|processes|questions|tasks|tenants|threads|tiers"
+    r"|tokens)",
     re.IGNORECASE,
 )
 _TIMES = re.compile(r"(ttl|timeout|interval|latency|linger|window|after|time)(?!.*_(ms|s)$)")

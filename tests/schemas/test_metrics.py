@@ -8,6 +8,7 @@ from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import (
     LATENCY_BUCKETS_S,
     BoundedLabel,
+    GatewayMetrics,
     JobMetrics,
     LedgerMetrics,
     ReplyMetrics,
@@ -54,7 +55,7 @@ def test_job_and_worker_share_only_what_they_count_of_replies() -> None:
 
 def test_fqnames_are_the_names_that_a_scrape_shows() -> None:
     scraped: set[str] = set()
-    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics):
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics, GatewayMetrics):
         registry = CollectorRegistry()
         made = vars(kind(registry))
         replies = vars(made["replies"]) if "replies" in made else {}
@@ -70,7 +71,7 @@ def test_fqnames_are_the_names_that_a_scrape_shows() -> None:
 
 def test_a_name_that_two_programs_serve_is_one_metric() -> None:
     described: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics):
+    for kind in (JobMetrics, WorkerMetrics, LedgerMetrics, RolloutMetrics, GatewayMetrics):
         made = vars(kind(CollectorRegistry()))
         replies = vars(made["replies"]) if "replies" in made else {}
         for metric in (*made.values(), *replies.values()):

@@ -28,6 +28,7 @@ _COMMANDS = {
     "asyncapi": Entry("asyncapi:asyncapi", "Write what other languages need to read and write the topics.", "local"),
     "job": Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),
     "worker": Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
+    "gateway": Entry("gateway:gateway", "Serve OpenAI's HTTP interface in front of the pipeline.", "gateway"),
     "ledger": Entry("ledger:ledger", "Keep every reply, and feedback, in Parquet files.", "reports"),
     "report": Entry("report:report", "Show where the money went, and what saved it.", "reports"),
     "dashboards": Entry("dashboards:dashboards", "Draw the Grafana dashboards without a Grafana.", "reports"),

@@ -26,6 +26,7 @@ def effective(config: Config, home: Home) -> Config:
     """The configuration with this home's absolute paths in it. What is effective already stays as it is."""
     semantic, flink, ledger = config.semantic, config.flink, config.ledger
     path = semantic.path.resolve() if "path" in semantic.model_fields_set else home.qdrant
+    key_file = config.gateway.key_file and config.gateway.key_file.resolve()
     folder = ledger.folder.resolve() if "folder" in ledger.model_fields_set else home.ledger
     embedding = config.embedding.model_copy(update={"model": _absolute(config.embedding.model)})
     checkpoints = flink.checkpoint_dir if "checkpoint_dir" in flink.model_fields_set else home.checkpoints.as_uri()
@@ -36,6 +37,7 @@ def effective(config: Config, home: Home) -> Config:
             "embedding": embedding,
             "categories": {name: _effective_category(category) for name, category in config.categories.items()},
             "ledger": ledger.model_copy(update={"folder": folder}),
+            "gateway": config.gateway.model_copy(update={"key_file": key_file}),
             "models": {name: _effective_model(model, home) for name, model in config.models.items()},
         }
     )
@@ -57,12 +59,13 @@ def write_settings(config: Config, file: Path) -> None:
 
 def with_free_ports(config: Config) -> Config:
     """The configuration with ports that nobody uses, so that a stack runs beside another: for tests."""
-    kafka, redis, rest, job, worker, ledger, rollouts, flink = _free_ports(8)
+    kafka, redis, rest, job, worker, ledger, rollouts, flink, gateway, calls = _free_ports(10)
     metrics = {
         "job_port": job,
         "worker_port": worker,
         "ledger_port": ledger,
         "rollouts_port": rollouts,
+        "gateway_port": calls,
         "flink_port": flink,
     }
     return config.model_copy(
@@ -71,6 +74,7 @@ def with_free_ports(config: Config) -> Config:
             "redis": config.redis.model_copy(update={"url": SecretStr(f"redis://localhost:{redis}/0")}),
             "flink": config.flink.model_copy(update={"rest_address": f"localhost:{rest}"}),
             "metrics": config.metrics.model_copy(update=metrics),
+            "gateway": config.gateway.model_copy(update={"port": gateway}),
         }
     )
 

@@ -18,7 +18,14 @@ from .home import Home
 from .servers import java_home, kafka_class_path, local_port, package_folder
 
 _REPORTER_PORT = "metrics.reporter.prom.port"
-_OUR_PACKAGES = ("forebay_schemas", "forebay_client", "forebay_jobs", "forebay_workers", "forebay_ops")
+_OUR_PACKAGES = (
+    "forebay_schemas",
+    "forebay_client",
+    "forebay_gateway",
+    "forebay_jobs",
+    "forebay_workers",
+    "forebay_ops",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ def local_parts(config: Config, home: Home) -> list[Part]:
         "flink": lambda: [_jobmanager(config, home), *_taskmanagers(config, home)],
         "job": lambda: [_job(config, home)],
         "worker": lambda: [_worker(config)],
+        "gateway": lambda: [_gateway(config)],
     }
     return [part for name, make in makers.items() if name in config.local.start for part in make()]
 
@@ -268,6 +276,21 @@ def _worker(config: Config) -> Part:
         ports={"metrics.worker_port": port},
         waiting="loading the model takes a minute or two",
         stop_timeout_s=config.worker.drain_timeout_s + 15.0,
+    )
+
+
+def _gateway(config: Config) -> Part:
+    settings, (metrics, _) = config.gateway, _metrics_of("gateway", config.metrics.gateway_port)
+    address = f"http://localhost:{settings.port}"
+    return Part(
+        name="gateway",
+        command=(sys.executable, "-m", "forebay_ops.cli", "gateway"),
+        address=address,
+        ready=partial(probes.http_answers, f"{address}/readyz"),
+        memory_mb=150,
+        ports={"gateway.port": settings.port, "metrics.gateway_port": metrics},
+        after=("kafka",),
+        stop_timeout_s=settings.drain_timeout_s + 15.0,
     )
 
 

@@ -1,0 +1,25 @@
+"""Whether the process lives, and whether it can answer."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from .errors import ApiError
+from .responses import errors
+from .service import Service, service_of
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def live() -> dict[str, str]:
+    """Answers while the process does."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses=errors(s503="The brokers do not answer, or lack the request topic."))
+async def ready(service: Annotated[Service, Depends(service_of)]) -> dict[str, str]:
+    """Answers with 200 while requests can be published. Redis is not asked for: most calls do without it."""
+    if not await service.brokers.know_the_topic():
+        raise ApiError(503, "the brokers do not answer, or lack the request topic", code="unavailable", retry_after_s=1)
+    return {"status": "ok"}

@@ -1,0 +1,108 @@
+"""Calls that are sent again under the same Idempotency-Key: the first one's answer serves all of them.
+
+The answer is kept in Redis, so that the repeat may come to another copy of the gateway. While the first is still being
+answered the repeat waits for it. With Redis away a repeat is a call like any other, which at best joins an equal one in
+flight.
+"""
+
+import asyncio
+import hashlib
+import logging
+
+import msgspec
+import redis.asyncio as redis
+from forebay_client import Reply
+from forebay_schemas.metrics import GatewayMetrics
+from redis.exceptions import RedisError
+
+from .errors import ApiError
+
+HEADER = "idempotency-key"
+_KEPT_S = 3600
+"""OpenAI's clients give up after minutes; a job that was started again by hand comes within the hour."""
+_GRACE_S = 10.0
+"""Beyond the time that an answer may take: then its gateway is gone, and the repeat takes its place."""
+_LOOK_EVERY_S = 0.1
+_MAX_CHARS = 255
+
+_log = logging.getLogger(__name__)
+
+
+class _Kept(msgspec.Struct):
+    """What is known of the first call: what it asked, and its answer once there is one."""
+
+    asked: str
+    reply: Reply | None = None
+
+
+class Claim:
+    """The first call under a key, which owes the others its answer."""
+
+    def __init__(self, repeats: "Repeats", name: str, asked: str) -> None:
+        self._repeats, self._name, self._asked = repeats, name, asked
+
+    async def settle(self, reply: Reply | None) -> None:
+        """Keep an answer; after an error the next call under the key asks anew."""
+        answer = reply if reply is not None and reply.error is None else None
+        await self._repeats._settle(self._name, self._asked, answer)
+
+
+class Repeats:
+    """What is known of all such calls.
+
+    Args:
+        prefix: of every name in Redis.
+    """
+
+    def __init__(self, store: redis.Redis, prefix: str, metrics: GatewayMetrics) -> None:
+        self._store, self._prefix, self._metrics = store, prefix, metrics
+
+    async def claim(self, tenant: str, key: str, body: bytes, timeout_s: float) -> Claim | Reply | None:
+        """Begin a call: whether it is the first, or the answer of the first.
+
+        Args:
+            body: what is asked; the same key may not stand for something else.
+            timeout_s: how long an answer may take.
+
+        Returns:
+            None where Redis is away.
+
+        Raises:
+            ApiError: the key is too long, or stands for another body.
+        """
+        if not 0 < len(key) <= _MAX_CHARS:
+            raise _wrong(f"has {len(key)} characters; give between 1 and {_MAX_CHARS}")
+        digest = hashlib.sha256(f"{tenant}\0{key}".encode()).hexdigest()
+        name = f"{self._prefix}:gateway:repeat:{digest}"
+        asked = hashlib.sha256(body).hexdigest()
+        pending = msgspec.msgpack.encode(_Kept(asked))
+        try:
+            while not await self._store.set(name, pending, nx=True, px=round((timeout_s + _GRACE_S) * 1000)):
+                value = await self._store.get(name)
+                known = msgspec.msgpack.decode(value, type=_Kept) if value else None
+                if known and known.asked != asked:
+                    raise _wrong("was used for another body; choose a new one")
+                if known and known.reply is not None:
+                    return known.reply
+                await asyncio.sleep(_LOOK_EVERY_S)
+        except (RedisError, OSError) as error:
+            self._failed(error)
+            return None
+        return Claim(self, name, asked)
+
+    async def _settle(self, name: str, asked: str, answer: Reply | None) -> None:
+        try:
+            if answer is None:
+                await self._store.delete(name)
+            else:
+                await self._store.set(name, msgspec.msgpack.encode(_Kept(asked, answer)), ex=_KEPT_S)
+        except (RedisError, OSError) as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._metrics.uncounted.labels("idempotency").inc()
+        _log.warning("an Idempotency-Key is passed over: %s", error)
+
+
+def _wrong(problem: str) -> ApiError:
+    return ApiError(400, f"Idempotency-Key: {problem}", code="invalid_idempotency_key", param="Idempotency-Key")

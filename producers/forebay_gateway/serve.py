@@ -1,0 +1,62 @@
+"""Runs the gateway until it is told to stop."""
+
+import ipaddress
+import logging
+import signal
+
+import uvicorn
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ConfigError
+from forebay_schemas.metrics import GatewayMetrics
+from forebay_schemas.metrics_server import serve_metrics
+
+from .app import make_app
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or Ctrl-C; running calls are finished first, for ``gateway.drain_timeout_s`` at most.
+
+    Raises:
+        ConfigError: it would let anybody call, or a setting cannot work.
+    """
+    settings = config.gateway
+    if settings.key_file is None and not _is_local(settings.host):
+        raise ConfigError(
+            f"gateway.host: {settings.host} can be reached from elsewhere, and gateway.key_file is not set: anybody"
+            " could spend your money; make keys with `forebay gateway keys create --tenant ...`, or listen on 127.0.0.1"
+        )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(config, GatewayMetrics()),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,  # metrics count calls, and a path may hold what is nobody's business
+            timeout_graceful_shutdown=round(settings.drain_timeout_s),
+            server_header=False,
+        )
+    )
+    serve_metrics("gateway_port", config.metrics.gateway_port, "each gateway of this machine")
+    # uvicorn stops on a signal and then raises it once more, which here would end the process before it has cleaned up.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    _log.info(
+        "serving http://%s:%d/v1, %s",
+        settings.host,
+        settings.port,
+        f"with the keys of {settings.key_file}" if settings.key_file else "to this machine alone, without keys",
+    )
+    server.run()
+    if not server.started:
+        raise ConfigError(f"gateway.port: {settings.host}:{settings.port} cannot be listened on; choose another port")
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,45 @@
+"""The section of the gateway: where it listens, who may call it, and how much it takes."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from .sections import Section
+
+
+class GatewayConfig(Section):
+    """The OpenAI-compatible HTTP front."""
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; one that other machines reach needs keys."
+    )
+    port: int = Field(default=8090, ge=1, le=65_535, description="Port to listen on.")
+    key_file: Path | None = Field(
+        default=None,
+        description="File of API keys, which `forebay gateway keys` writes; absent: no key is asked for, and only this"
+        " machine may call.",
+    )
+    tenant: str = Field(default="default", min_length=1, description="Whose requests are those without a key.")
+    aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description='Names that services give as `model`, and what they stand for: auto, a tier or a model; "*" is any'
+        " other name.",
+    )
+    timeout_s: float = Field(
+        default=120.0, gt=0, le=86_400, description="How long an answer may take where a request says nothing."
+    )
+    max_inflight: int = Field(
+        default=256, ge=1, le=100_000, description="Calls of one process at a time; more are told to come again."
+    )
+    limits_url: SecretStr | None = Field(
+        default=None,
+        description="redis:// address where the limits of keys are counted, and answers to idempotent calls kept;"
+        " absent: redis.url.",
+    )
+    allow_uncounted: bool = Field(
+        default=False,
+        description="Whether keys with limits may call while Redis is away and nothing is counted; else they get 503.",
+    )
+    drain_timeout_s: float = Field(
+        default=30.0, ge=0, description="How long SIGTERM lets running calls finish; what is left is cancelled."
+    )
