@@ -485,7 +485,8 @@ class Desk:
         )
 
     def _answer_of(self, reply: Reply, flight: Flight) -> Answer:
-        return Answer.of(reply, flight.leader.epochs or {}, flight.leader.ttl_s, flight.leader.question)
+        leader = flight.leader
+        return Answer.of(reply, leader.epochs or {}, leader.ttl_s, leader.question, leader.rules)
 
     def _forget(self, state: DeskState, key: str, flight: Flight) -> None:
         release(state, key, flight)

@@ -21,7 +21,7 @@ from .caches.answers import Answer, AnswerStore, owner_of
 from .dead_letters import DeadLetterWriter
 from .messages import Arrival, Asker, Incoming, Outgoing
 from .replies import ReplyWriter
-from .reuse.eligibility import Reuse, reuse_of
+from .reuse.eligibility import RULES, Reuse, reuse_of, withheld_by_policy
 from .reuse.lifetime import shorter_s
 from .reuse.tier_bounds import tier_allowed
 
@@ -106,9 +106,10 @@ class Intake:
                 )
             ]
         config = self._arms.config(asker.arm)
-        reuse = reuse_of(request, config)
+        category = config.category(asker.category)
         keys = digests(request).in_arm(asker.arm)
-        read = reuse.allowed and request.cache.policy is CachePolicy.USE
+        wanted = request.cache.policy is CachePolicy.USE
+        read = wanted and withheld_by_policy(request.cache.policy, request.temperature, category) is None
         started = time.perf_counter()
         lookup = self._answers.look(request, keys.exact, record.origin, read=read)
         lookup_ms = (time.perf_counter() - started) * 1000
@@ -118,13 +119,18 @@ class Intake:
         if lookup.cancelled:
             return [self._replies.refuse(asker, ErrorCode.CANCELLED, "taken back before the job read it", now_ms)]
         answer = lookup.answer
-        ttl_s = shorter_s(config.category(asker.category).exact_ttl_s, request.cache.ttl_s)
+        ttl_s = shorter_s(category.exact_ttl_s, request.cache.ttl_s)
         if answer is not None and not (answer.fresh(now_ms, ttl_s) and tier_allowed(answer, asker, config)):
+            answer = None
+        # Rules take longer than all else here. Those that let an equal request be reused need not be asked again.
+        if answer is not None and answer.rules != RULES and not reuse_of(request, config).allowed:
             answer = None
         refresh = answer is not None and self._refreshes(answer, asker, keys.exact, now_ms)
         if answer is not None and not refresh:
             found_ms = now_ms + round(lookup_ms)
             return [*self._replies.again(asker, answer, CacheStatus.EXACT, found_ms, lookup_ms=lookup_ms)]
+        reuse = reuse_of(request, config)
+        read = wanted and reuse.allowed
         by_meaning = reuse is Reuse.SEMANTIC and lookup.epochs is not None
         return [
             Arrival(
@@ -139,6 +145,7 @@ class Intake:
                 context=keys.context,
                 owner=owner_in(owner_of(request), asker.arm),
                 prefix=keys.prefix,
+                rules=RULES if reuse.allowed and request.cache.ttl_s is None else "",
                 as_json=request.response_format is not None,
                 keep=reuse.allowed and lookup.epochs is not None,
                 ttl_s=request.cache.ttl_s,

@@ -139,6 +139,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a similar question's answer will do; a refresh is only indexed."""
     keep: bool = False
     """Whether the answer may be kept for others."""
+    rules: str = ""
+    """The ``eligibility.RULES`` that let it be reused for what it asks; empty where it is not, or by its wish alone."""
     as_json: bool = False
     """Whether it asks for a format of the answer."""
     ttl_s: int | None = None

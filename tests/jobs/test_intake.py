@@ -81,10 +81,11 @@ class IntakeRig:
         assert len(rest) <= 1
         return CODEC.decode(letter.value, DeadLetter), reply_in(rest[0]) if rest else None
 
-    def cache(self, request: Request, *, ttl_s: int | None = None, **fields: Any) -> None:
+    def cache(self, request: Request, *, ttl_s: int | None = None, rules: str = "", **fields: Any) -> None:
         """Put an answer to a request into the exact cache."""
         reply = make_reply(request_id="first", **fields)
-        self.answers.keep(digests(request).exact, Answer.of(reply, self.answers.current(request), ttl_s), 60)
+        answer = Answer.of(reply, self.answers.current(request), ttl_s, rules=rules)
+        self.answers.keep(digests(request).exact, answer, 60)
 
 
 def reply_in(item: Outgoing | Arrival) -> Reply:
@@ -252,6 +253,20 @@ def test_an_equal_request_is_answered_at_once_with_full_attribution(rig: IntakeR
     assert (reply.request_id, reply.tenant, reply.user) == ("second", "acme", "ada")
     assert (reply.route, reply.model_id) == (make_route(), "llama-3.1-8b")
     assert (reply.cost, reply.hops, reply.latency.total_ms) == (0.0, 0, 12.0)
+
+
+def test_what_rules_let_be_kept_is_given_without_them_and_is_looked_at_again_by_other_ones(rig: IntakeRig) -> None:
+    first, second = (make_request("Is the hotline open today?", request_id=name) for name in ("first", "second"))
+    rig.cache(first, rules="those of an older version")
+    assert rig.arrives(first).bypass
+    rig.cache(first, rules=rig.arrives(make_request(request_id="harmless")).rules)
+    assert rig.answered(second).cache_status == "exact"
+
+
+@pytest.mark.parametrize("ttl_s", [None, 60])
+def test_what_is_reused_by_its_wish_alone_is_no_rule_for_others(rig: IntakeRig, ttl_s: int | None) -> None:
+    wishes = rig.arrives(make_request("Is the hotline open today?", cache=CacheOptions(ttl_s=ttl_s)))
+    assert (wishes.rules, wishes.keep) == ("", ttl_s is not None)
 
 
 def test_an_exact_hit_took_as_long_as_its_lookup(rig: IntakeRig, monkeypatch: pytest.MonkeyPatch) -> None:

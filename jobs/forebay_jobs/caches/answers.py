@@ -50,9 +50,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     review: bool = False
     question: str | None = None
     """What it answers, where it may be given by meaning."""
+    rules: str = ""
+    """The rules by which its request could be reused, as ``Arrival.rules``."""
 
     @classmethod
-    def of(cls, reply: Reply, epochs: Epochs, ttl_s: int | None = None, question: str | None = None) -> "Answer":
+    def of(
+        cls, reply: Reply, epochs: Epochs, ttl_s: int | None = None, question: str | None = None, rules: str = ""
+    ) -> "Answer":
         """The answer in a reply, under the epochs of its request's lookup."""
         assert reply.route is not None
         assert reply.model_id is not None
@@ -73,6 +77,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             confidence=reply.confidence,
             review=reply.review,
             question=question,
+            rules=rules,
         )
 
     def holds(self, current: Epochs) -> bool:

@@ -4,6 +4,7 @@ Rules on the last user turn, in English. They lean to caution: a question wrongl
 one wrongly reused costs a wrong answer. What they miss of the time-sensitive ones is for ``recogniser``.
 """
 
+import hashlib
 import re
 from enum import StrEnum
 
@@ -134,6 +135,12 @@ _IDENTIFIER = re.compile(
     r"|(?<![\w.])\d{4}(?:[ -]?\d{4}){2,3}[ -]?\d{1,4}(?!\w)"  # card
     r"|#\d{3,}"
 )
+
+RULES = hashlib.blake2b(
+    repr([rule.pattern for rule in (_TIME, _STATE_NOW, _PERSONAL, _QUOTED, _MATERIAL, _IDENTIFIER)]).encode(),
+    digest_size=8,
+).hexdigest()
+"""Names these rules: what they once let be reused, they still do."""
 
 
 def reuse_of(request: Request, config: Config) -> Reuse:
