@@ -7,31 +7,57 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from .provider_batches import Batches
+
 
 @contextmanager
-def serving(says: Callable[[str, str], str]) -> Iterator[str]:
+def serving(says: Callable[[str, str], str], batches: Batches | None = None) -> Iterator[str]:
     """A provider's address.
 
     Args:
         says: its answer to what the user says last, to be had from the model of a name; called by many threads.
+        batches: absent: it takes none.
     """
+
+    def completes(asked: dict[str, Any]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": says(asked["messages"][-1]["content"], asked["model"])}
+        return {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": asked["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 12, "completion_tokens": 8, "total_tokens": 20},
+        }
+
+    if batches is not None:
+        batches.completes = completes
 
     class Provider(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            asked: Any = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            message = {"role": "assistant", "content": says(asked["messages"][-1]["content"], asked["model"])}
-            completion = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": asked["model"],
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 12, "completion_tokens": 8, "total_tokens": 20},
-            }
-            body = json.dumps(completion).encode()
-            self.send_response(200)
+            asked = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if self.path.endswith("/chat/completions"):
+                self._answer(200, json.dumps(completes(json.loads(asked))).encode())
+            else:
+                self._batches(asked)
+
+        def do_GET(self) -> None:
+            self._batches(b"")
+
+        def do_DELETE(self) -> None:
+            self._batches(b"")
+
+        def _batches(self, asked: bytes) -> None:
+            status, body = batches.answer(self.command, self.path, self.headers, asked) if batches else (404, b"{}")
+            if status:
+                self._answer(status, body)
+            else:
+                self.close_connection = True
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -157,6 +157,14 @@ class Config(BaseSettings):
                     f"router.tasks.{name}.tier: {task.tier!r} is no tier; use one of {', '.join(self.tiers)},"
                     f" {SMALLEST} or {LARGEST}"
                 )
+        for name, model in self.models.items():
+            batches, longest_s = model.endpoint.batches, self.worker.presses_after_s
+            if model.endpoint.batch_api and batches.least_s >= longest_s:
+                raise ValueError(
+                    f"models.{name}.endpoint.batches.least_s {batches.least_s:g} is not below the {longest_s:g} s after"
+                    " which a batch task presses: none would ever go into a batch; lower it, or raise"
+                    " worker.completion_window_s"
+                )
         if self.flink.parallelism > self.desk.buckets:
             raise ValueError(
                 f"flink.parallelism {self.flink.parallelism} is above desk.buckets {self.desk.buckets}:"

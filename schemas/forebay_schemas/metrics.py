@@ -22,6 +22,9 @@ SIMILARITY_BUCKETS = (0.86, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99,
 AGE_BUCKETS_S = (60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 259_200, 604_800, 2_592_000)
 """From a minute to 30 days."""
 
+BATCH_BUCKETS_S = (60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 57_600, 86_400)
+"""From a minute to the day that a provider takes at most."""
+
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 OTHER = "other"
@@ -391,6 +394,33 @@ class WorkerMetrics:
         self.inflight = Gauge("forebay_worker_inflight", "Tasks that are being generated.", registry=registry)
         self.held = Gauge(
             "forebay_worker_held", "Batch generations that rest while interactive ones run.", registry=registry
+        )
+        self.provider_batch_tasks = Gauge(
+            "forebay_worker_provider_batch_tasks",
+            "Tasks that wait for a batch of their model's provider to be made (gathered), and for its result (there).",
+            ["model", "state"],
+            registry=registry,
+        )
+        self.provider_batches = Counter(
+            "forebay_worker_provider_batches_total",
+            "A provider's batches, by what became of them: created; found, after their worker had left; and at their"
+            " end completed, expired, cancelled, failed. A worker counts those in which it has tasks.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self.provider_batch_answers = Counter(
+            "forebay_worker_provider_batch_answers_total",
+            "Tasks that a provider's batch brought to an end: answered; failed, which is an attempt; direct, those that"
+            " came back to be called directly at full price.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self.provider_batch_seconds = Histogram(
+            "forebay_worker_provider_batch_seconds",
+            "From the making of a provider's batch to its end.",
+            ["model"],
+            buckets=BATCH_BUCKETS_S,
+            registry=registry,
         )
         self.tokens = Counter(
             "forebay_worker_tokens_total",

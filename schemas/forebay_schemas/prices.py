@@ -3,7 +3,7 @@
 from .canonical import all_messages
 from .config import Config
 from .records import Lane, Request, Usage
-from .tiers import Price
+from .tiers import ModelConfig, Price
 
 
 def cost(usage: Usage, price: Price, lane: Lane) -> float:
@@ -18,6 +18,12 @@ def cost(usage: Usage, price: Price, lane: Lane) -> float:
         + usage.completion_tokens * price.output_per_1k
     ) / 1000
     return full * (price.batch_factor if lane is Lane.BATCH else 1.0)
+
+
+def charged_lane(lane: Lane, model: ModelConfig, *, in_batch: bool) -> Lane:
+    """The lane whose price is charged for a generation: a provider with batches of its own lets off only what comes in
+    one of them."""
+    return Lane.INTERACTIVE if model.endpoint.batch_api and not in_batch else lane
 
 
 def baseline_cost(usage: Usage, config: Config) -> float:

@@ -374,7 +374,7 @@ class WorkerConfig(Section):
         default=20, ge=1, le=1000, description="How long finished tasks are gathered for a commit."
     )
     max_attempts: int = Field(
-        default=3, ge=1, le=14, description="Generations of one task that may fail, or end with their worker."
+        default=3, ge=1, le=13, description="Generations of one task that may fail, or end with their worker."
     )
     batch_beside_interactive: int = Field(
         default=0, ge=0, description="Batch generations that go on in a model while it answers interactive tasks."
@@ -394,6 +394,11 @@ class WorkerConfig(Section):
         " so many take up to half of a model, and none waits any longer for one that is away.",
     )
     drain_timeout_s: float = Field(default=30.0, ge=0, description="How long SIGTERM lets running generations finish.")
+
+    @property
+    def presses_after_s(self) -> float:
+        """How long after its creation a batch task without a deadline presses."""
+        return self.completion_window_s - min(self.raise_before_s, self.completion_window_s / 2)
 
 
 class FlinkConfig(Section):

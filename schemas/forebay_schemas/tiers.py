@@ -109,6 +109,32 @@ class SyntheticConfig(Section):
     )
 
 
+class ProviderBatchesConfig(Section):
+    """How the batch lane uses a provider's own batches, where ``endpoint.batch_api`` says that it has them."""
+
+    gather_s: float = Field(
+        default=60.0, ge=0, description="How long tasks are gathered for a batch that does not get full."
+    )
+    max_tasks: int = Field(default=10_000, ge=1, le=50_000, description="Most tasks of one batch.")
+    max_bytes: int = Field(
+        default=50_000_000, ge=1_000, le=200_000_000, description="Most bytes of the file of one batch."
+    )
+    outstanding: int = Field(
+        default=16_384,
+        ge=1,
+        description="Most batch tasks that a worker holds in memory for it, gathered or at the provider.",
+    )
+    least_s: float = Field(
+        default=14_400.0,
+        ge=0,
+        description="Time that a batch is given: a task that presses (worker.raise_before_s) sooner is called directly,"
+        " at full price.",
+    )
+    poll_s: float = Field(
+        default=60.0, gt=0, description="Longest pause before a batch is asked for again; it begins with a second."
+    )
+
+
 class EndpointConfig(Section):
     """An OpenAI-compatible HTTP endpoint."""
 
@@ -130,6 +156,12 @@ class EndpointConfig(Section):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="What the provider calls the limit of an answer's tokens."
     )
+    batch_api: bool = Field(
+        default=False,
+        description="The provider takes files of requests for batch_factor of its price (/files and /batches, as"
+        " OpenAI's): the batch lane goes that way, and what is called directly costs the full price.",
+    )
+    batches: ProviderBatchesConfig = ProviderBatchesConfig()
 
 
 class ModelConfig(Section):
@@ -156,6 +188,12 @@ class ModelConfig(Section):
     def _weights_for_vllm(self) -> "ModelConfig":
         if self.backend is Backend.VLLM and not self.weights:
             raise ValueError("weights must name a model for the backend vllm")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_api_of_openai(self) -> "ModelConfig":
+        if self.endpoint.batch_api and self.backend is not Backend.OPENAI:
+            raise ValueError("endpoint.batch_api is for the backend openai; leave it out, or set the backend")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,10 @@ from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane
 from forebay_workers import loop
 from forebay_workers.answer import Answerer
+from forebay_workers.backends import ModelBackend
+from forebay_workers.backends.shelf import Shelf
 from forebay_workers.connection import Connection
+from forebay_workers.handover import Handover
 from forebay_workers.lanes import Kind, Line, Room
 from forebay_workers.loop import Worker
 from forebay_workers.offsets import decode
@@ -58,6 +61,11 @@ class Running:
             lambda one: Kind(one.tier, "model", True),
         )
         shared = loop.Model(line, self.rooms, {"small": self.model, "large": self.model})
+        metrics = WorkerMetrics(self.registry)
+        answerer = Answerer(config, CODEC)
+        self.opened: dict[str, ModelBackend] = {}
+        """Backends of models whose providers have batches of their own."""
+        self.handover = Handover(config, Shelf(config, self.opened), answerer.arms, metrics)
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.worker = Worker(
@@ -65,10 +73,11 @@ class Running:
             {"small": self.model, "large": self.model},
             {"small": shared, "large": shared},
             self._connect,
-            Answerer(config, CODEC),
+            answerer,
+            self.handover,
             self.streams,
             self._listen,
-            WorkerMetrics(self.registry),
+            metrics,
         )
         self.task = asyncio.create_task(self.worker.run(self.stop, self.ready.set))
 
@@ -91,12 +100,12 @@ class Running:
     def attempts(self, partition: tuple[str, int]) -> dict[int, int]:
         """What a successor would know of attempts."""
         commit = self.published.commits().get(partition)
-        return decode(commit)[1] if commit else {}
+        return dict(decode(commit).attempts) if commit else {}
 
     def done(self, partition: tuple[str, int]) -> tuple[int, set[int]]:
         """What a successor would know to be done: where it continues, and what comes behind that."""
         commit = self.published.commits()[partition]
-        return commit.offset, decode(commit)[0]
+        return commit.offset, set(decode(commit).done)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):

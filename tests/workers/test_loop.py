@@ -16,7 +16,7 @@ from forebay_workers import admission, loop, undeliverable
 from forebay_workers.backends import EngineDead, GenerationError, Unavailable
 from forebay_workers.lanes import batch_name
 from forebay_workers.loop import stream_number
-from forebay_workers.offsets import WINDOW, Commit, encode
+from forebay_workers.offsets import WINDOW, Commit, Known, encode
 
 from .doubles import CODEC
 from .running import SETTINGS, Running
@@ -59,7 +59,7 @@ async def test_an_answer_is_committed_with_its_offset(start: Start) -> None:
     run.model.answer("a")
     await run.committed(1)
     entered, share = run.published.committed
-    assert (entered.records, entered.commits) == ([], {P: Commit(7, encode(set(), {7: 1}, 7))})
+    assert (entered.records, entered.commits) == ([], {P: Commit(7, encode(Known(attempts={7: 1}), 7))})
     assert (share.group, share.commits) == (run.small.group, {P: Commit(8, "")})
     assert [record.topic for record in share.records] == ["llm.replies", "llm.results"]
 
@@ -467,7 +467,7 @@ async def test_with_a_consumer_of_no_use_it_ends(start: Start) -> None:
 
 def after(run: Running, attempts: dict[int, int], offset: int = 0, done: set[int] | None = None) -> None:
     """A predecessor left this of the first partition."""
-    run.small.stored[0] = Commit(offset, encode(done or set(), attempts, offset))
+    run.small.stored[0] = Commit(offset, encode(Known(done or set(), attempts), offset))
     run.small.assign(0)
 
 

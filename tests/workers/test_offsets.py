@@ -1,7 +1,9 @@
 """What is committed is never more than what is done, whatever order things happen in and whoever dies when."""
 
+from collections.abc import Collection, Mapping
+
 import pytest
-from forebay_workers.offsets import MAX_ATTEMPTS, WINDOW, Commit, OffsetTracker, Partition, decode, encode
+from forebay_workers.offsets import MAX_ATTEMPTS, WINDOW, Commit, Known, OffsetTracker, Partition, decode, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -21,10 +23,11 @@ def tracker_with(read: list[int], commit: Commit | None = None) -> OffsetTracker
     return tracker
 
 
-def stored(tracker: OffsetTracker) -> tuple[int, set[int], dict[int, int]]:
+def stored(tracker: OffsetTracker) -> tuple[int, Collection[int], Mapping[int, int]]:
     """What a successor would learn: where to continue, what is done from there on, and attempts."""
     commit = tracker.to_commit()[P]
-    return commit.offset, *decode(commit)
+    known = decode(commit)
+    return commit.offset, known.done, known.attempts
 
 
 def test_the_offset_moves_behind_what_is_done_without_a_gap_and_the_rest_is_told() -> None:
@@ -131,17 +134,38 @@ def test_what_is_said_of_a_partition_of_anothers_counts_for_nothing() -> None:
     assert tracker.to_commit() == {}
 
 
+def test_a_successor_knows_what_was_handed_over_until_an_attempt_begins_or_it_is_done() -> None:
+    tracker = tracker_with([3, 4, 5])
+    for offset in (3, 4, 5):
+        tracker.handed_over(P, offset)
+    tracker.begun(P, 4)
+    tracker.finished(P, 5)
+    successor = tracker_with([3, 4], tracker.to_commit()[P])
+    assert [successor.is_handed_over(P, offset) for offset in (3, 4)] == [True, False]
+    assert [successor.attempts(P, offset) for offset in (3, 4)] == [0, 1]
+    assert not successor.read(P, 5)
+
+
 @pytest.mark.parametrize("metadata", ["", "someone else's", "1:", "1:%%%", "2:AAAA", "1:A"])
 def test_metadata_that_is_not_ours_says_nothing(metadata: str) -> None:
-    assert decode(Commit(5, metadata)) == (set(), {})
+    assert decode(Commit(5, metadata)) == Known()
 
 
-@given(st.integers(0, 2**62), offsets, st.dictionaries(st.integers(0, WINDOW - 1), st.integers(1, MAX_ATTEMPTS)))
-def test_what_is_encoded_is_decoded_and_fits(offset: int, done: set[int], attempts: dict[int, int]) -> None:
+@given(
+    st.integers(0, 2**62),
+    offsets,
+    offsets,
+    st.dictionaries(st.integers(0, WINDOW - 1), st.integers(1, MAX_ATTEMPTS)),
+)
+def test_what_is_encoded_is_decoded_and_fits(
+    offset: int, done: set[int], handed_over: set[int], attempts: dict[int, int]
+) -> None:
     done = {offset + place for place in done}
-    attempts = {offset + place: count for place, count in attempts.items() if offset + place not in done}
-    metadata = encode(done, attempts, offset)
-    assert decode(Commit(offset, metadata)) == (done, attempts)
+    handed_over = {offset + place for place in handed_over} - done
+    others = done | handed_over
+    attempts = {offset + place: count for place, count in attempts.items() if offset + place not in others}
+    metadata = encode(Known(done, attempts, handed_over), offset)
+    assert decode(Commit(offset, metadata)) == Known(done, attempts, handed_over)
     assert len(metadata) <= BROKER_LIMIT_CHARS
 
 
@@ -240,7 +264,7 @@ class Processes(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_passed_over(self) -> None:
-        start, done = (self.stored.offset, decode(self.stored)[0]) if self.stored else (0, set[int]())
+        start, done = (self.stored.offset, decode(self.stored).done) if self.stored else (0, set[int]())
         passed = {offset for offset in self.log if offset < start or offset in done}
         assert passed == set(self.published)
 

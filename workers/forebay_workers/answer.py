@@ -1,6 +1,7 @@
 """The life of one task: read, checked against the clock, generated, judged, told or handed on."""
 
 import asyncio
+import hashlib
 import logging
 import math
 import time
@@ -17,7 +18,17 @@ from forebay_schemas.tracing import tracing_for
 
 from . import traces
 from .arms import ArmConfigs
-from .backends import CutShort, EngineDead, Generation, GenerationError, GenerationRequest, OnText, Unavailable
+from .backends import (
+    BatchLine,
+    CutShort,
+    EngineDead,
+    Generation,
+    GenerationError,
+    GenerationRequest,
+    NotInBatch,
+    OnText,
+    Unavailable,
+)
 from .escalation import INVALID_JSON, UNAVAILABLE, escalations, neighbour, reason_to_go_on, tier_above
 from .generation import generation_request, once_more
 from .lanes import Delivery
@@ -26,6 +37,8 @@ from .windows import Window
 
 _log = logging.getLogger(__name__)
 
+_LINE_ID_CHARS = 32
+"""Of 128 bits no two tasks share all."""
 _LATE = "the {} passed while the request waited for its model; allow more time"
 
 
@@ -47,7 +60,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The model is left alone for a while: the attempt was none, and the task waits to be generated."""
+    """The model is left alone for a while, or no batch answers in time: the attempt was none, and the task waits to be
+    generated."""
 
 
 def wall_clock_ms() -> float:
@@ -164,6 +178,8 @@ class Answerer:
             asked = generation_request(work.delivery.generation_id, request, config.tiers[tier], lane)
         except InvalidRequest as error:
             return self._outcomes.failed(work, error.code, str(error), self._now_ms())
+        if work.delivery.handed_over:
+            asked = replace(asked, line=self._line(work))
         told = None if asked.response_format else on_text
         try:
             generation = await self._generate(work, pool, asked, told)
@@ -176,6 +192,8 @@ class Answerer:
         except _Late as error:
             code, cut_short = ErrorCode.DEADLINE_EXCEEDED, work.delivery.cut_short
             return self._outcomes.failed(work, code, str(error), self._now_ms(), cut_short)
+        except NotInBatch:
+            return Wait()
         except Unavailable as error:
             return self._later(work, pool, error) or self._elsewhere(work, error)
         except GenerationError as error:
@@ -229,6 +247,16 @@ class Answerer:
             raise
         traces.generated(span, asked, model, began_ms, self._now_ms(), generation)
         return generation
+
+    def _line(self, work: Work) -> BatchLine:
+        """What the task is in a provider's batch: its record says, which no change of settings alters."""
+        delivery = work.delivery
+        left_s = (Window.of(self._config.worker).presses_at_ms(work.request) - self._now_ms()) / 1000
+        return BatchLine(
+            line_id=hashlib.sha256(delivery.value).hexdigest()[:_LINE_ID_CHARS],
+            until_s=asyncio.get_running_loop().time() + left_s,
+            sought_from_ms=delivery.written_ms if delivery.sought else None,
+        )
 
     def _end(self, request: Request, lane: Lane) -> tuple[float, str]:
         """When an answer is of no use any more, in milliseconds since the epoch, and what says so."""

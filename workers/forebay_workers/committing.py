@@ -73,6 +73,12 @@ class CommitCycle:
         self._entering[delivery] = None
         self._news.set()
 
+    def hand_over(self, delivery: Delivery) -> None:
+        """A task goes into a provider's batch; it may do so once that is committed."""
+        self._offsets.handed_over(delivery.partition, delivery.offset)
+        self._entering[delivery] = None
+        self._news.set()
+
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
         """Publish an outcome with the next commit."""
         self._finished[delivery] = outcome

@@ -30,7 +30,8 @@ def count(metrics: WorkerMetrics, delivery: Delivery, outcome: Outcome) -> None:
     metrics.cut_off.labels(tier).inc(reply.finish_reason == "length")
     if reply.confidence is not None:
         metrics.confidence.labels(tier).observe(reply.confidence)
-    _observe_times(metrics, tier, reply)
+    if not delivery.handed_over:
+        _observe_times(metrics, tier, reply)
 
 
 def _count_generation(metrics: WorkerMetrics, tier: str, lane: Lane, usage: Usage, cost: float) -> None:

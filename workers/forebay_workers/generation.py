@@ -60,7 +60,10 @@ def is_structured(request: Request | None) -> bool:
 
 def once_more(request: GenerationRequest) -> GenerationRequest:
     """The same for another try, whose answer should differ from the first."""
-    return dataclasses.replace(request, temperature=max(request.temperature, ONCE_MORE_TEMPERATURE), seed=None)
+    line = request.line and dataclasses.replace(request.line, line_id=f"{request.line.line_id}-again")
+    return dataclasses.replace(
+        request, temperature=max(request.temperature, ONCE_MORE_TEMPERATURE), seed=None, line=line
+    )
 
 
 def _response_format(request: Request) -> dict[str, Any] | None:

@@ -55,6 +55,12 @@ class Delivery:
     """Whether an attempt led to an outcome in this process."""
     urgent: bool = False
     """Whether it began as an interactive task does: it is one, or pressed."""
+    sought: bool = False
+    """Whether a worker before this one may have put it into a provider's batch."""
+    handed_over: bool = False
+    """Whether it waits in a provider's batch, or ended there."""
+    came_back: bool = False
+    """Whether it is called directly after that."""
     history: list[str] = field(default_factory=list)
     written_ms: int = 0
     span: "Span | None" = None

@@ -3,13 +3,17 @@
 A delivery is in one place at a time, and from being read until it is committed holds a place of its ``Room``::
 
     intake ─► admission ─► line ─► entering ─► running ─► finished ─► committed
-               ▲    │                 ▲         │  ▲  │
-               │    └─ last attempt, ─┘       resting │
-               │       alone                          │
-               └────────────── again ─────────────────┘
+               ▲   ││                 ▲         │  ▲  │        ▲
+               │   │└─ last attempt, ─┘       resting │        │
+               │   │   alone                          │        │
+               ├───┼────────── again ─────────────────┘        │
+               │   └─► entering ─► handed over ────────────────┘
+               └────────── again ───────┘
 
 Each attempt is counted, and the count committed, before it begins (``entering``): so a task that ends its worker is
 known to the next one, and is given up after the last attempt, which it makes alone, so that nobody else is blamed.
+What a provider's own batch is to answer is committed as handed over before it goes there: that is no attempt, and who
+has the task next finds it in the batch.
 A reply, its result and the progress they stand for are one transaction. All of this happens on one event loop, and
 nothing moves between two awaits, so a rebalance never sees a delivery in two places.
 
@@ -18,11 +22,14 @@ What ends a delivery's way otherwise, and whether its attempt counts for whoever
     its asker cancels it            finished, with an error        -
     its model is left alone         again                          no
     it failed                       again, or given up             yes
+    its batch ends without it       again, to be called directly   no
     its partition is revoked,       withdrawn, and dropped after   no: taken back by the last commit, or
       or the worker is to stop        what is finished is committed  excused, which only this process knows
     its partition is lost,          dropped                        excused
       or the connection broke
     its engine or worker died       stays                          yes
+    it is handed over, and any      dropped, and found there       no
+      of the last three comes
 """
 
 import asyncio
@@ -39,6 +46,7 @@ from forebay_schemas.sections import WorkerConfig
 
 from .admission import Admission
 from .answer import Answerer, Generator, Retry, Wait
+from .backends import Unavailable
 from .committing import RETRY_COMMIT_S, CommitCycle
 from .connection import Connection, Source
 from .lanes import Delivery, Kind, Line, Room
@@ -73,6 +81,18 @@ class Pool(Generator, Protocol):
     def release(self, generation_id: str) -> None: ...
 
 
+class Batches(Protocol):
+    """The way into providers' own batches; see ``handover.Handover``."""
+
+    def takes(self, delivery: Delivery) -> bool: ...
+
+    async def batches(self, delivery: Delivery) -> Generator: ...
+
+    def unwanted(self, delivery: Delivery) -> None: ...
+
+    async def settled(self) -> None: ...
+
+
 class Streams(Protocol):
     """Where the pieces of all answers go; see ``chunks.ChunkWriter``."""
 
@@ -98,7 +118,8 @@ class Model:
     pools: Mapping[str, Pool]
     """By tier: its models differ in their standbys."""
     generations: dict[Delivery, asyncio.Task[None] | None] = field(default_factory=dict)
-    """Those that were started; None where one has not begun, because its attempt is not committed yet, or it rests."""
+    """Those that were started or handed over; None where one has not begun, because that is not committed yet, or it
+    rests."""
 
     def takes(self, kind: Kind) -> int:
         """The generations of a tier and model that are taken at present."""
@@ -122,6 +143,7 @@ class Worker:
         models: Mapping[str, Model],
         connect: Callable[[], Connection],
         answerer: Answerer,
+        handover: Batches,
         streams: Streams,
         listen: Callable[[Callable[[str], None]], Commands],
         metrics: WorkerMetrics,
@@ -132,6 +154,7 @@ class Worker:
         self._distinct_models = list({id(model): model for model in models.values()}.values())
         self._connect = connect
         self._answerer = answerer
+        self._handover = handover
         self._streams = streams
         self._commands = listen(self._cancel)
         self._metrics = metrics
@@ -250,6 +273,7 @@ class Worker:
             self._commits.progressed()
             return
         delivery.attempts = self._offsets.attempts(partition, offset)
+        delivery.sought = self._offsets.is_handed_over(partition, offset)
         delivery.history = [f"attempt {number + 1} {UNSEEN_ATTEMPT}" for number in range(delivery.attempts)]
         if self._is_cancelled(delivery):
             self._commits.finish(delivery, self._answerer.cancelled(delivery))
@@ -262,6 +286,7 @@ class Worker:
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is finished and give up what is not: another worker begins where the commit ends."""
         self._withdraw(partitions)
+        await self._handover.settled()
         await self._commits.commit_before_leaving()
         self._drop(partitions)
 
@@ -280,9 +305,10 @@ class Worker:
             return name in delivery.cancelled_as
 
         unbegun = self._remove_waiting(unwanted)
-        for delivery in [one for one in self._started() if unwanted(one)]:
+        for delivery in [one for one in self._begun() if unwanted(one)]:
             generation = self._models[delivery.tier].generations[delivery]
             if generation is not None:
+                self._handover.unwanted(delivery)
                 generation.cancel()
                 generation.add_done_callback(lambda _, delivery=delivery: self._cancelled(delivery))
             else:
@@ -307,7 +333,10 @@ class Worker:
         entrants = self._admission.entrants(time.monotonic(), idle=not self._started())
         again_s.append(entrants.again_s)
         for delivery in entrants.to_lines:
-            self._models[delivery.tier].line.add(delivery)
+            if self._handover.takes(delivery):
+                self._hand_over(delivery)
+            else:
+                self._models[delivery.tier].line.add(delivery)
         if entrants.alone is not None:
             self._start(entrants.alone)
         if self._admission.alone_next:
@@ -343,6 +372,12 @@ class Worker:
         self._models[delivery.tier].generations[delivery] = None
         self._commits.enter(delivery)
 
+    def _hand_over(self, delivery: Delivery) -> None:
+        """Let a provider's batch answer, as soon as that is committed."""
+        delivery.handed_over = True
+        self._models[delivery.tier].generations[delivery] = None
+        self._commits.hand_over(delivery)
+
     def _entered(self, delivery: Delivery) -> None:
         if not self._paused and not self._models[delivery.tier].line.is_held(delivery):
             self._generate(delivery)
@@ -370,10 +405,14 @@ class Worker:
             delivery.answered = True
             self._commits.finish(delivery, outcome)
         elif isinstance(outcome, Wait):
-            delivery.attempts -= 1
-            self._offsets.withdrawn(delivery.partition, delivery.offset)
+            if not self._come_back(delivery):
+                delivery.attempts -= 1
+                self._offsets.withdrawn(delivery.partition, delivery.offset)
             self._admission.add(delivery)
         else:
+            if self._come_back(delivery):
+                delivery.attempts += 1
+                self._offsets.begun(delivery.partition, delivery.offset)
             self._metrics.failed_attempts.labels(delivery.tier).inc()
             delivery.history.append(f"attempt {delivery.attempts}: {outcome.reason}")
             if delivery.attempts >= self._config.max_attempts:
@@ -382,11 +421,20 @@ class Worker:
                 self._admission.add_failed(delivery, time.monotonic())
         self._advance()
 
+    def _come_back(self, delivery: Delivery) -> bool:
+        """Whether what has ended without an outcome was handed over; it is called directly from now on."""
+        came_back = delivery.handed_over
+        delivery.handed_over, delivery.came_back = False, delivery.came_back or came_back
+        return came_back
+
     async def _outcome(self, delivery: Delivery) -> Outcome | Retry | Wait:
         task, request = delivery.task, delivery.request
         if self._is_cancelled(delivery):
             return self._answerer.cancelled(delivery)
-        pool = self._pools[delivery.tier]
+        try:
+            pool = await self._handover.batches(delivery) if delivery.handed_over else self._pools[delivery.tier]
+        except Unavailable:
+            return Wait()
         if task is None or request is None or not request.stream:
             return await self._answerer.answer(delivery, pool)
         stream = self._streams.for_task(task, request, stream_number(task.hop, delivery.attempts, time.time()))
@@ -431,11 +479,13 @@ class Worker:
         for delivery in self._remove_waiting(lambda one: one.partition in partitions):
             self._give_back(delivery)
         lost: list[Delivery] = []
-        for delivery in [one for one in self._started() if one.partition in partitions]:
+        for delivery in [one for one in self._begun() if one.partition in partitions]:
             generation = self._models[delivery.tier].generations[delivery]
             if generation is not None and not running:
                 continue
-            if generation is None or not generation.done():  # else it died with its engine, and the attempt counts
+            if delivery.handed_over:
+                self._stop(delivery)
+            elif generation is None or not generation.done():  # else it died with its engine, and the attempt counts
                 self._offsets.withdrawn(delivery.partition, delivery.offset)
                 if self._stop(delivery):
                     lost.append(delivery)
@@ -490,12 +540,16 @@ class Worker:
     def _give_back(self, delivery: Delivery) -> None:
         self._models[delivery.tier].rooms[delivery.lane].give_back()
 
-    def _started(self) -> list[Delivery]:
+    def _begun(self) -> list[Delivery]:
+        """What was started or handed over."""
         return [delivery for model in self._distinct_models for delivery in model.generations]
 
+    def _started(self) -> list[Delivery]:
+        return [delivery for delivery in self._begun() if not delivery.handed_over]
+
     def _running(self) -> list[asyncio.Task[None]]:
-        generations = (model.generations for model in self._distinct_models)
-        return [task for of_model in generations for task in of_model.values() if task is not None]
+        tasks = (self._models[delivery.tier].generations[delivery] for delivery in self._started())
+        return [task for task in tasks if task is not None]
 
 
 def _nothing() -> None:

@@ -1,15 +1,16 @@
-"""What of a partition is done, and how often the rest was begun, while its tasks finish out of order.
+"""What of a partition is done, handed over or begun how often, while its tasks finish out of order.
 
 Pure: no clock, no Kafka. A group's commit is one offset and a short text, its metadata. Everything before the offset
-is done; the metadata tells of each offset from there on whether it is done too or how many attempts were begun on it.
-So a successor generates only what has no committed outcome, and knows which tasks ended their worker before.
+is done; the metadata tells of each offset from there on whether it is done too, handed over to a provider's batch, or
+how many attempts were begun on it. So a successor generates only what has no committed outcome, looks for what was
+handed over where it is, and knows which tasks ended their worker before.
 """
 
 import base64
 import binascii
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Partition = tuple[str, int]
 """Topic and number."""
@@ -17,7 +18,7 @@ Partition = tuple[str, int]
 WINDOW = 4096
 """Offsets that the metadata of one commit can tell of: at half a byte each and four characters for three bytes they
 take 2,732 of the 4,095 that the brokers allow by default."""
-MAX_ATTEMPTS = 14
+MAX_ATTEMPTS = 13
 """The most attempts that can be told of."""
 
 Unpublished = Mapping[Partition, Collection[int]]
@@ -25,6 +26,7 @@ Unpublished = Mapping[Partition, Collection[int]]
 
 _NONE: Unpublished = {}
 _DONE = 15
+_HANDED_OVER = 14
 _FORMAT = "1:"
 
 
@@ -41,13 +43,28 @@ class Commit:
     metadata: str
 
 
-def encode(done: set[int], attempts: Mapping[int, int], offset: int) -> str:
-    """Half a byte for each offset from ``offset`` on: 15 for done, else the number of attempts begun.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a commit tells of the offsets from its own on; of none twice.
+
+    Attributes:
+        attempts: how many were begun, at least one.
+        handed_over: those that may be in a provider's batch.
+    """
+
+    done: Collection[int] = frozenset()
+    attempts: Mapping[int, int] = field(default_factory=dict)
+    handed_over: Collection[int] = frozenset()
+
+
+def encode(known: Known, offset: int) -> str:
+    """Half a byte for each offset from ``offset`` on: 15 for done, 14 for handed over, else the attempts begun.
 
     What lies behind the window is left out; see ``OffsetTracker.tellable``.
     """
-    states = {position - offset: min(count, MAX_ATTEMPTS) for position, count in attempts.items() if count}
-    states |= {position - offset: _DONE for position in done}
+    states = {position - offset: min(count, MAX_ATTEMPTS) for position, count in known.attempts.items() if count}
+    states |= {position - offset: _HANDED_OVER for position in known.handed_over}
+    states |= {position - offset: _DONE for position in known.done}
     states = {place: state for place, state in states.items() if 0 <= place < WINDOW}
     if not states:
         return ""
@@ -57,18 +74,21 @@ def encode(done: set[int], attempts: Mapping[int, int], offset: int) -> str:
     return _FORMAT + base64.b64encode(packed).decode()
 
 
-def decode(commit: Commit) -> tuple[set[int], dict[int, int]]:
-    """The offsets that are done and the attempts on others. Metadata of anybody else's says nothing."""
+def decode(commit: Commit) -> Known:
+    """What the metadata of a commit tells. That of anybody else's tells nothing."""
     if not commit.metadata.startswith(_FORMAT):
-        return set(), {}
+        return Known()
     try:
         packed = base64.b64decode(commit.metadata.removeprefix(_FORMAT), validate=True)
     except (binascii.Error, ValueError):
-        return set(), {}
+        return Known()
     halves = (half for byte in packed for half in (byte & 15, byte >> 4))
     states = dict(enumerate(halves, commit.offset))
-    done = {offset for offset, state in states.items() if state == _DONE}
-    return done, {offset: state for offset, state in states.items() if 0 < state < _DONE}
+    return Known(
+        {offset for offset, state in states.items() if state == _DONE},
+        {offset: state for offset, state in states.items() if 0 < state <= MAX_ATTEMPTS},
+        {offset for offset, state in states.items() if state == _HANDED_OVER},
+    )
 
 
 class OffsetTracker:
@@ -106,6 +126,16 @@ class OffsetTracker:
         """How many attempts were begun on a task, by this process or others, in [0, ``MAX_ATTEMPTS``]."""
         progress = self._partitions.get(partition)
         return progress.attempts.get(offset, 0) if progress else 0
+
+    def is_handed_over(self, partition: Partition, offset: int) -> bool:
+        """Whether a task may be in a provider's batch, by this process or others."""
+        progress = self._partitions.get(partition)
+        return progress is not None and offset in progress.handed_over
+
+    def handed_over(self, partition: Partition, offset: int) -> None:
+        """A task goes into a provider's batch, which is no attempt; it must be committed before it does."""
+        if progress := self._partitions.get(partition):
+            progress.hand_over(offset)
 
     def begun(self, partition: Partition, offset: int) -> None:
         """Another attempt begins; it must be committed before it does."""
@@ -171,8 +201,10 @@ class _Progress:
     def __init__(self, commit: Commit | None, excused: Counter[int]) -> None:
         self.committed = commit
         self._offset = commit.offset if commit else None
-        self._done, attempts = decode(commit) if commit else (set[int](), dict[int, int]())
-        self.attempts = dict(Counter(attempts) - excused)
+        known = decode(commit) if commit else Known()
+        self._done = set(known.done)
+        self.attempts = dict(Counter(known.attempts) - excused)
+        self.handed_over = set(known.handed_over)
         self._last_read = -1
         self._unfinished: dict[int, None] = {}
 
@@ -196,8 +228,13 @@ class _Progress:
         self._advance()  # what retention removed is behind us, however much it was
         return True
 
+    def hand_over(self, offset: int) -> None:
+        if offset in self._unfinished:
+            self.handed_over.add(offset)
+
     def count(self, offset: int, change: int) -> None:
         if offset in self._unfinished:
+            self.handed_over.discard(offset)
             self.attempts[offset] = max(0, self.attempts.get(offset, 0) + change)
 
     def finish(self, offset: int) -> None:
@@ -205,6 +242,7 @@ class _Progress:
             return
         del self._unfinished[offset]
         self.attempts.pop(offset, None)
+        self.handed_over.discard(offset)
         self._done.add(offset)
         self._advance()
 
@@ -215,10 +253,11 @@ class _Progress:
             self._offset = following
             self._done = {done for done in self._done if done >= following}
             self.attempts = {at: count for at, count in self.attempts.items() if at >= following}
+            self.handed_over = {at for at in self.handed_over if at >= following}
 
     def commit(self, without: Collection[int]) -> Commit | None:
         if self._offset is None:
             return None
         offset = min((self._offset, *without))
         done = self._done.union(range(offset, self._offset)).difference(without)
-        return Commit(offset, encode(done, self.attempts, offset))
+        return Commit(offset, encode(Known(done, self.attempts, self.handed_over), offset))

@@ -181,8 +181,9 @@ class Outcomes:
 
     def _cost(self, work: Work, generation: Generation) -> float:
         """US dollars."""
-        price = work.config.generation_price(work.delivery.tier, generation.model_id)
-        return prices.cost(generation.usage, price, work.request.lane)
+        config, model = work.config, generation.model_id
+        lane = prices.charged_lane(work.request.lane, config.models[model], in_batch=generation.in_batch)
+        return prices.cost(generation.usage, config.generation_price(work.delivery.tier, model), lane)
 
     def _replied(
         self,

@@ -12,6 +12,22 @@ from forebay_schemas.tiers import Backend as BackendKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLine:
+    """What a request is in a provider's batch.
+
+    Attributes:
+        line_id: by which whoever has the task knows its line, in whatever batch; at most 64 letters, digits and ``-``.
+        until_s: from when on it is called directly if it can be, on the clock of the event loop.
+        sought_from_ms: where others may have put it into a batch, when that was at the earliest, since the epoch; None:
+            it is in none.
+    """
+
+    line_id: str
+    until_s: float
+    sought_from_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """What a model is asked, with every default decided: nothing in it depends on a tier or a tenant any more."""
 
@@ -35,6 +51,8 @@ class GenerationRequest:
     """When the answer is of no use any more and the generation is cancelled, on the clock of the event loop."""
     model: str | None = None
     """The model to ask first, a name of the configuration; None: the pool's own."""
+    line: BatchLine | None = None
+    """Where it is to go into a batch of the model's provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +65,8 @@ class Generation:
     model_id: str
     """The model that answered: of a pool, not always the same."""
     synthetic: bool = False
+    in_batch: bool = False
+    """Whether it came in a batch of the model's provider."""
     confidence: float | None = None
     """Geometric mean of the probabilities of the answer's tokens, in (0, 1]; None where the model tells none."""
     first_token_ms: float | None = None
@@ -74,6 +94,11 @@ class Unavailable(GenerationError):
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.ENGINE_FAILED, message)
+
+
+class NotInBatch(ForebayError):
+    """No batch of the provider answers this request in time, and none may be charged for it: it is to be called
+    directly."""
 
 
 class CutShort(asyncio.CancelledError):

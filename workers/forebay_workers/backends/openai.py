@@ -1,22 +1,26 @@
 """A model behind an HTTP endpoint that speaks OpenAI's chat completions: a vLLM server, or a provider."""
 
 import asyncio
+import dataclasses
 import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from forebay_schemas.errors import ConfigError, ErrorCode
+from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Message, Usage
 from forebay_schemas.tiers import EndpointConfig
 
 from . import CutShort, Generation, GenerationError, GenerationRequest, OnText, Unavailable
+from .again import retry_after_s
+from .batch_calls import BatchCalls
 from .endpoint import Endpoint, Passing
+from .provider_batches import ProviderBatches
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -29,9 +33,6 @@ LONGEST_EXPLANATION = 300
 _REFUSALS = (400, 413, 422)
 _PASSING = (408, 409, 429)
 """And all from 500 on."""
-
-_LONGEST_AGAIN_S = 3600.0
-"""An endpoint is asked again after this, whatever it said."""
 
 _log = logging.getLogger(__name__)
 
@@ -152,8 +153,11 @@ class OpenAIBackend:
             if error.status_code not in _REFUSALS or "logprob" not in error.message:
                 raise
             await self._call(parameters, on_text, answer)  # or it was something else that it did not like
-            self._gives_logprobs = False
-            _log.warning("%s gives no logprobs: its answers have no confidence", self.model_id)
+            self._no_logprobs()
+
+    def _no_logprobs(self) -> None:
+        self._gives_logprobs = False
+        _log.warning("%s gives no logprobs: its answers have no confidence", self.model_id)
 
     async def _call(self, parameters: dict[str, Any], on_text: OnText | None, answer: _Answer) -> None:
         assert self._client is not None, "generate() comes after start()"
@@ -175,6 +179,43 @@ class OpenAIBackend:
                         answer.first_token_ms = (time.monotonic() - began_s) * 1000
                     answer.pieces += 1
                     on_text(piece)
+
+    def batches(self, owner: str, metrics: WorkerMetrics) -> ProviderBatches:
+        """Its provider's own batches; see ``BatchCalls`` for the owner. After ``start``."""
+        assert self._client is not None, "batches() comes after start()"
+        calls = BatchCalls(self._client, self._headers, owner, self._explanation)
+        return ProviderBatches(
+            self.model_id, self._config.batches, calls, self._batch_body, self._batch_answer, metrics
+        )
+
+    def _batch_body(self, request: GenerationRequest) -> dict[str, Any]:
+        parameters = self._parameters(request)
+        return {**parameters, "logprobs": True} if self._gives_logprobs else parameters
+
+    def _batch_answer(self, status: int, body: Any) -> Generation | None:
+        """What came of a line of a batch; None where it is to be put into another one.
+
+        Raises:
+            GenerationError: it has no answer.
+        """
+        import openai.types.chat
+
+        if status == 200 and isinstance(body, dict):
+            answer = _Answer()
+            try:
+                _take(answer, openai.types.chat.ChatCompletion.construct(**body))
+                return dataclasses.replace(self._generation(answer, None), in_batch=True)
+            except (Unavailable, ValueError, AttributeError, TypeError) as error:
+                message = f"{self.model_id} answered in a batch with no completion ({_kind(error)})"
+                raise GenerationError(ErrorCode.ENGINE_FAILED, message) from None
+        error: Any = body.get("error") if isinstance(body, dict) else None
+        said, code = (error.get("message"), error.get("code")) if isinstance(error, dict) else (None, None)
+        if status in _REFUSALS and self._gives_logprobs and "logprob" in str(said):
+            self._no_logprobs()
+            return None
+        if status in _REFUSALS:
+            raise self._refusal(status, said, code)
+        raise GenerationError(ErrorCode.ENGINE_FAILED, f"{self.model_id} answered in a batch with status {status}")
 
     def _parameters(self, request: GenerationRequest) -> dict[str, Any]:
         messages = [_message(message) for message in request.messages]
@@ -221,11 +262,7 @@ class OpenAIBackend:
         status = error.status_code
         said = error.body.get("message") if isinstance(error.body, dict) else None
         if status in _REFUSALS:
-            too_long = error.code == "context_length_exceeded" or "context length" in str(said).lower()
-            return GenerationError(
-                ErrorCode.CONTEXT_LENGTH_EXCEEDED if too_long else ErrorCode.ENGINE_REFUSED,
-                f"{self.model_id} refuses this request: {self._explanation(said or f'status {status}')}",
-            )
+            return self._refusal(status, said, error.code)
         if status in (401, 403, 404):
             _log.error(
                 "models.%s.endpoint: %s answers with status %d; check url, api_key and model",
@@ -236,7 +273,14 @@ class OpenAIBackend:
         message = f"{self.model_id} answered with status {status}"
         if status not in _PASSING and status < 500:
             return Unavailable(message)
-        return Passing(message, limited=status == 429, again_s=_retry_after_s(error.response.headers))
+        return Passing(message, limited=status == 429, again_s=retry_after_s(error.response.headers))
+
+    def _refusal(self, status: int, said: str | None, code: str | None) -> GenerationError:
+        too_long = code == "context_length_exceeded" or "context length" in str(said).lower()
+        return GenerationError(
+            ErrorCode.CONTEXT_LENGTH_EXCEEDED if too_long else ErrorCode.ENGINE_REFUSED,
+            f"{self.model_id} refuses this request: {self._explanation(said or f'status {status}')}",
+        )
 
     def _explanation(self, text: str) -> str:
         """An endpoint's own words, short, and without the key that some endpoints repeat."""
@@ -310,25 +354,6 @@ def _usage(usage: "CompletionUsage | None") -> Usage:
         cached_prompt_tokens=cached,
         cache_write_prompt_tokens=written,
     )
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """In how many seconds to come again, by one of the three ways in which that is said; None where none is.
-
-    Headers that tell what is left of a limit (``x-ratelimit-*``) do not say it: theirs is the time until the limit is
-    whole again, and the next call is often taken long before.
-    """
-    try:
-        milliseconds, after = headers.get("retry-after-ms"), headers.get("retry-after", "")
-        if milliseconds is not None:
-            left_s = float(milliseconds) / 1000
-        elif after.endswith("GMT"):
-            left_s = parsedate_to_datetime(after).timestamp() - time.time()
-        else:
-            left_s = float(after)
-    except ValueError:
-        return None
-    return min(left_s, _LONGEST_AGAIN_S) if left_s > 0 else None
 
 
 def _kind(error: BaseException) -> str:
