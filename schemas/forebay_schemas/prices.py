@@ -61,5 +61,8 @@ def _dearest(request: Request, name: str, config: Config, lane: Lane) -> float:
     written = Usage(
         prompt_tokens=prompt_tokens, completion_tokens=longest, cache_write_prompt_tokens=prompt_tokens
     )  # providers that charge it charge more for it
-    prices = [config.price(name), *(config.generation_price(name, model) for model in tier.standby)]
-    return max(cost(usage, price, lane) for price in prices for usage in (fresh, written))
+    return max(
+        cost(usage, config.generation_price(name, model), charged_lane(lane, config.models[model], in_batch=False))
+        for model in (tier.model, *tier.standby)
+        for usage in (fresh, written)
+    )
