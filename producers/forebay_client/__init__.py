@@ -23,6 +23,7 @@ from forebay_schemas.records import (
 )
 
 from .asyncio_client import AsyncClient
+from .batch import Batch, BatchEnded, BatchStatus, BatchTakenOver, ChangedFile, NothingToSend, UnknownBatch
 from .client import Client
 from .errors import (
     BrokerUnavailable,
@@ -44,11 +45,16 @@ __all__ = [
     "AsyncClient",
     "AsyncMigration",
     "AsyncStream",
+    "Batch",
+    "BatchEnded",
+    "BatchStatus",
+    "BatchTakenOver",
     "BrokerUnavailable",
     "CacheOptions",
     "CachePolicy",
     "CacheScope",
     "CacheStatus",
+    "ChangedFile",
     "Client",
     "ClientClosed",
     "ConfigError",
@@ -64,6 +70,7 @@ __all__ = [
     "Message",
     "Migration",
     "Mirrored",
+    "NothingToSend",
     "RecordError",
     "Reply",
     "ReplyTimeout",
@@ -74,6 +81,7 @@ __all__ = [
     "Source",
     "Stream",
     "StreamRestarted",
+    "UnknownBatch",
     "Verdict",
 ]
 

@@ -1,0 +1,429 @@
+"""A batch from its file to its results: each row once, whoever dies, and never beyond its price ceiling."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from forebay_client import Batch, BatchEnded, BatchTakenOver, ChangedFile, InvalidRequest, NothingToSend, UnknownBatch
+from forebay_client.batch import known_batches
+from forebay_schemas.batches import batch_id, row_id
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.errors import ForebayError
+from forebay_schemas.prices import upper_bound
+from forebay_schemas.records import BatchState, Lane, Reply, ReplyError, Request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.builders import NOW_MS, make_reply, make_request
+
+from .batch_doubles import Killed, MemoryLog, a_line, echo, failing, read_lines, small_portions, write_lines
+
+TEMPLATE = "Good or bad? {text}"
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
+    return MemoryLog(monkeypatch)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "rows.jsonl", [a_line(f"row-{n}", f"Question {n}?") for n in range(1, 11)])
+
+
+class Submit:
+    """Submits with a configuration and journals of the test's own."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.journals = folder / "journals"
+        self._config = config
+
+    def __call__(self, file: Path, tenant: str = "acme", **options: Any) -> Batch:
+        return Batch.submit(file, tenant, config=self._config, journals=self.journals, **options)
+
+
+@pytest.fixture
+def submit(config: Config, tmp_path: Path) -> Submit:
+    return Submit(config, tmp_path)
+
+
+def nothing_yet(request: Request) -> Reply | None:
+    """Answers nothing."""
+
+
+# Each row once
+
+
+def test_every_row_is_sent_on_the_batch_lane_until_the_end_of_its_window(
+    log: MemoryLog, file: Path, submit: Submit
+) -> None:
+    batch = submit(file, category="reviews", completion_window_s=600)
+    assert log.rows == list(range(1, 11))
+    first = log.requests[0]
+    assert (first.request_id, first.tenant, first.lane) == (row_id(batch.batch_id, 1), "acme", Lane.BATCH)
+    assert (first.category, first.messages[0].content) == ("reviews", "Question 1?")
+    assert {request.deadline_ms for request in log.requests} == {batch.state().created_ms + 600_000}
+
+
+def test_the_same_command_again_sends_nothing_and_names_the_same_batch(
+    log: MemoryLog, file: Path, submit: Submit
+) -> None:
+    assert submit(file).batch_id == submit(file).batch_id
+    assert log.rows == list(range(1, 11))
+
+
+@pytest.mark.parametrize("change", [{"run": "2026-11-22"}, {"tenant": "rival"}, {"max_tokens": 5}], ids=str)
+def test_another_run_tenant_or_option_is_another_batch(
+    log: MemoryLog, file: Path, submit: Submit, change: dict[str, Any]
+) -> None:
+    assert submit(file).batch_id != submit(file, **change).batch_id
+    assert len(log.rows) == 20
+
+
+@settings(max_examples=25)
+@given(before=st.sets(st.integers(1, 8), max_size=4), after=st.sets(st.integers(1, 8), max_size=4))
+def test_wherever_processes_die_each_row_is_sent_once(
+    tmp_path_factory: pytest.TempPathFactory, before: set[int], after: set[int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        log = MemoryLog(patch)
+        small_portions(patch)
+        log.die_before, log.die_after = before, after
+        folder = tmp_path_factory.mktemp("batch")
+        lines = [a_line(f"row-{n}", f"Question {n}?") if n % 4 else "no JSON" for n in range(1, 13)]
+        file = write_lines(folder / "rows.jsonl", lines)
+        batch = None
+        while batch is None:
+            try:
+                batch = Batch.submit(file, "acme", config=load_config(), journals=folder)
+            except Killed:
+                continue
+        assert log.rows == [n for n in range(1, 13) if n % 4]
+        assert batch.status().phase == "completed"
+
+
+def test_who_comes_second_takes_the_batch_over_and_the_first_sends_no_more(
+    log: MemoryLog, file: Path, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_portions(monkeypatch)
+    told: list[int] = []
+
+    def second_comes(state: BatchState) -> None:
+        told.append(state.read)
+        if len(told) == 2:
+            submit(file)
+
+    with pytest.raises(BatchTakenOver):
+        submit(file, told=second_comes)
+    assert log.rows == list(range(1, 11))
+
+
+# What cannot be sent
+
+
+def test_a_row_that_cannot_be_sent_ends_in_the_error_file_and_stops_no_other(
+    log: MemoryLog, tmp_path: Path, submit: Submit
+) -> None:
+    lines = [
+        a_line("good", "Fine?"),
+        a_line("many", "Fine?", n=2),
+        "no JSON",
+        {**a_line("elsewhere", "Fine?"), "url": "/v1/embeddings"},
+        a_line("picture", "", messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+    ]
+    batch = submit(write_lines(tmp_path / "rows.jsonl", lines))
+    written = batch.results()
+    assert (written.answered, written.failed, written.unanswered) == (1, 4, 0)
+    errors = {line["custom_id"]: line["response"] for line in read_lines(written.errors)}
+    assert {response["status_code"] for response in errors.values()} == {400}
+    said = {name: response["body"]["error"]["message"] for name, response in errors.items()}
+    assert said["many"] == "line 2: n: is 2, which is not supported; leave it out"
+    assert said[None].startswith("line 3: the line is no JSON")
+    assert "/v1/embeddings" in said["elsewhere"]
+    assert said["picture"].startswith("line 5: messages[0].content[0].type: is 'image_url'")
+
+
+def test_two_rows_of_one_name_are_refused_with_both_places(log: MemoryLog, tmp_path: Path, submit: Submit) -> None:
+    lines = [a_line("same", "One?"), a_line("other", "Two?"), a_line("same", "Three?")]
+    with pytest.raises(InvalidRequest, match="'same' is in line 1 and in line 3"):
+        submit(write_lines(tmp_path / "rows.jsonl", lines))
+    assert log.commits == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("rows.jsonl", "", "has no rows"),
+        ("rows.txt", "a,b", "must end in .jsonl"),
+        ("rows.csv", "text,text\na,b\n", "name each column once"),
+        ("rows.csv", 'text\n"never closed\n', "cannot be read"),
+        ("rows.parquet", "no parquet", "as Parquet"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(
+    log: MemoryLog, tmp_path: Path, submit: Submit, name: str, text: str, problem: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    template = None if name.endswith("l") else TEMPLATE
+    with pytest.raises(ForebayError, match=problem):
+        submit(file, template=template)
+    assert log.commits == 0
+
+
+def test_a_file_of_which_nothing_can_be_sent_is_refused_with_its_first_problem(
+    log: MemoryLog, file: Path, submit: Submit
+) -> None:
+    with pytest.raises(NothingToSend, match="line 1: min_tier: 'huge' is no tier"):
+        submit(file, min_tier="huge")
+    assert log.commits == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, "template: is absent"),
+        ({"template": "Good? {review}"}, "template: names the column 'review', which the file has not"),
+        ({"template": "no-such-file.txt"}, "holds no {column} and cannot be read as a file"),
+        ({"template": "Good? {text"}, "braces that do not match"),
+        ({"template": "Good? {text.__class__}"}, "names the column 'text.__class__', which the file has not"),
+        ({"template": "Good? {text!r}"}, "which names no column"),
+        ({"template": TEMPLATE, "id_column": "sku"}, "id_column: 'sku' is no column of the file"),
+    ],
+    ids=str,
+)
+def test_a_template_that_does_not_fit_is_refused(
+    log: MemoryLog, tmp_path: Path, submit: Submit, options: dict[str, Any], problem: str
+) -> None:
+    file = tmp_path / "reviews.csv"
+    file.write_text("text\nfine\n")
+    with pytest.raises(InvalidRequest, match=re.escape(problem)):
+        submit(file, **options)
+    assert log.commits == 0
+
+
+# Results
+
+
+def test_answers_and_errors_are_written_in_openais_shapes(log: MemoryLog, file: Path, submit: Submit) -> None:
+    log.answer = lambda request: (failing if "3" in (request.messages[-1].content or "") else echo)(request)
+    batch = submit(file)
+    written = batch.results()
+    answers, errors = read_lines(written.output), read_lines(written.errors)
+    assert [line["custom_id"] for line in answers] == [f"row-{n}" for n in range(1, 11) if n != 3]
+    assert answers[0].keys() == errors[0].keys() == {"id", "custom_id", "response", "error"}
+    body = answers[0]["response"]["body"]
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "Question 1?", "refusal": None}
+    assert body["usage"]["forebay"]["cost"] == 0.001
+    assert (errors[0]["custom_id"], errors[0]["response"]["status_code"]) == ("row-3", 500)
+    assert batch.status().failed == 1
+
+
+def test_the_first_reply_to_a_row_counts_and_those_of_others_do_not(log: MemoryLog, file: Path, submit: Submit) -> None:
+    batch = submit(file)
+    others = {"tenant": "rival", "request_id": row_id(batch.batch_id, 1)}, {"request_id": row_id(batch_id("f" * 64), 1)}
+    for fields in others:
+        log.reply(make_reply(**fields, text="not ours"))
+    log.answer_all(failing)
+    status = batch.status()
+    assert (status.answered, status.settled, status.phase) == (10, 10, "completed")
+    assert "not ours" not in batch.results().output.read_text()
+
+
+def test_results_of_a_running_batch_hold_what_there_is(log: MemoryLog, file: Path, submit: Submit) -> None:
+    log.answer = lambda request: echo(request) if request.request_id.endswith("0") else None
+    batch = submit(file)
+    written = batch.results()
+    assert (written.answered, written.failed, written.unanswered) == (1, 0, 9)
+    assert batch.status().phase == "running"
+    log.answer_all()
+    assert batch.wait().phase == "completed"
+    assert batch.results().answered == 10
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"no SQLite" * 1000)])
+def test_a_journal_that_is_gone_or_broken_is_rebuilt_from_kafka(
+    log: MemoryLog, file: Path, submit: Submit, damage: Any
+) -> None:
+    batch = submit(file)
+    before = batch.results().output.read_text()
+    for journal in submit.journals.iterdir():
+        damage(journal)
+    assert batch.status().answered == 10
+    assert batch.results().output.read_text() == before
+
+
+def test_a_journal_of_other_brokers_is_not_taken_for_this_one(log: MemoryLog, file: Path, submit: Submit) -> None:
+    submit(file).status()
+    log.__init__(pytest.MonkeyPatch(), nothing_yet)  # the topics were made anew
+    assert submit(file).status().answered == 0
+
+
+def test_a_table_comes_back_with_its_answers(log: MemoryLog, tmp_path: Path, submit: Submit) -> None:
+    file = tmp_path / "reviews.csv"
+    file.write_text('sku,text\na,"fine, really"\nb,"broken"\nc,one,too many\n')
+    log.answer = lambda request: (failing if "broken" in (request.messages[-1].content or "") else echo)(request)
+    batch = submit(file, template="Is {{this}} good? {text}", system="Be brief.", id_column="sku")
+    assert log.requests[0].messages[0].content == "Is {this} good? fine, really"
+    assert log.requests[0].static_messages[0].content == "Be brief."
+    written = batch.results(out_column="mood")
+    with written.output.open(newline="") as text:
+        assert list(csv.DictReader(text)) == [
+            {"sku": "a", "text": "fine, really", "mood": "Is {this} good? fine, really"},
+            {"sku": "b", "text": "broken", "mood": ""},
+            {"sku": "", "text": "", "mood": ""},
+        ]
+    assert [line["custom_id"] for line in read_lines(written.errors)] == ["b", None]
+    with pytest.raises(InvalidRequest, match="out_column: 'text' is a column of the file already"):
+        batch.results(out_column="text")
+
+
+def test_parquet_keeps_its_types_beside_the_answers(log: MemoryLog, tmp_path: Path, submit: Submit) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "reviews.parquet"
+    table = pyarrow.table({"sku": pyarrow.array([7, 8], pyarrow.int16()), "text": ["good", None]})
+    parquet.write_table(table, file)
+    written = submit(file, template=TEMPLATE, id_column="sku").results(out_column="mood")
+    found = parquet.read_table(written.output)
+    assert found.schema.field("sku").type == pyarrow.int16()
+    assert found.to_pylist()[0] == {"sku": 7, "text": "good", "mood": "Good or bad? good"}
+    assert found.to_pylist()[1]["mood"] is None
+    assert "has no value in this row" in written.errors.read_text()
+
+
+def test_results_need_the_file_that_was_submitted(log: MemoryLog, file: Path, submit: Submit, tmp_path: Path) -> None:
+    batch = submit(file)
+    moved = file.rename(tmp_path / "moved.jsonl")
+    with pytest.raises(ForebayError, match="there is no such file; say with --file"):
+        batch.results()
+    assert batch.results(file=moved).answered == 10
+    moved.write_text(moved.read_text() + "\n")
+    with pytest.raises(ChangedFile):
+        batch.results(file=moved)
+
+
+# A price ceiling, a sample, the end
+
+
+def test_whatever_answers_cost_the_ceiling_is_not_passed(
+    log: MemoryLog, file: Path, submit: Submit, config: Config
+) -> None:
+    def dear(request: Request) -> Reply:
+        return make_reply(request_id=request.request_id, cost=upper_bound(request, config, Lane.BATCH))
+
+    log.answer = dear
+    one = upper_bound(make_request("Question 1?"), config, Lane.BATCH)
+    batch = submit(file, price_ceiling=3.5 * one)
+    status = batch.status()
+    assert (log.rows, status.phase) == ([1, 2, 3], "ceiling")
+    assert status.cost <= 3.5 * one
+    batch.resume(price_ceiling=20 * one)
+    assert log.rows == list(range(1, 11))
+    assert batch.status().phase == "completed"
+
+
+def test_cheap_answers_make_room_under_the_ceiling_also_for_who_comes_after_a_crash(
+    log: MemoryLog, file: Path, submit: Submit, config: Config
+) -> None:
+    one = upper_bound(make_request("Question 1?"), config, Lane.BATCH)
+    log.answer = lambda request: make_reply(request_id=request.request_id, cost=0.01 * one)
+    log.die_after = {1}
+    with pytest.raises(Killed):
+        submit(file, price_ceiling=2.5 * one)
+    assert log.rows == [1, 2]
+    assert submit(file, price_ceiling=2.5 * one).status().phase == "completed"
+    assert log.rows == list(range(1, 11))
+
+
+def test_what_is_out_is_reckoned_with_after_a_crash(
+    log: MemoryLog, file: Path, submit: Submit, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = upper_bound(make_request("Question 1?"), config, Lane.BATCH)
+    log.answer = nothing_yet
+    log.die_after = {1}
+    with pytest.raises(Killed):
+        submit(file, price_ceiling=2.5 * one)
+    waited: list[int] = []
+
+    def told(state: BatchState) -> None:
+        waited.append(state.read)
+        if len(waited) == 3:
+            assert log.rows == [1, 2]
+            log.answer = echo
+            log.answer_all()
+
+    submit(file, price_ceiling=2.5 * one + 1, told=told)
+    assert log.rows == list(range(1, 11))
+
+
+def test_a_sample_is_part_of_the_batch(log: MemoryLog, file: Path, submit: Submit) -> None:
+    sampled = submit(file, sample=4)
+    assert (log.rows, sampled.wait().phase) == ([1, 2, 3, 4], "sampled")
+    assert submit(file).batch_id == sampled.batch_id
+    assert log.rows == list(range(1, 11))
+
+
+def test_a_projection_sends_nothing_and_counts_what_there_is(log: MemoryLog, tmp_path: Path, config: Config) -> None:
+    lines = [a_line("a", "Same?"), a_line("b", "Same?"), a_line("c", "Other?"), a_line("d", "Many?", n=3)]
+    found = Batch.project(write_lines(tmp_path / "rows.jsonl", lines), "acme", config=config)
+    assert (found.rows, found.refused, found.repeated) == (4, 1, 1)
+    assert found.first_problem.startswith("line 4: n:")
+    assert 0 < found.by_tier["small"] < found.by_tier["large"] < found.at_most
+    assert log.commits == 0
+
+
+def test_a_cancelled_batch_sends_no_more_and_its_rows_say_so(
+    log: MemoryLog, file: Path, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_portions(monkeypatch)
+    log.answer = lambda request: echo(request) if request.request_id.endswith("-1") else None
+    log.die_after = {2}
+    with pytest.raises(Killed):
+        submit(file)
+    (state,) = known_batches()
+    batch = Batch(state.batch_id, journals=submit.journals)
+    batch.cancel()
+    (command,) = log.commands
+    assert (command.command, command.arguments) == ("cancel", {"tenant": "acme", "request_id": batch.batch_id})
+    assert batch.status().phase == "cancelling"
+    cancelled = ReplyError(code="cancelled", message="taken back", retryable=False)
+    log.answer_all(lambda request: make_reply(request_id=request.request_id, error=cancelled))
+    assert batch.wait().phase == "cancelled"
+    written = batch.results()
+    assert (written.answered, written.failed) == (1, 9)
+    assert {line["error"]["code"] for line in read_lines(written.errors)} == {"batch_cancelled"}
+    with pytest.raises(BatchEnded, match="was taken back"):
+        submit(file)
+    assert log.rows == [1, 2, 3, 4, 5, 6]
+
+
+def test_rows_that_were_not_sent_in_the_window_say_so(
+    log: MemoryLog, file: Path, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_portions(monkeypatch)
+    log.die_after = {1}
+    with pytest.raises(Killed):
+        submit(file)
+    (state,) = known_batches()
+    log.states[state.batch_id] = msgspec.structs.replace(state, deadline_ms=NOW_MS)
+    with pytest.raises(BatchEnded, match="completion window ended"):
+        submit(file)
+    written = Batch(state.batch_id, journals=submit.journals).results()
+    assert {line["error"]["code"] for line in read_lines(written.errors)} == {"batch_expired"}
+    assert (written.answered, written.failed) == (3, 7)
+
+
+def test_what_kafka_does_not_know_is_told(log: MemoryLog) -> None:
+    with pytest.raises(UnknownBatch, match=r"`forebay batch list`"):
+        Batch(batch_id("ab" * 32)).status()
+
+
+def test_one_call_does_a_nightly_job_again_and_again(log: MemoryLog, file: Path, submit: Submit) -> None:
+    for _ in range(2):
+        status, written = Batch.run(file, "acme", config=load_config(), journals=submit.journals)
+        assert (status.phase, status.hits, written.answered) == ("completed", 0, 10)
+    assert log.rows == list(range(1, 11))
