@@ -46,7 +46,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
 
 @pytest.fixture
 def answering(config: Config) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "tests.producers.answering_batches"], cwd=_REPOSITORY)
+    command = [sys.executable, "-m", "forebay_ops.bench.answering", os.environ["FOREBAY_CONFIG"]]
+    process = subprocess.Popen(command, cwd=_REPOSITORY)
     yield
     process.kill()
     process.wait()

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from ..bench import batches as batches_bench
 from ..bench import index as index_bench
 from ..bench import lanes as lanes_bench
 from ..bench import ledger as ledger_bench
@@ -24,6 +25,7 @@ from ..bench import worker as worker_bench
 from ..bench.harness import Bench, Say, measure
 from ..bench.report import Report, now, show, this_machine, write
 from .options import cli_config
+from .tables import figures_table
 
 _MIN_ROUNDS = 3
 """The median of fewer rounds is no better than a guess."""
@@ -188,6 +190,23 @@ def report_(rows: int, rounds: int, out: Path | None) -> None:
 def plan(rows: int, rounds: int, out: Path | None) -> None:
     """How long `forebay plan simulate` takes on a ledger of many replies, against reading two of its columns."""
     _run("plan", lambda say: plan_bench.bench(rows, say), rounds, out, rows=rows)
+
+
+@bench.command()
+@click.option("--rows", default=100_000, show_default=True, type=click.IntRange(min=1000), help="Of the file.")
+def batch(rows: int) -> None:
+    """How long a large batch takes from its file to its results, and how much memory each step holds.
+
+    One pass on a broker of its own, beside a stand-in for job and workers that answers at once: what is measured is the
+    client's side.
+
+    \b
+      forebay bench batch --rows 1000000
+    """
+    table = figures_table("", "time", "rows a second", "peak memory")
+    for step in batches_bench.run(rows, lambda what: click.echo(f"... {what}", err=True)):
+        table.add_row(step.name, f"{step.took_s:.1f} s", f"{rows / step.took_s:,.0f}", f"{step.peak_mb:.0f} MB")
+    Console().print(f"{rows:,} rows", table)
 
 
 def _run(

@@ -1,0 +1,95 @@
+"""How long a large batch takes from its file to its results, and how much memory: each step is the command itself."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebay_schemas.batches import is_batch
+
+from .harness import Say
+from .rig import BenchFailed, rig, synthetic_settings
+
+_SYSTEM = "You read reviews of a furniture shop. Answer with one word: good, bad or mixed."
+_REVIEW = "Review {number}: the parcel came two days late, but the lamp is solid, bright, and I would buy it again."
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one command took.
+
+    Attributes:
+        peak_mb: the most memory that its process held, in MiB.
+    """
+
+    name: str
+    took_s: float
+    peak_mb: float
+
+
+def run(rows: int, say: Say) -> list[Step]:
+    """Submit, wait for and write so many rows, on a broker of its own, with a stand-in that answers at once."""
+    with rig(say) as it:
+        config = it.installation(**synthetic_settings())
+        file = it.write(config)
+        it.process("answering", [sys.executable, "-m", "forebay_ops.bench.answering", str(file)])
+        say(f"writing {rows:,} rows")
+        requests = file.with_name("requests.jsonl")
+        _write(requests, rows)
+        environment = os.environ | {"FOREBAY_CONFIG": str(file)}
+        journal = ["--journal", str(file.with_name("journals"))]
+        submitted = ["submit", str(requests), "--tenant", "acme", *journal]
+        steps: list[Step] = []
+
+        def step(name: str, *arguments: str) -> str:
+            say(name)
+            taken, told = _timed(name, arguments, environment)
+            steps.append(taken)
+            return told
+
+        batch_id = _id_in(step("submit", *submitted))
+        step("submit again, sends nothing", *submitted)
+        step("watch until the last reply", "watch", batch_id, *journal)
+        step("results", "results", batch_id, *journal)
+        _check(requests.with_name("requests.output.jsonl"), rows)
+    return steps
+
+
+def _timed(name: str, arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[Step, str]:
+    """Run a command; what it took, and what it printed."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "forebay_ops.cli", "batch", *arguments]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        told = process.stdout.read().decode(errors="replace")
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise BenchFailed(f"{name} ended with code {process.returncode}: {told.strip()[-1000:]}")
+    return Step(name, time.monotonic() - began, used.ru_maxrss / 1024), told
+
+
+def _write(file: Path, rows: int) -> None:
+    with file.open("w") as lines:
+        for number in range(1, rows + 1):
+            turns = [
+                {"role": "system", "content": _SYSTEM},
+                {"role": "user", "content": _REVIEW.format(number=number)},
+            ]
+            body = {"model": "auto", "messages": turns, "max_tokens": 8}
+            line = {"custom_id": f"review-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+            lines.write(json.dumps(line) + "\n")
+
+
+def _id_in(told: str) -> str:
+    return next(line for line in told.splitlines() if is_batch(line))
+
+
+def _check(file: Path, rows: int) -> None:
+    with file.open("rb") as lines:
+        found = sum(1 for _ in lines)
+    if found != rows:
+        raise BenchFailed(f"{file.name} has {found:,} lines where there were {rows:,} rows")
