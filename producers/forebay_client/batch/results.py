@@ -149,7 +149,9 @@ def _output(file: Path, source: Source, out_column: str) -> Iterator[Put]:
 def _csv(file: Path, source: Source, out_column: str) -> Iterator[Callable[[dict[str, Any]], object]]:
     with _whole(file) as part, part.open("w", newline="", encoding="utf-8") as text:
         delimiter = "\t" if source.file.suffix.lower() == ".tsv" else ","
-        writer = csv.DictWriter(text, [*(source.columns or ()), out_column], restval="", delimiter=delimiter)
+        writer = csv.DictWriter(
+            text, [*(source.columns or ()), out_column], restval="", delimiter=delimiter, lineterminator="\n"
+        )
         writer.writeheader()
         yield writer.writerow
 
