@@ -133,7 +133,7 @@ def submit(
             projection = Batch.project(file, tenant, config=config, told=counter, **fields)
         Console().print(projection_table(projection))
         return
-    with Counter(_ERR, "rows looked at") as counter, _sending() as told:
+    with _sending() as told:
         sent = Batch.submit(
             file,
             tenant,
@@ -143,7 +143,7 @@ def submit(
             price_ceiling=price_ceiling,
             reply_topic=reply_topic,
             sample=sample,
-            surveyed=counter,
+            surveyed=told.looked,
             told=told,
             **fields,
         )

@@ -38,7 +38,7 @@ class _Bar:
         self._began: tuple[float, int] | None = None
         self._lines = None if console.is_terminal else ConsoleProgress(console)
         self._bar = Progress(
-            TextColumn(what),
+            TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             MofNCompleteColumn(),
@@ -77,10 +77,22 @@ class SentBar(_Bar):
     def __init__(self, console: Console) -> None:
         super().__init__(console, "sent")
         self.batch_id = ""
+        self._looking: Any = None
+
+    def looked(self, rows: int) -> None:
+        """Told of the rows that are looked at before any is sent."""
+        if self._lines is not None:
+            self._lines.counting(f"{rows:,} rows looked at")
+            return
+        if self._looking is None:
+            self._looking = self._bar.add_task("looking at rows", total=None, told="")
+        self._bar.update(self._looking, completed=rows)
 
     def __call__(self, state: BatchState) -> None:
         if not self.batch_id:
             self.batch_id = state.batch_id
+            if self._looking is not None:
+                self._bar.remove_task(self._looking)
             click.echo(state.batch_id)
         refused = state.read - state.sent
         self.show(state.read, state.rows, *([f"{refused:,} refused"] if refused else []))
