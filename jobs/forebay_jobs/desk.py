@@ -384,7 +384,7 @@ class Desk:
         leader, arm = flight.leader, flight.leader.asker.arm
         if not leader.keep or self._arms.stood_in(arm, reply.tier or "", reply.model_id or ""):
             return "not_reusable"
-        if reply.finish_reason != "stop" or not reply.text.strip():
+        if not reply.complete:
             return "incomplete"
         if reply.review:
             return "doubtful"

@@ -68,6 +68,7 @@ class ReplyWriter:
             tier=answer.tier,
             confidence=answer.confidence,
             review=answer.review,
+            tool_calls=answer.tool_calls,
         )
         if status is not CacheStatus.JOINED:
             self._count_age(asker.category, status, (now_ms - answer.created_ms) / 1000)

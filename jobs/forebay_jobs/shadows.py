@@ -155,7 +155,7 @@ class Shadows:
     def _answered(self, state: DeskState, flight: Flight, reply: Reply, encoded: bytes, now_ms: int) -> list[Outgoing]:
         left = {hop.tier: hop for hop in reply.path if hop.reason != "unavailable" and hop.tier != reply.tier}
         sent = [self._escalated(reply, hop, self._asked(flight), now_ms) for hop in left.values()]
-        if reply.finish_reason != "stop" or not reply.text.strip():
+        if not reply.complete:
             return sent  # half an answer says nothing about whole ones
         tier, category = reply.tier or "", self._category(reply.category)
         self._roll_out(state, flight, reply, encoded, now_ms)
@@ -204,7 +204,7 @@ class Shadows:
         request = self._codec.decode(flight.leader.request, Request)
         first, other = self._replies(_shadowed(flight))
         as_json = request.response_format is not None or request.tools is not None
-        return Pair(category=first.category, one=first.text, other=other.text if other else "", as_json=as_json)
+        return Pair(category=first.category, one=first.said, other=other.said if other else "", as_json=as_json)
 
     def _ask_model(self, flight: Flight, shadowed: Shadowed, now_ms: int) -> Flight | None:
         leader, pair = flight.leader, self._pair(flight)

@@ -23,7 +23,10 @@ def completion(reply: Reply, model: str) -> dict[str, Any]:
     Args:
         model: as it was asked for; the one that answered is in ``usage.forebay``.
     """
-    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    calls = _calls(reply)
+    message = {"role": "assistant", "content": reply.text or (None if calls else ""), "refusal": None}
+    if calls:
+        message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
     head = _head(reply.request_id, reply.completed_ms // 1000, model, COMPLETION)
     return {**head, "choices": [choice], "usage": usage(reply)}
@@ -84,7 +87,9 @@ class Chunks:
 
     def end(self, reply: Reply) -> bytes:
         """All that follows the text."""
-        events = self._delta({}, reply.finish_reason)
+        calls = [{"index": place, **call} for place, call in enumerate(_calls(reply))]
+        events = self._delta({"tool_calls": calls}) if calls else b""
+        events += self._delta({}, reply.finish_reason)
         if self._include_usage:
             events += event({**self._head, "choices": [], "usage": usage(reply)})
         return events + b"data: [DONE]\n\n"
@@ -98,6 +103,10 @@ class Chunks:
 def event(value: Mapping[str, Any]) -> bytes:
     """A server-sent event."""
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _calls(reply: Reply) -> list[dict[str, Any]]:
+    return [] if reply.tool_calls is None else json.loads(reply.tool_calls)
 
 
 def _head(request_id: str, created_s: int, model: str, kind: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ and meaning are equal. Times ending in ``_ms`` without ``latency`` are milliseco
 durations are milliseconds too, costs are US dollars.
 """
 
+import json
 from enum import StrEnum
 from typing import Annotated
 
@@ -126,7 +127,7 @@ class Request(Record, frozen=True, kw_only=True):
     stop: list[str] = []
     seed: int | None = None
     tools: str | None = None
-    """JSON text of OpenAI's list of tools, shown to the model; what it answers comes back as text."""
+    """JSON text of OpenAI's list of tools, shown to the model; what it calls comes back as ``Reply.tool_calls``."""
     response_format: str | None = None
     """JSON text of OpenAI's object: ``{"type": "json_object"}`` or ``{"type": "json_schema", ...}``."""
     cache: CacheOptions = CacheOptions()
@@ -212,7 +213,7 @@ class Reply(Record, frozen=True, kw_only=True):
     cache_status: CacheStatus
     text: str = ""
     finish_reason: str | None = None
-    """``stop`` or ``length``; absent on errors."""
+    """``stop``, ``length`` or ``tool_calls``; absent on errors."""
     error: ReplyError | None = None
     usage: Usage = Usage()
     user: str | None = None
@@ -247,6 +248,20 @@ class Reply(Record, frozen=True, kw_only=True):
     arm: str | None = None
     """The rollouts by whose settings it was answered, as ``name@started_ms`` with ``+`` between; absent: by the
     configuration alone."""
+    tool_calls: str | None = None
+    """JSON text of OpenAI's list of the tools that the model calls, where its backend tells calls from text."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is there and came to its end."""
+        return self.finish_reason in ("stop", "tool_calls") and bool(self.text.strip() or self.tool_calls)
+
+    @property
+    def said(self) -> str:
+        """What two answers are compared by: the text, or what is called, without ids, as JSON text."""
+        if self.tool_calls is None:
+            return self.text
+        return json.dumps([call["function"] for call in json.loads(self.tool_calls)], ensure_ascii=False)
 
 
 class Task(Record, frozen=True, kw_only=True):

@@ -171,6 +171,34 @@ def test_a_stream_is_the_text_and_then_its_usage(openai: OpenAI, kafka: MemoryKa
     assert all(chunk.usage is None for chunk in others)
 
 
+CALLS: Any = [{"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]
+WEATHER: Any = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+
+
+def test_tools_pass_through_and_their_calls_come_back(openai: OpenAI, kafka: MemoryKafka) -> None:
+    kafka.answer = answering(text="Let me see.", tool_calls=json.dumps(CALLS), finish_reason="tool_calls")
+    done = openai.chat.completions.create(model="auto", messages=HELLO, tools=[WEATHER], tool_choice="auto")
+    assert json.loads(asked(kafka).tools or "") == [WEATHER]
+    [choice] = done.choices
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me see.")
+    assert [call.model_dump() for call in choice.message.tool_calls or ()] == CALLS
+
+    results = [choice.message.model_dump(exclude_none=True), {"role": "tool", "content": "5", "tool_call_id": "call-1"}]
+    with openai.chat.completions.stream(model="auto", messages=[*HELLO, *results], tools=[WEATHER]) as stream:
+        whole = stream.get_final_completion()
+    turns = kafka.sent[1].request.messages
+    assert json.loads(turns[1].tool_calls or "") == CALLS
+    assert (turns[2].role, turns[2].tool_call_id) == ("tool", "call-1")
+    [call] = whole.choices[0].message.tool_calls or []
+    assert (call.id, call.function.name, call.function.arguments) == ("call-1", "weather", '{"city": "Oslo"}')
+
+    openai.chat.completions.create(model="auto", messages=HELLO, tools=[WEATHER], tool_choice="none")
+    assert kafka.sent[2].request.tools is None
+
+
 def test_a_stream_that_begins_anew_ends_in_an_error_and_its_request_goes_on(
     openai: OpenAI, kafka: MemoryKafka, gateway: Gateway
 ) -> None:

@@ -40,6 +40,13 @@ def writer() -> ReplyWriter:
     return ReplyWriter(CONFIG, CODEC, metrics())
 
 
+def test_calls_of_tools_are_given_again(writer: ReplyWriter) -> None:
+    calls = '[{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
+    called = Answer.of(make_reply(text="", finish_reason="tool_calls", tool_calls=calls), {}, None)
+    (sent,) = writer.again(ASKER, called, CacheStatus.JOINED, NOW_MS)
+    assert (reply_of(sent).finish_reason, reply_of(sent).tool_calls) == ("tool_calls", calls)
+
+
 def test_an_answer_given_again_says_whose_it_is_and_costs_nothing(writer: ReplyWriter) -> None:
     (sent,) = writer.again(
         ASKER, ANSWER, CacheStatus.SEMANTIC, NOW_MS + 30, similarity=0.97, embedding_ms=8.0, lookup_ms=2.0

@@ -138,6 +138,7 @@ EXAMPLES: tuple[Record, ...] = (
         review=True,
         path=[_HOP],
         arm="cheaper@1760000000000",
+        tool_calls='[{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]',
     ),
     DeadLetter(
         code="malformed",

@@ -53,6 +53,13 @@ def test_a_refusal_is_a_reason_unless_the_category_accepts_it() -> None:
     assert reason("I'm sorry, but I can't help with that.", category={"on_refusal": False}) is None
 
 
+def test_what_is_said_besides_a_call_of_a_tool_is_no_answer_to_be_judged() -> None:
+    calls: dict[str, Any] = {"finish_reason": "tool_calls", "tool_calls": "[]"}
+    assert reason("", request={"response_format": JSON_OBJECT}, **calls) is None
+    assert reason("I cannot answer that without a look at the list.", **calls) is None
+    assert reason("", **calls, confidence=0.1) == "confidence"
+
+
 def test_an_answer_cut_off_by_the_tier_is_a_reason_where_the_category_says_so() -> None:
     assert reason(finish_reason="length", category={"on_cut_off": True}) == "cut_off"
     assert reason(finish_reason="length", request={"max_tokens": 50}, category={"on_cut_off": True}) == "cut_off"

@@ -257,20 +257,20 @@ async def test_cached_tokens_that_are_counted_beside_the_prompts_are_added_to_th
     assert (used.prompt_tokens, used.cached_prompt_tokens, used.cache_write_prompt_tokens) == (912, 800, 100)
 
 
-async def test_tool_calls_are_the_text_of_an_answer_without_one(endpoint: Endpoint, connect: Any) -> None:
+async def test_tool_calls_stand_beside_what_is_said(endpoint: Endpoint, connect: Any) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Köln"}'}}
     first = {"index": 0, "id": "1", "type": "function", "function": {"name": "weather", "arguments": ""}}
     parts = [{"index": 0, "function": {"arguments": part}} for part in ('{"city":', ' "Köln"}')]
     endpoint.replies = [
-        answers(None, tool_calls=[call], choice={"finish_reason": "tool_calls"}),
-        streams(*({"tool_calls": [part]} for part in (first, *parts)), finish="tool_calls"),
+        answers("Let me see.", tool_calls=[call], choice={"finish_reason": "tool_calls"}),
+        streams({"content": "Let me see."}, *({"tool_calls": [part]} for part in (first, *parts)), finish="tool_calls"),
     ]
     backend = await connect()
     pieces: list[str] = []
     for answer in [await backend.generate(asked()), await backend.generate(asked(), pieces.append)]:
-        assert json.loads(answer.text) == [call]
-        assert answer.finish_reason == "stop"
-    assert json.loads("".join(pieces)) == [call]
+        assert json.loads(answer.tool_calls or "") == [call]
+        assert (answer.text, answer.finish_reason) == ("Let me see.", "tool_calls")
+    assert pieces == ["Let me see."]
 
 
 async def test_an_endpoint_without_logprobs_is_asked_for_them_once(endpoint: Endpoint, connect: Any) -> None:

@@ -23,9 +23,10 @@ def reason_to_go_on(generation: Generation, request: Request, category: Escalati
     cut_off = generation.finish_reason == "length"
     limit = request.max_tokens
     as_asked = cut_off and limit is not None and generation.usage.completion_tokens >= limit
-    if not as_asked and not is_valid(generation.text, request.response_format):
+    called = generation.tool_calls is not None  # what it says besides is no answer yet
+    if not as_asked and not called and not is_valid(generation.text, request.response_format):
         return INVALID_JSON
-    if category.on_refusal and is_refusal(generation.text):
+    if category.on_refusal and not called and is_refusal(generation.text):
         return "refusal"
     if category.on_cut_off and cut_off and not as_asked:
         return "cut_off"

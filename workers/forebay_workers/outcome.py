@@ -225,6 +225,7 @@ class Outcomes:
             review=review,
             path=path,
             arm=task.arm,
+            tool_calls=answer.tool_calls if answer else None,
         )
         encoded = self._codec.encode(reply)
         result = Result(task_id=task.task_id, flight_key=task.flight_key, bucket=task.bucket, reply=encoded)

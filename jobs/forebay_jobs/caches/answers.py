@@ -48,6 +48,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     synthetic: bool = False
     confidence: float | None = None
     review: bool = False
+    tool_calls: str | None = None
     question: str | None = None
     """What it answers, where it may be given by meaning."""
     rules: str = ""
@@ -76,6 +77,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             synthetic=reply.synthetic,
             confidence=reply.confidence,
             review=reply.review,
+            tool_calls=reply.tool_calls,
             question=question,
             rules=rules,
         )

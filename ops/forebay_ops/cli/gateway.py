@@ -101,13 +101,12 @@ def list_() -> None:
         click.echo(f"there is no key in {file}; make one with `forebay gateway keys create --tenant ...`")
         return
     spent = asyncio.run(_spent(config, list(known.values())))
-    table = figures_table("key", "tenant", "note", "a minute", "spent today", "this month", "revoked")
+    table = figures_table("whose", "key", "a minute", "spent today", "this month", "revoked")
     for key in known.values():
         told = spent.get(key.id)
         table.add_row(
+            f"{key.tenant}: {key.note}" if key.note else key.tenant,
             key.id,
-            key.tenant,
-            key.note,
             _a_minute(key),
             _of(told and told.day_usd, key.usd_per_day),
             _of(told and told.month_usd, key.usd_per_month),

@@ -108,7 +108,7 @@ def _group(case: Case) -> tuple[str, bool]:
 
 def _right(group: Sequence[Answered], judge: Judge) -> list[tuple[float, float]]:
     """Whether the routed answer is right, and the largest tier's, of the cases where both could be told."""
-    texts = [(one, text) for one in group for text in (one.routed.text, one.largest.text)]
+    texts = [(one, text) for one in group for text in (one.routed.said, one.largest.said)]
     found = judge.agree_all([_pair(one, one.case.answer or "", text) for one, text in texts])
     equal = [agreement.equal for agreement in found]
     return [
@@ -120,7 +120,7 @@ def _right(group: Sequence[Answered], judge: Judge) -> list[tuple[float, float]]
 
 def _different(group: Sequence[Answered], judge: Judge, config: Config, ask: AskAll, now_ms: int) -> list[float]:
     """Whether the answers say something else, of the cases where it could be told."""
-    found = judge.agree_all([_pair(one, one.routed.text, one.largest.text) for one in group])
+    found = judge.agree_all([_pair(one, one.routed.said, one.largest.said) for one in group])
     equal = [agreement.equal for agreement in found]
     requests = {
         place: request
@@ -137,8 +137,8 @@ def _different(group: Sequence[Answered], judge: Judge, config: Config, ask: Ask
 def _verdict_request(one: Answered, config: Config, now_ms: int) -> Request | None:
     return verdict_request(
         question_of(one.case.request) or "",
-        one.routed.text,
-        one.largest.text,
+        one.routed.said,
+        one.largest.said,
         config,
         request_id=f"{one.routed.request_id}-judge",
         tenant=one.case.request.tenant,

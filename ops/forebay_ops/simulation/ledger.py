@@ -146,7 +146,7 @@ class _Reading:
             " matched_request_id IS NOT NULL AS again, coalesce(similarity, -1) AS similarity,"
             f" list_position([{names}], cache_status) - 1 AS status,"
             f" coalesce(list_position([{tiers}], route_tier), 0) - 1 AS tier,"
-            " coalesce(finish_reason, 'stop') = 'stop' AND NOT coalesce(review, false) AS complete,"
+            " coalesce(finish_reason, 'stop') IN ('stop', 'tool_calls') AND NOT coalesce(review, false) AS complete,"
             " cost, baseline_cost,"
             f' number, hash({_CASE}, {_RECOGNISED}) AS "case", {tokens} FROM answers ORDER BY at_ms, completed_at'
         ).fetchnumpy()

@@ -58,7 +58,7 @@ class Tally:
             self.failed[reply.error.code] += 1
         elif reply.cache_status in _GENERATED:
             self.generated += 1
-            self.unkept += reply.review or reply.finish_reason != "stop" or not reply.text.strip()
+            self.unkept += reply.review or not reply.complete
         else:
             self.cached[reply.cache_status] += 1
 

@@ -60,7 +60,7 @@ class Generation:
     """A model's answer."""
 
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     usage: Usage
     model_id: str
     """The model that answered: of a pool, not always the same."""
@@ -71,6 +71,8 @@ class Generation:
     """Geometric mean of the probabilities of the answer's tokens, in (0, 1]; None where the model tells none."""
     first_token_ms: float | None = None
     """From the beginning of the generation to its first token."""
+    tool_calls: str | None = None
+    """As in ``Reply``."""
 
 
 OnText = Callable[[str], None]

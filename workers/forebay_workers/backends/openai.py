@@ -137,7 +137,7 @@ class OpenAIBackend:
             raise Unavailable(f"{self.model_id} failed ({self._explanation(error.message)})") from None
         except ValueError as error:  # what came is no JSON: a proxy's page, for example
             raise Unavailable(f"{self.model_id} answered with something else than JSON ({_kind(error)})") from None
-        return self._generation(answer, on_text)
+        return self._generation(answer)
 
     async def _ask(self, request: GenerationRequest, on_text: OnText | None, answer: _Answer) -> None:
         """Fill the answer, as it arrives."""
@@ -236,22 +236,19 @@ class OpenAIBackend:
         }
         return parameters | {name: value for name, value in optional.items() if value is not None}
 
-    def _generation(self, answer: _Answer, on_text: OnText | None) -> Generation:
+    def _generation(self, answer: _Answer) -> Generation:
         if answer.finish_reason is None:
             raise Unavailable(f"{self.model_id} broke off its answer")
         if answer.finish_reason == "content_filter":
             raise GenerationError(ErrorCode.ENGINE_REFUSED, f"a content filter of {self.model_id} withheld the answer")
-        text = answer.text
-        if not text and answer.tool_calls:
-            text = json.dumps(list(answer.tool_calls.values()), ensure_ascii=False)
-            if on_text is not None:
-                on_text(text)
+        calls = list(answer.tool_calls.values())
         if answer.usage is None:
             _log.warning("%s tells no usage: this answer seems to cost nothing", self.model_id)
         return Generation(
-            text=text,
+            text=answer.text,
             model_id=self.model_id,
-            finish_reason="length" if answer.finish_reason == "length" else "stop",
+            finish_reason="length" if answer.finish_reason == "length" else "tool_calls" if calls else "stop",
+            tool_calls=json.dumps(calls, ensure_ascii=False) if calls else None,
             usage=_usage(answer.usage),
             confidence=math.exp(sum(answer.logprobs) / len(answer.logprobs)) if answer.logprobs else None,
             first_token_ms=answer.first_token_ms,
