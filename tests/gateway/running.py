@@ -19,14 +19,19 @@ from tests.waiting import eventually
 class Gateway:
     """One copy of it."""
 
-    def __init__(self, address: str, registry: CollectorRegistry) -> None:
+    def __init__(self, address: str, registry: CollectorRegistry, server: uvicorn.Server) -> None:
         self.address = address
         self.url = f"{address}/v1"
         self._registry = registry
+        self._server = server
 
     def counted(self, name: str, **labels: str) -> float:
         """A metric's value; 0 before anything was counted."""
         return self._registry.get_sample_value(name, labels) or 0.0
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self._server.should_exit = True
 
 
 @contextmanager
@@ -42,7 +47,7 @@ def gateway_on(config: Config) -> Iterator[Gateway]:
         eventually(lambda: running.started or not thread.is_alive(), "the gateway listens", 20)
         assert running.started
         try:
-            yield Gateway(f"http://127.0.0.1:{server.getsockname()[1]}", registry)
+            yield Gateway(f"http://127.0.0.1:{server.getsockname()[1]}", registry, running)
         finally:
             running.should_exit = True
             thread.join(20)
