@@ -13,13 +13,14 @@ from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.metrics import GatewayMetrics
 from starlette.exceptions import HTTPException
 
-from . import chat, health, responses
+from . import chat, health, page, responses
 from .brokers import Brokers
 from .calls import Calls
 from .errors import ApiError, api_error, invalid_body
 from .gate import Gate
 from .keys import Keys
 from .limits import Limits, connect
+from .live import Live
 from .models import Ladder
 from .repeats import Repeats
 from .service import Service, service_of
@@ -59,8 +60,10 @@ def make_app(config: Config, metrics: GatewayMetrics) -> FastAPI:
         async with AsyncClient(config=config) as client:
             calls = Calls(client)
             repeats = Repeats(store, config.kafka.topic_prefix, metrics)
-            app.state.service = Service(config, client, Brokers(config), calls, ladder, limits, repeats, metrics)
+            live = Live(client)
+            app.state.service = Service(config, client, Brokers(config), calls, ladder, limits, repeats, live, metrics)
             yield
+            await live.close()
             await calls.close()
         await store.aclose()
 
@@ -71,7 +74,7 @@ def make_app(config: Config, metrics: GatewayMetrics) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
-    for router in (chat.router, models, health.router):
+    for router in (chat.router, models, health.router, page.router):
         app.include_router(router)
     app.openapi = lambda: _document(app)
     return app

@@ -133,6 +133,10 @@ class Calls:
         task.add_done_callback(self._ended)
         return call
 
+    def __len__(self) -> int:
+        """How many are not answered yet."""
+        return len(self._following)
+
     async def close(self) -> None:
         """Take back what is left, and wait until it has ended."""
         for task in list(self._following):

@@ -21,6 +21,8 @@ from .limits import Limits
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 """Paths without a key: they tell nothing of anybody."""
+_COUNTED = "/v1/"
+"""The page asks for its figures all the time."""
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _BODY_PER_RECORD = 2
 """JSON writes some texts longer than a record does; what is too large as a record is found out about later."""
@@ -71,7 +73,7 @@ class Gate:
             try:
                 if scope["path"] not in OPEN:
                     self._inflight_checked()
-                    scope.setdefault("state", {})["caller"] = await self._caller(Headers(scope=scope))
+                    scope.setdefault("state", {})["caller"] = await self._caller(scope)
                     receive = self._bounded(Headers(scope=scope), receive)
                 await self._inner(scope, receive, counting_send)
             except ApiError as error:
@@ -87,7 +89,8 @@ class Gate:
                 retry_after_s=_AGAIN_S,
             )
 
-    async def _caller(self, headers: Headers) -> Caller:
+    async def _caller(self, scope: Scope) -> Caller:
+        headers = Headers(scope=scope)
         if self._keys is None:
             if _host(headers) not in _LOCAL:
                 self._metrics.refused.labels("host").inc()
@@ -104,7 +107,8 @@ class Gate:
                 "the API key is missing, unknown or revoked; send `Authorization: Bearer fb_...`",
                 code="invalid_api_key",
             )
-        await self._limits.admit(key, datetime.now(UTC))
+        if scope["path"].startswith(_COUNTED):
+            await self._limits.admit(key, datetime.now(UTC))
         return Caller(key.tenant, key)
 
     def _bounded(self, headers: Headers, receive: Receive) -> Receive:

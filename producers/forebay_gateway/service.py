@@ -11,6 +11,7 @@ from .brokers import Brokers
 from .calls import Calls
 from .gate import Caller
 from .limits import Limits
+from .live import Live
 from .models import Ladder
 from .repeats import Repeats
 
@@ -26,6 +27,7 @@ class Service:
     ladder: Ladder
     limits: Limits
     repeats: Repeats
+    live: Live
     metrics: GatewayMetrics
 
 
