@@ -17,6 +17,7 @@ from forebay_ops.ledger.upkeep import tidy
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.records import CacheStatus, Hop, Lane, Reply, ReplyError, Usage
+from forebay_schemas.tiers import ModelConfig
 
 from tests.builders import NOW_MS, make_reply
 
@@ -294,6 +295,23 @@ def test_savings_are_told_apart(config: Config) -> None:
     cached = sum(plain(price) - interactive(price) for price in (small, large))
     assert found["saved_by_prefix_cache"] == pytest.approx(cached)
     assert found["escalation_cost"] == pytest.approx(hop.cost + plain(small) - interactive(small) / 2)
+
+
+@pytest.mark.parametrize(("charged", "saved"), [(0.5, 0.5), (0.6, 0.5), (1.0, 0.0)])
+def test_a_provider_with_batches_of_its_own_saves_by_those_only(tmp_path: Path, charged: float, saved: float) -> None:
+    provider = ModelConfig.model_validate(
+        {
+            "backend": "openai",
+            "endpoint": {"url": "https://provider.example/v1", "batch_api": True},
+            "price": {"input_per_1k": 1.0, "output_per_1k": 1.0},
+        }
+    )
+    config = ledger_config(tmp_path)
+    config = config.model_copy(update={"models": config.models | {config.tiers["small"].model: provider}})
+    model_id, usage = config.tiers["small"].model, Usage(prompt_tokens=900, completion_tokens=100)
+    reply = make_reply(lane=Lane.BATCH, tier="small", model_id=model_id, usage=usage, cost=charged)
+    fill(config, [reply])
+    assert only(config, "saved_by_batch") == {"saved_by_batch": pytest.approx(saved)}
 
 
 def test_the_savings_of_a_model_that_is_not_configured_any_more_are_none(config: Config) -> None:

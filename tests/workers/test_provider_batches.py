@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 from forebay_schemas.records import Reply
-from forebay_workers.backends import provider_batches
+from forebay_workers.backends import batch_following, provider_batches
 from forebay_workers.offsets import decode
 
 from ..builders import user
@@ -54,7 +54,7 @@ DIRECT = (3 + 2) / 1000
 
 @pytest.fixture(autouse=True)
 def _patient_for_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider_batches, "FIRST_POLL_S", 0.01)
+    monkeypatch.setattr(batch_following, "FIRST_POLL_S", 0.01)
     monkeypatch.setattr(provider_batches, "FIRST_PAUSE_S", 0.02)
 
 

@@ -138,8 +138,9 @@ class Rows:
     def _savings(self, reply: Reply) -> dict[str, float]:
         if not reply.hops:  # nothing was generated for it
             return dict.fromkeys(("saved_by_batch", "saved_by_prefix_cache", "escalation_cost"), 0.0)
-        before = [self._discounts(hop.tier, hop.model_id, hop.usage, reply.lane) for hop in reply.path]
-        answer = self._discounts(reply.tier, reply.model_id, reply.usage, reply.lane)
+        before = [self._discounts(hop.tier, hop.model_id, hop.usage, reply.lane, hop.cost) for hop in reply.path]
+        last_cost = reply.cost - sum(hop.cost for hop in reply.path)
+        answer = self._discounts(reply.tier, reply.model_id, reply.usage, reply.lane, last_cost)
         more = sum(each.batch + each.prefix_cache for each in before)
         return {
             "saved_by_batch": sum(each.batch for each in (*before, answer)),
@@ -147,12 +148,15 @@ class Rows:
             "escalation_cost": sum(hop.cost for hop in reply.path) + more,
         }
 
-    def _discounts(self, tier: str | None, model_id: str | None, usage: Usage, lane: Lane) -> Discounts:
+    def _discounts(self, tier: str | None, model_id: str | None, usage: Usage, lane: Lane, charged: float) -> Discounts:
         price = self._price(tier, model_id)
-        if price is None:
+        if price is None or model_id is None:
             return Discounts()
         plain = Usage(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
-        interactive = prices.cost(usage, price, Lane.INTERACTIVE)
+        interactive, batch = (prices.cost(usage, price, one) for one in (Lane.INTERACTIVE, Lane.BATCH))
+        # Nearer, and not equal: prices may have changed since.
+        in_batch = abs(charged - batch) < abs(charged - interactive)
+        lane = prices.charged_lane(lane, self._config.models[model_id], in_batch=in_batch)
         return Discounts(
             batch=interactive - prices.cost(usage, price, lane),
             prefix_cache=prices.cost(plain, price, Lane.INTERACTIVE) - interactive,

@@ -1,9 +1,11 @@
 """The calls to a provider's batch endpoints, as OpenAI has them: files of requests, batches made of them, results."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from forebay_schemas.errors import ForebayError
 
 from .again import retry_after_s
@@ -15,8 +17,35 @@ if TYPE_CHECKING:
 ENDPOINT = "/v1/chat/completions"
 _OWNER = "forebay"
 _PAGE = 100
+_log = logging.getLogger(__name__)
 _UNKNOWN = (408, 409)
 """And all from 500 on: what was asked for may have been done."""
+
+
+class Response(msgspec.Struct, frozen=True):
+    """What an endpoint answered to a line."""
+
+    status_code: int
+    body: Any = None
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a line has no response."""
+
+    code: str | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether its batch ended before its turn, so that it is not charged for."""
+        return self.code in ("batch_expired", "batch_cancelled")
+
+
+class BatchResult(msgspec.Struct, frozen=True):
+    """A line of an output or error file; of the input file the id alone."""
+
+    custom_id: str
+    response: Response | None = None
+    error: Failure | None = None
 
 
 class BatchCallFailed(ForebayError):
@@ -98,8 +127,15 @@ class BatchCalls:
         with self._told("deleting a file"):
             await self._client.files.delete(file_id, extra_headers=self._headers)
 
-    async def lines(self, file_id: str) -> AsyncIterator[bytes]:
-        """The lines of a file, which may be larger than the memory."""
+    async def results(self, file_id: str) -> AsyncIterator[BatchResult]:
+        """What a file tells of each of its lines; it may be larger than the memory."""
+        async for line in self._lines(file_id):
+            try:
+                yield msgspec.json.decode(line, type=BatchResult)
+            except msgspec.DecodeError:
+                _log.warning("passing over a line of file %s, which is none of a batch", file_id)
+
+    async def _lines(self, file_id: str) -> AsyncIterator[bytes]:
         with self._told("reading a file"):
             content = self._client.files.with_streaming_response.content
             async with content(file_id, extra_headers=self._headers) as response:

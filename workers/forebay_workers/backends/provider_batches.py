@@ -19,87 +19,27 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.tiers import ProviderBatchesConfig
 
 from . import Generation, GenerationError, GenerationRequest, NotInBatch, OnText
 from .batch_calls import ENDPOINT, BatchCallFailed, BatchCalls
+from .batch_following import Follower
+from .batch_lines import Batch, Line
 
 if TYPE_CHECKING:
-    from openai.types import Batch
+    from openai.types import Batch as Told
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 900.0
-"""Without new batches after the provider failed, or refused a whole batch; twice as long each time."""
-FIRST_POLL_S = 1.0
-"""Until a batch is asked for again; half as long again each time."""
+"""Without new batches after the provider failed, or refused a whole batch; twice as long each time, until one ends."""
 CLOCKS_APART_S = 600.0
 """By which the clocks of providers, brokers and workers may differ."""
 
-_ENDED = ("completed", "expired", "cancelled", "failed")
-_UNTOUCHED = ("batch_expired", "batch_cancelled")
-"""Codes of lines that were not answered because their batch ended, and are not charged for."""
-
 _log = logging.getLogger(__name__)
-
-
-class _Response(msgspec.Struct):
-    status_code: int
-    body: Any = None
-
-
-class _Failure(msgspec.Struct):
-    code: str | None = None
-    message: str | None = None
-
-
-class _Result(msgspec.Struct):
-    """A line of an output or error file; of the input file the id alone."""
-
-    custom_id: str
-    response: _Response | None = None
-    error: _Failure | None = None
-
-
-@dataclass(eq=False)
-class _Line:
-    """A request that waits for its answer."""
-
-    request: GenerationRequest
-    line_id: str
-    until_s: float
-    sought_from_ms: float | None
-    answer: asyncio.Future[Generation]
-    gathered_s: float = 0.0
-    encoded: bytes = b""
-    """As long as it is gathered."""
-    batch: "_Batch | None" = None
-    number: int = 0
-    """Within its batch, from 1."""
-    not_in: set[str] = field(default_factory=set)
-    """Batches that ended without it."""
-    making: bool = False
-    """Whether a batch with it is being made."""
-    unwanted: bool = False
-
-
-@dataclass(eq=False)
-class _Batch:
-    """A batch at the provider, and those of its lines that are waited for here."""
-
-    batch_id: str
-    size: int
-    lines: dict[str, _Line] = field(default_factory=dict)
-    unwanted: int = 0
-    recalled: bool = False
-    """Whether it is to be cancelled."""
-    news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ProviderBatches:
@@ -107,8 +47,7 @@ class ProviderBatches:
 
     Args:
         body: what the provider is asked for a request.
-        read: what came of a line, from its status and body; None where it is to be put into another batch. It raises
-            ``GenerationError`` where the request has no answer.
+        read: see ``Follower``.
     """
 
     def __init__(
@@ -124,13 +63,12 @@ class ProviderBatches:
         self._config = config
         self._calls = calls
         self._body = body
-        self._read = read
+        self._follower = Follower(name, calls, read, config.poll_s)
         self._metrics = metrics
-        self._lines: dict[str, _Line] = {}
-        self._gathered: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
+        self._gathered: dict[str, Line] = {}
         self._gathered_bytes = 0
-        self._batches: dict[str, _Batch] = {}
-        """Those that may still be joined."""
+        self._batches: dict[str, Batch] = {}
         self._news = asyncio.Event()
         self._hurry = False
         """Whether a line whose time has come is still to be looked for."""
@@ -158,7 +96,7 @@ class ProviderBatches:
         wanted = request.line
         if wanted.line_id in self._lines:
             raise NotInBatch("an equal task waits for the same line")
-        line = _Line(request, wanted.line_id, wanted.until_s, wanted.sought_from_ms, loop.create_future())
+        line = Line(request, wanted.line_id, wanted.until_s, wanted.sought_from_ms, loop.create_future())
         self._lines[line.line_id] = line
         self._gather(line)
         timer = loop.call_at(line.until_s, self._time_is_over, line)
@@ -203,7 +141,7 @@ class ProviderBatches:
 
     # Gathering
 
-    def _gather(self, line: _Line) -> None:
+    def _gather(self, line: Line) -> None:
         asked = {"custom_id": line.line_id, "method": "POST", "url": ENDPOINT, "body": self._body(line.request)}
         line.encoded = json.dumps(asked).encode() + b"\n"
         line.gathered_s, line.batch = time.monotonic(), None
@@ -212,13 +150,13 @@ class ProviderBatches:
         self._show()
         self._news.set()
 
-    def _ungather(self, line: _Line) -> None:
+    def _ungather(self, line: Line) -> None:
         if self._gathered.get(line.line_id) is line:
             del self._gathered[line.line_id]
             self._gathered_bytes -= len(line.encoded)
             line.encoded = b""
 
-    def _leave(self, line: _Line) -> None:
+    def _leave(self, line: Line) -> None:
         """Nobody waits for a line any more, here."""
         del self._lines[line.line_id]
         self._ungather(line)
@@ -228,7 +166,7 @@ class ProviderBatches:
             line.batch.news.set()
         self._show()
 
-    def _time_is_over(self, line: _Line) -> None:
+    def _time_is_over(self, line: Line) -> None:
         if line.batch is not None:
             line.batch.recalled = True
             line.batch.news.set()
@@ -240,7 +178,7 @@ class ProviderBatches:
             self._hurry = True
             self._news.set()
 
-    def _call_directly(self, line: _Line) -> None:
+    def _call_directly(self, line: Line) -> None:
         self._ungather(line)
         if not line.answer.done():
             line.answer.set_exception(NotInBatch("its time is over"))
@@ -254,7 +192,7 @@ class ProviderBatches:
                     await self._make()
             except BatchCallFailed as error:
                 self._failed(str(error), error.again_s)
-                for line in [one for one in self._gathered.values() if _is_over(one)]:
+                for line in [one for one in self._gathered.values() if one.is_over]:
                     self._call_directly(line)  # it may be in a batch, and there is no time to find out
 
     async def _until_due(self) -> None:
@@ -294,24 +232,42 @@ class ProviderBatches:
         async for there in self._calls.made_since(from_s):
             if not left:
                 break
-            batch = self._batches.get(there.id) or _Batch(there.id, 0)
-            size = 0
-            async for asked in self._results(there.input_file_id):
-                size += 1
-                line = left.get(asked.custom_id)
-                if line is not None and there.id not in line.not_in:
-                    del left[asked.custom_id]
-                    self._join(batch, line, size)
-            batch.size = size
+            found, size = await self._found_in(there, left)
+            if not found:
+                continue
+            batch = self._batches.get(there.id)
+            if batch is None or batch.read:
+                batch = Batch(there.id, size)
+                self._metrics.provider_batches.labels(self._name, "found").inc()
+                self._follow(batch)
+            for number, line in found.items():
+                del left[line.line_id]
+                self._join(batch, line, number)
         _log.info("%s: found %d of %d tasks in batches", self._name, len(sought) - len(left), len(sought))
         for line in left.values():
             line.sought_from_ms = None
-            if _is_over(line):
+            if line.is_over:
                 self._call_directly(line)
+
+    async def _found_in(self, there: "Told", sought: Mapping[str, Line]) -> tuple[dict[int, Line], int]:
+        """The lines that a batch has, by their number, and how many it has in all."""
+        found: dict[int, Line] = {}
+        number = 0
+        try:
+            async for asked in self._calls.results(there.input_file_id):
+                number += 1
+                line = sought.get(asked.custom_id)
+                if line is not None and there.id not in line.not_in:
+                    found[number] = line
+        except BatchCallFailed as error:
+            if error.status != 404:
+                raise
+            _log.warning("%s: what is in batch %s is not known any more", self._name, there.id)
+        return found, number
 
     async def _make(self) -> None:
         """Make one batch of what was gathered first."""
-        chosen: list[_Line] = []
+        chosen: list[Line] = []
         size_bytes = 0
         for line in self._gathered.values():
             if line.sought_from_ms is not None:
@@ -331,15 +287,15 @@ class ProviderBatches:
             return
         self._metrics.provider_batches.labels(self._name, "created").inc()
         _log.info("%s: batch %s of %d tasks", self._name, there.id, len(chosen))
-        batch = _Batch(there.id, len(chosen))
+        batch = Batch(there.id, len(chosen))
         batch.unwanted = sum(line.unwanted for line in chosen if line.line_id not in self._lines)
         self._follow(batch)
         for number, line in enumerate(chosen, 1):
             self._join(batch, line, number)
 
-    async def _create(self, file_id: str, chosen: list[_Line]) -> "Batch | None":
+    async def _create(self, file_id: str, chosen: list[Line]) -> "Told | None":
         """Make a batch of a file; None where one of its lines has left, and may be another worker's by now."""
-        if any(self._gathered.get(line.line_id) is not line for line in chosen):
+        if any(self._gathered.get(line.line_id) is not line or line.answer.done() for line in chosen):
             return None
         began_ms = time.time() * 1000
         for line in chosen:
@@ -355,113 +311,43 @@ class ProviderBatches:
             for line in chosen:
                 line.making = False
 
-    def _join(self, batch: _Batch, line: _Line, number: int) -> None:
+    def _join(self, batch: Batch, line: Line, number: int) -> None:
         if self._gathered.get(line.line_id) is not line:
             return  # it left meanwhile
         self._ungather(line)
         line.batch, line.number, line.sought_from_ms = batch, number, None
         batch.lines[line.line_id] = line
-        if _is_over(line):
+        if line.is_over:
             batch.recalled = True
         batch.news.set()
-        if batch.batch_id not in self._batches:
-            self._metrics.provider_batches.labels(self._name, "found").inc()
-            self._follow(batch)
 
     # Following batches
 
-    def _follow(self, batch: _Batch) -> None:
-        if batch.batch_id not in self._batches:
+    def _follow(self, batch: Batch) -> None:
+        known = self._batches.get(batch.batch_id)
+        if known is None or known.read:
             self._batches[batch.batch_id] = batch
-            self._do_beside(self._until_ended(batch))
+            self._do_beside(self._see_to_end(batch))
         self._show()
 
-    async def _until_ended(self, batch: _Batch) -> None:
-        """Ask for a batch until it has ended, or nobody here waits for it."""
-        pause_s, cancelled = FIRST_POLL_S, False
-        while batch.lines or (batch.unwanted >= batch.size > 0 and not cancelled):
-            batch.news.clear()
-            if not cancelled and (batch.recalled or not batch.lines):
-                cancelled, pause_s = await self._cancelled(batch), FIRST_POLL_S
-            try:
-                there = await self._calls.retrieve(batch.batch_id)
-                if there.status not in ("validating", "failed"):
-                    self._failures = 0
-                if there.status in _ENDED:
-                    self._batches.pop(batch.batch_id, None)  # nothing may join what is being read
-                    await self._take_results(batch, there)
-                    return
-            except BatchCallFailed as error:
-                if error.status == 404 and batch.recalled:
-                    break
-                _log.warning("%s: batch %s is asked for again: %s", self._name, batch.batch_id, error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(batch.news.wait(), pause_s)
-            pause_s = min(1.5 * pause_s, self._config.poll_s)
-        self._batches.pop(batch.batch_id, None)
-        self._regather(batch)
-
-    async def _cancelled(self, batch: _Batch) -> bool:
-        """Cancel a batch; whether the provider has answered, also that it has ended already."""
-        _log.info("%s: cancelling batch %s", self._name, batch.batch_id)
-        try:
-            await self._calls.cancel(batch.batch_id)
-        except BatchCallFailed as error:
-            _log.warning("%s: batch %s: %s", self._name, batch.batch_id, error)
-            return error.status is not None and error.status < 500
-        return True
-
-    async def _take_results(self, batch: _Batch, there: "Batch") -> None:
-        """Tell each line what came of it; those that the batch ended without are gathered again."""
-        for file_id in filter(None, (there.output_file_id, there.error_file_id)):
-            async for result in self._results(file_id):
-                line = batch.lines.get(result.custom_id)
-                if line is not None and not line.answer.done():
-                    self._tell(line, result)
-        problems = (there.errors and there.errors.data) or []
-        for problem in problems:
-            for line in [one for one in batch.lines.values() if one.number == problem.line]:
-                self._fail(line, f"refuses its line in a batch: {problem.message}")
-        if there.status == "failed":
-            self._failed(f"batch {there.id} failed ({'; '.join(str(one.code) for one in problems[:3])})")
-        self._metrics.provider_batches.labels(self._name, there.status).inc()
-        self._metrics.provider_batch_seconds.labels(self._name).observe(max(0.0, time.time() - there.created_at))
-        self._regather(batch)
-
-    def _tell(self, line: _Line, result: _Result) -> None:
-        if result.response is None:
-            error = result.error or _Failure()
-            if error.code not in _UNTOUCHED:
-                self._fail(line, f"failed in a batch: {error.code}")
-            return
-        try:
-            generation = self._read(result.response.status_code, result.response.body)
-        except GenerationError as error:
-            line.answer.set_exception(error)
-        else:
-            if generation is not None:
-                line.answer.set_result(generation)
-
-    def _fail(self, line: _Line, problem: str) -> None:
-        if not line.answer.done():
-            line.answer.set_exception(GenerationError(ErrorCode.ENGINE_FAILED, f"{self._name} {problem}"))
-
-    def _regather(self, batch: _Batch) -> None:
-        """What a batch ended without goes into another one, as far as there is time."""
+    async def _see_to_end(self, batch: Batch) -> None:
+        end = await self._follower.follow(batch)
+        if self._batches.get(batch.batch_id) is batch:
+            del self._batches[batch.batch_id]
+        if end is not None:
+            self._metrics.provider_batches.labels(self._name, end.status).inc()
+            self._metrics.provider_batch_seconds.labels(self._name).observe(max(0.0, time.time() - end.created_s))
+            if end.problem is not None:
+                self._failed(end.problem)
+            else:
+                self._failures = 0
         for line in [one for one in batch.lines.values() if not one.answer.done()]:
             del batch.lines[line.line_id]
             line.not_in.add(batch.batch_id)
-            if _is_over(line):
+            if line.is_over:
                 self._call_directly(line)
             else:
                 self._gather(line)
-
-    async def _results(self, file_id: str) -> AsyncIterator[_Result]:
-        async for raw in self._calls.lines(file_id):
-            try:
-                yield msgspec.json.decode(raw, type=_Result)
-            except msgspec.DecodeError:
-                _log.warning("%s: passes over a line of file %s, which is none of a batch", self._name, file_id)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -471,16 +357,11 @@ class ProviderBatches:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._beside.discard(task)
-        if not task.cancelled() and (defect := task.exception()) is not None:
+        if not task.cancelled() and isinstance(defect := task.exception(), Exception):
             for line in self._lines.values():  # nobody may wait for ever
-                if not line.answer.done():
-                    line.answer.set_exception(defect)
+                line.fail(defect)
 
     def _show(self) -> None:
         tasks = self._metrics.provider_batch_tasks
         tasks.labels(self._name, "gathered").set(len(self._gathered))
         tasks.labels(self._name, "there").set(len(self._lines) - len(self._gathered))
-
-
-def _is_over(line: _Line) -> bool:
-    return asyncio.get_running_loop().time() >= line.until_s
