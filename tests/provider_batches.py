@@ -54,8 +54,8 @@ class Batches:
     refuses: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """By method and first part of the path (``POST /files``), what the next calls are answered with; 0: what was asked
     for is done, and the connection ends without an answer."""
-    gate: threading.Event | None = None
-    """A batch is not made before it is set."""
+    gates: dict[str, threading.Event] = field(default_factory=dict)
+    """By method and path, until when a call waits."""
     made: list[Batch] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     charged: list[str] = field(default_factory=list)
@@ -116,9 +116,10 @@ class Batches:
         """Status and body for a call; 0: the connection ends."""
         url = urlsplit(target)
         _, kind, *rest = url.path.removeprefix("/v1").split("/")
-        self.calls.append(f"{method} /{kind}" + ("/cancel" if rest[-1:] == ["cancel"] else ""))
-        if self.gate is not None and (method, kind, rest) == ("POST", "batches", []):
-            self.gate.wait()
+        call = f"{method} /{kind}" + ("/cancel" if rest[-1:] == ["cancel"] else "")
+        self.calls.append(call)
+        if call in self.gates:
+            self.gates[call].wait()
         with self._lock:
             refusals = self.refuses[f"{method} /{kind}"]
             refusal = refusals.pop(0) if refusals else None

@@ -211,14 +211,14 @@ async def test_workers_of_two_partitions_wait_for_one_batch(provider: Batches, s
 async def test_a_partition_goes_only_when_the_batch_that_is_being_made_can_be_found(
     provider: Batches, start: Start
 ) -> None:
-    provider.gate = threading.Event()
+    gate = provider.gates["POST /batches"] = threading.Event()
     run = await start()
     deliver(run, "a")
     await until(lambda: "POST /batches" in provider.calls)
     gone = asyncio.create_task(run.batch.revoke(0))
     await asyncio.sleep(0.05)
     assert not gone.done()
-    provider.gate.set()
+    gate.set()
     await gone
     assert len(provider.made) == 1
 
@@ -365,6 +365,35 @@ async def test_what_is_taken_back_while_it_is_gathered_goes_into_no_batch(provid
     run.commands.cancel("a")
     await answered(run, "a")
     assert (await made(provider)).questions == ["b"]
+
+
+async def test_what_leaves_while_its_file_is_kept_is_in_no_batch(provider: Batches, start: Start) -> None:
+    gate = provider.gates["POST /files"] = threading.Event()
+    run = await start()
+    deliver(run, "a", "b")
+    await until(lambda: "POST /files" in provider.calls)
+    run.commands.cancel("a")
+    await answered(run, "a")
+    gate.set()
+    assert (await made(provider)).questions == ["b"]
+    assert "DELETE /files" in provider.calls
+
+
+async def test_a_task_that_presses_while_its_batch_is_made_is_called_after_that(
+    provider: Batches, start: Start
+) -> None:
+    gate = provider.gates["POST /batches"] = threading.Event()
+    run = await start(least_s=0)
+    left_ms = time.time() * 1000 - BEGAN_MS + 500
+    deliver(run, "a", deadline_ms=round(BEGAN_MS + 2 * left_ms))
+    await until(lambda: "POST /batches" in provider.calls)
+    await until(lambda: time.time() * 1000 > BEGAN_MS + left_ms + 50)
+    assert run.model.asked == {}
+    gate.set()
+    batch = await made(provider)
+    await until(lambda: batch.status == "cancelling")
+    provider.end(batch, "cancelled", untouched=["a"])
+    await run.asked("a")
 
 
 async def test_told_to_stop_a_worker_leaves_its_batches_to_others(provider: Batches, start: Start) -> None:
