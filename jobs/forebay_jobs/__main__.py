@@ -1,4 +1,4 @@
-"""`python -m forebay_jobs`: submit the job, or keep it submitted."""
+"""`python -m forebay_jobs`: submit the job, keep it submitted, or be the program of a cluster that runs it alone."""
 
 import logging
 import signal
@@ -35,6 +35,17 @@ def submit(checkpoint: str | None) -> None:
     from .submit import submit as submit_job
 
     logging.info("job %s is submitted", submit_job(_config(), checkpoint))
+
+
+@main.command()
+def application() -> None:
+    """Build the job for the cluster that started this process: the program of Flink's application mode.
+
+    The Flink Kubernetes Operator keeps such a cluster, so that neither `run` nor `submit` is needed beside it.
+    """
+    from .submit import run_in_application
+
+    run_in_application(_config())
 
 
 def _config() -> Config:

@@ -3,11 +3,12 @@
 from typing import Any
 
 from forebay_schemas.config import Config
+from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 
-from .settings import flink_settings
+from .settings import job_settings, submission_settings
 
 
 def remote_environment(
@@ -24,9 +25,19 @@ def remote_environment(
     # The shipped configuration first: without it no checkpoints ran, and the usual
     # get_execution_environment(configuration) ignores execution.target outside Flink's command line.
     configuration = java.org.apache.flink.configuration.GlobalConfiguration.loadConfiguration()
-    for name, value in flink_settings(config, checkpoint).items():
+    for name, value in submission_settings(config, checkpoint).items():
         configuration.setString(name, value)
     environment = StreamExecutionEnvironment(
         java.org.apache.flink.streaming.api.environment.StreamExecutionEnvironment(configuration)
     )
+    return environment, StreamTableEnvironment.create(environment)
+
+
+def application_environment(config: Config) -> tuple[StreamExecutionEnvironment, StreamTableEnvironment]:
+    """The environment of the cluster that started this process for its one job: Flink's application mode."""
+    settings = Configuration()
+    for name, value in job_settings(config).items():
+        settings.set_string(name, value)
+    environment = StreamExecutionEnvironment.get_execution_environment()
+    environment.configure(settings)
     return environment, StreamTableEnvironment.create(environment)

@@ -12,21 +12,15 @@ def job_name(config: Config) -> str:
     return f"forebay {config.kafka.topic_prefix}"
 
 
-def flink_settings(config: Config, checkpoint: str | None) -> dict[str, str]:
-    """The settings by Flink's names; ``checkpoint`` is the path to restore from, or None."""
-    host, _, port = config.flink.rest_address.rpartition(":")
-    settings = {
-        "execution.target": "remote",
-        "execution.attached": "false",
-        "rest.address": host,
-        "rest.port": port,
-        "parallelism.default": str(config.flink.parallelism),
+def job_settings(config: Config) -> dict[str, str]:
+    """What the job needs on every cluster, by Flink's names; where checkpoints are kept and how parallel it runs is the
+    cluster's or the submission's to say."""
+    return {
         "pipeline.max-parallelism": str(MAX_PARALLELISM),
         "python.execution-mode": "thread",
         "python.executable": sys.executable,
         "execution.buffer-timeout.interval": "1 ms",
         "execution.checkpointing.interval": f"{config.flink.checkpoint_interval_ms} ms",
-        "execution.checkpointing.dir": config.flink.checkpoint_dir,
         # A lost JobManager forgets its jobs; the keeper resubmits from what was retained.
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.num-retained": "3",  # one that cannot be restored is not the end
@@ -37,6 +31,19 @@ def flink_settings(config: Config, checkpoint: str | None) -> dict[str, str]:
         # Uids for the tables' operators too: a restore finds its state after the graph has changed.
         "table.exec.uid.generation": "ALWAYS",
         "execution.state-recovery.ignore-unclaimed-state": "true",
+    }
+
+
+def submission_settings(config: Config, checkpoint: str | None) -> dict[str, str]:
+    """The same with where a client submits it to; ``checkpoint`` is the path to restore from, or None."""
+    host, _, port = config.flink.rest_address.rpartition(":")
+    settings = job_settings(config) | {
+        "execution.target": "remote",
+        "execution.attached": "false",
+        "rest.address": host,
+        "rest.port": port,
+        "parallelism.default": str(config.flink.parallelism),
+        "execution.checkpointing.dir": config.flink.checkpoint_dir,
     }
     if checkpoint is not None:
         settings["execution.state-recovery.path"] = checkpoint

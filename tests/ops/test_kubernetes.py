@@ -1,0 +1,457 @@
+"""The Kubernetes deployment renders, is what the definitions of its kinds allow, and agrees with the code."""
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import tomllib
+import zipfile
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import kubernetes_validate
+import pyflink
+import pytest
+import yaml
+from forebay_jobs.__main__ import main as job_program
+from forebay_ops.cli import forebay
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.records import Lane
+from forebay_schemas.sections import KafkaConfig, LocalConfig
+from forebay_schemas.tiers import Backend
+
+from tests.ops.custom_resources import definitions_in, flink_deployment, problems
+from tests.ops.deployed import ROOT, extras, instructions, take
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl, which renders the files, is missing")
+
+FOLDER = ROOT / "ops" / "kubernetes"
+KUBERNETES = "1.34"
+FLINK = Path(pyflink.__file__).parent
+DOCUMENTATION = (ROOT / "docs" / "deployment.md").read_text()
+(DOCUMENTED,) = re.findall(r"```yaml\n(resources:.*?)```", DOCUMENTATION, re.DOTALL)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {"resources": ["base"]},
+    "kserve": {"resources": ["kserve"]},
+    "documented": yaml.safe_load(DOCUMENTED),
+}
+
+
+@cache
+def rendered(variant: str) -> list[dict[str, Any]]:
+    """All objects, as `kubectl apply` sends them for an installation whose kustomization.yaml names the variant."""
+    with tempfile.TemporaryDirectory() as folder:
+        named = dict(VARIANTS[variant])
+        for kind in named.keys() & {"resources", "components"}:
+            places = (FOLDER / Path(name).name for name in named[kind])
+            named[kind] = [os.path.relpath(place, Path(folder).resolve()) for place in places]
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(named))
+        shutil.copy(FOLDER / "base" / "forebay.toml", folder)
+        done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(kind: str, variant: str = "base") -> dict[str, dict[str, Any]]:
+    return {each["metadata"]["name"]: each for each in rendered(variant) if each["kind"] == kind}
+
+
+def pods(variant: str = "base") -> dict[str, dict[str, Any]]:
+    """The Pod templates, by the name of what makes Pods of them; Flink's with the labels that the operator gives."""
+    found = {
+        name: each["spec"]["template"]
+        for kind in ("Deployment", "Job")
+        for name, each in of_kind(kind, variant).items()
+    }
+    job = of_kind("FlinkDeployment", variant)["forebay-job"]["spec"]["podTemplate"]
+    labels = job["metadata"]["labels"] | {"app": "forebay-job"}
+    for component in ("jobmanager", "taskmanager"):
+        found[component] = {**job, "metadata": {"labels": labels | {"component": component}}}
+    return found
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    (only,) = pod["spec"]["containers"]
+    return only
+
+
+def selected(labels: dict[str, str]) -> set[str]:
+    """The Pods that a selector finds."""
+    return {name for name, pod in pods().items() if labels.items() <= pod["metadata"]["labels"].items()}
+
+
+def ports(pod: dict[str, Any]) -> dict[str, int]:
+    return {each["name"]: each["containerPort"] for each in container(pod).get("ports", ())}
+
+
+def image_of(pod: str, variant: str = "base") -> str:
+    """Which of ours a Pod runs, from whichever registry: tools, job or worker."""
+    job = of_kind("FlinkDeployment", variant)["forebay-job"]["spec"]["image"]
+    name, version = container(pods(variant)[pod]).get("image", job).rpartition("/")[2].split(":")
+    assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return name.removeprefix("forebay-")
+
+
+SECRETS = {
+    "redis-url": "rediss://:secret@redis:6379/0",
+    "qdrant-api-key": "secret",
+    "kafka-client": '{"security.protocol": "SASL_SSL", "sasl.password": "secret"}',
+    "kafka-flink": '{"sasl.jaas.config": "secret"}',
+    "hf-token": "secret",
+    "s3-access-key": "secret",
+    "s3-secret-key": "secret",
+    "kafka-username": "user",
+    "kafka-password": "secret",
+    "keda-sasl": "scram_sha512",
+    "keda-tls": "enable",
+}
+
+
+def environment(pod: str, variant: str) -> dict[str, str]:
+    """What a Pod's program finds in its environment, with every key of the Secret there."""
+    found: dict[str, str] = {}
+    for source in container(pods(variant)[pod]).get("envFrom", ()):
+        found |= of_kind("ConfigMap", variant)[source["configMapRef"]["name"]]["data"]
+    for each in container(pods(variant)[pod])["env"]:
+        found[each["name"]] = each["value"] if "value" in each else SECRETS[each["valueFrom"]["secretKeyRef"]["key"]]
+    return found
+
+
+def config_of(pod: str, variant: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The configuration that a Pod's program reads."""
+    template = pods(variant)[pod]
+    (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "config")
+    (mount,) = (each for each in container(template)["volumeMounts"] if each["name"] == "config")
+    given = environment(pod, variant)
+    assert given["FOREBAY_CONFIG"] == mount["mountPath"]
+    file = folder / "forebay.toml"
+    file.write_text(of_kind("ConfigMap", variant)[volume["configMap"]["name"]]["data"][mount["subPath"]])
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return load_config(file)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """What the job's TaskManagers run with."""
+    return config_of("taskmanager", "base", tmp_path, monkeypatch)
+
+
+# --- by the definitions
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_object_of_kubernetes_is_as_its_schema_says(variant: str):
+    kinds = set()
+    for each in rendered(variant):
+        group = each["apiVersion"].rpartition("/")[0]
+        if "." not in group or group.endswith(".k8s.io"):
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+            kinds.add(each["kind"])
+    assert kinds >= {"Deployment", "Job", "Service", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget"}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_custom_resources_are_as_the_models_of_their_definitions_say(variant: str):
+    models = {
+        "keda.sh/v1alpha1": importlib.import_module("cloudcoil.models.keda.v1alpha1"),
+        "monitoring.coreos.com/v1": importlib.import_module("cloudcoil.models.prometheus_operator.v1"),
+    }
+    checked = [each for each in rendered(variant) if each["apiVersion"] in models]
+    assert len(checked) >= 8
+    for each in checked:
+        model = getattr(models[each["apiVersion"]], each["kind"]).model_validate(each)
+        # The models pass over fields that they do not know, which are then missing.
+        assert model.model_dump(mode="json", by_alias=True, exclude_unset=True) == each
+
+
+def test_the_flink_deployment_is_as_the_operator_defines_it():
+    try:
+        definition = flink_deployment()
+    except (OSError, RuntimeError) as error:
+        pytest.skip(f"the operator's definition cannot be fetched ({error})")
+    (job,) = of_kind("FlinkDeployment").values()
+    newer = [f"$.spec.flinkVersion: '{job['spec']['flinkVersion']}' is not one of"]  # than that release of the operator
+    assert [each[: len(newer[0])] for each in problems(job, definition)] == newer
+
+
+def test_custom_resources_are_as_a_cluster_defines_them():
+    folder = os.environ.get("KUBERNETES_CRDS")
+    if folder is None:
+        pytest.skip("KUBERNETES_CRDS names no folder of definitions, such as `kubectl get crds -o yaml` of a cluster")
+    definitions = definitions_in(Path(folder))
+    checked = set()
+    for each in (each for variant in VARIANTS for each in rendered(variant)):
+        definition = definitions.get((each["apiVersion"].split("/")[0], each["kind"]))
+        if definition is not None:
+            assert list(problems(each, definition)) == []
+            checked.add(each["kind"])
+    assert checked >= {"FlinkDeployment", "ScaledObject"}
+
+
+# --- by themselves
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_named_is_there(variant: str):
+    here = {(each["kind"], each["metadata"]["name"]) for each in rendered(variant)}
+    named = set()
+    for pod in pods(variant).values():
+        for volume in pod["spec"].get("volumes", ()):
+            named |= {("ConfigMap", volume["configMap"]["name"])} if "configMap" in volume else set()
+            if "persistentVolumeClaim" in volume:
+                named.add(("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]))
+        named |= {("ConfigMap", each["configMapRef"]["name"]) for each in container(pod)["envFrom"]}
+        mounted = {each["name"] for each in container(pod)["volumeMounts"]}
+        assert mounted == {each["name"] for each in pod["spec"]["volumes"]}
+    named.add(("ServiceAccount", of_kind("FlinkDeployment", variant)["forebay-job"]["spec"]["serviceAccount"]))
+    for scaled in of_kind("ScaledObject", variant).values():
+        named.add(("Deployment", scaled["spec"]["scaleTargetRef"]["name"]))
+        for trigger in scaled["spec"]["triggers"]:
+            if "authenticationRef" in trigger:
+                named.add(("TriggerAuthentication", trigger["authenticationRef"]["name"]))
+    assert len(named) > 8
+    assert named <= here
+    claims = {each for each in here if each[0] == "PersistentVolumeClaim"}
+    assert claims <= named  # and none is left over
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("pod", pods())
+def test_a_pod_has_no_more_rights_than_it_needs(pod: str, variant: str):
+    template = pods(variant)[pod]
+    of_pod = template["spec"]["securityContext"]
+    assert of_pod["runAsNonRoot"]
+    assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(template)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    dockerfile = ROOT / "ops" / "docker" / f"{image_of(pod, variant)}.Dockerfile"
+    assert f"--uid {of_pod['runAsUser']} " in dockerfile.read_text()
+    if pod not in ("jobmanager", "taskmanager"):  # which ask Kubernetes for Pods
+        assert template["spec"]["automountServiceAccountToken"] is False
+        assert "memory" in container(template)["resources"]["limits"]
+
+
+def test_the_documentation_tells_of_every_key_of_the_secret_and_no_secret_is_written_down():
+    used = set()
+    for variant in VARIANTS:
+        assert not of_kind("Secret", variant)
+        for given in (each for pod in pods(variant).values() for each in container(pod)["env"]):
+            if "value" in given:
+                assert given["name"] == "FOREBAY_CONFIG"
+            else:
+                assert given["valueFrom"]["secretKeyRef"]["name"] == "forebay"
+                used.add(given["valueFrom"]["secretKeyRef"]["key"])
+        for each in of_kind("TriggerAuthentication", variant).values():
+            used |= {one["key"] for one in each["spec"]["secretTargetRef"]}
+    assert used == set(SECRETS)
+    (table,) = re.findall(r"^\| key \| needed .*?\n\n", DOCUMENTATION, re.DOTALL | re.MULTILINE)
+    keys = "".join(row.split("|")[1] for row in table.splitlines() if row)
+    assert set(re.findall(r"`(\S+)`", keys)) == used
+
+
+# --- against the code
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("pod", [name for name in pods() if not name.endswith("manager")])
+def test_a_command_exists_and_its_image_has_what_it_needs(pod: str, variant: str):
+    program, *words = container(pods(variant)[pod])["args"]
+    assert program == "forebay"
+    take(words)
+    needed = forebay._entries[words[0]].extra  # pyright: ignore[reportAttributeAccessIssue]: a LazyGroup
+    image = extras(ROOT / "ops" / "docker" / f"{image_of(pod, variant)}.Dockerfile")
+    any_of = {"workers-gpu", "workers-http"} if needed == "workers-cpu" else {needed}
+    assert needed is None or any_of & image
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("pod", pods())
+def test_a_pod_starts_with_a_valid_configuration(
+    pod: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Unknown names of settings are errors there, in the file, the environment and the keys of the Secret.
+    config = config_of(pod, variant, tmp_path, monkeypatch)
+    assert config.kafka.bootstrap != KafkaConfig().bootstrap
+
+
+def test_every_part_that_forebay_up_runs_has_its_place():
+    annotation = LocalConfig.model_fields["start"].annotation
+    parts = set(get_args(get_args(annotation)[0])) - {"kafka", "redis"}  # which are named, not run
+    deployed = {"flink", "job"} if of_kind("FlinkDeployment") else set()
+    for pod in pods().values():
+        component = pod["metadata"]["labels"].get("app.kubernetes.io/component")
+        deployed |= {component} if component else set()
+    assert parts <= deployed
+
+
+def test_probes_and_prometheus_ask_the_ports_that_the_parts_open(config: Config):
+    expected = {
+        "taskmanager": {"metrics": config.metrics.job_port, "flink-metrics": config.metrics.flink_port},
+        "ledger": {"metrics": config.metrics.ledger_port},
+        "rollouts": {"metrics": config.metrics.rollouts_port},
+        **{f"worker-{tier}": {"metrics": config.metrics.worker_port} for tier in config.tiers},
+    }
+    for name, opened in expected.items():
+        assert ports(pods()[name]) == opened
+        for probe in ("startupProbe", "readinessProbe"):
+            if name != "taskmanager":
+                assert container(pods()[name])[probe]["httpGet"] == {"path": "/metrics", "port": "metrics"}
+
+
+def test_prometheus_finds_the_same_by_monitors_as_by_names():
+    scraped = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    by_name = {
+        (job["job_name"], name, lookup["port"])
+        for job in scraped
+        for lookup in job["dns_sd_configs"]
+        for name in lookup["names"]
+    }
+    found = set()
+    for monitor in of_kind("PodMonitor").values():
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        (label,) = endpoint["relabelings"]
+        for pod in selected(monitor["spec"]["selector"]["matchLabels"]):
+            found.add((label["replacement"], pod, ports(pods()[pod])[endpoint["port"]]))
+    assert found == by_name
+    allowed = {
+        port["port"] for rule in of_kind("NetworkPolicy")["metrics"]["spec"]["ingress"] for port in rule["ports"]
+    }
+    assert allowed == {"metrics", "flink-metrics"}
+
+
+def test_the_alert_rules_make_a_prometheus_rule():
+    (command,) = re.findall(r"^\(printf 'apiVersion.*?\) \|", DOCUMENTATION, re.DOTALL | re.MULTILINE)
+    done = subprocess.run(["sh", "-c", command.removesuffix("|")], cwd=ROOT, capture_output=True, text=True, check=True)
+    rule = yaml.safe_load(done.stdout)
+    models = importlib.import_module("cloudcoil.models.prometheus_operator.v1")
+    assert models.PrometheusRule.model_validate(rule).model_dump(mode="json", by_alias=True, exclude_unset=True) == rule
+    assert rule["spec"] == yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text())
+
+
+def test_top_finds_the_pods_by_the_names_of_services(config: Config):
+    services = {name: each["spec"] for name, each in of_kind("Service").items()}
+    assert {each["clusterIP"] for each in services.values()} == {"None"}  # a name for all, none of them in particular
+    found = {name: selected(each["selector"]) for name, each in services.items()}
+    assert [found[name] for name in config.metrics.job_targets] == [{"taskmanager"}]
+    assert [found[name] for name in config.metrics.worker_targets] == [{f"worker-{tier}" for tier in config.tiers}]
+    assert [found[name] for name in config.metrics.ledger_targets] == [{"ledger"}]
+
+
+def test_each_tier_has_its_worker_its_gpus_and_time_to_drain(config: Config):
+    for tier, settings in config.tiers.items():
+        pod = pods()[f"worker-{tier}"]
+        args = container(pod)["args"]
+        assert args[args.index("--tiers") + 1] == tier
+        gpus = config.models[settings.model].engine["tensor_parallel_size"]
+        assert container(pod)["resources"]["limits"]["nvidia.com/gpu"] == gpus
+        grace_s = pod["spec"]["terminationGracePeriodSeconds"]
+        assert grace_s >= config.worker.drain_timeout_s + 15  # as the local stack gives the engine to stop
+    assert {name for name in pods() if name.startswith("worker-")} == {f"worker-{tier}" for tier in config.tiers}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_workers_scale_by_the_lag_of_the_groups_that_they_read_in(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = config_of("taskmanager", variant, tmp_path, monkeypatch)
+    for tier, settings in config.tiers.items():
+        scaled = of_kind("ScaledObject", variant)[f"worker-{tier}"]["spec"]
+        worker = scaled["scaleTargetRef"]["name"]
+        assert worker == f"worker-{tier}"
+        assert "replicas" not in of_kind("Deployment", variant)[worker]["spec"]  # two would say how many
+        assert scaled["maxReplicaCount"] <= config.kafka.partitions
+        for lane, trigger in zip((Lane.INTERACTIVE, Lane.BATCH), scaled["triggers"], strict=True):
+            asked = trigger["metadata"]
+            assert trigger["name"] == lane
+            assert asked["topic"] == config.kafka.topics.tier(tier, lane)
+            assert asked["consumerGroup"] == config.kafka.topics.workers_group(tier, lane)
+            assert environment(worker, variant)[asked["bootstrapServersFromEnv"]] == config.kafka.bootstrap
+        interactive, batch = (int(trigger["metadata"]["lagThreshold"]) for trigger in scaled["triggers"])
+        assert interactive == config.models[settings.model].engine["max_num_seqs"]
+        assert batch > 100 * interactive
+
+
+def test_a_model_of_kserve_is_called_by_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = config_of("worker-large", "kserve", tmp_path, monkeypatch)
+    model = config.models[config.tiers["large"].model]
+    assert model.backend is Backend.OPENAI
+    ((name, service),) = of_kind("InferenceService", "kserve").items()
+    assert urlsplit(model.endpoint.url or "").netloc == f"{name}-predictor.{service['metadata']['namespace']}.svc"
+    args = dict(arg.removeprefix("--").split("=") for arg in service["spec"]["predictor"]["model"]["args"])
+    assert args["model_name"] == (model.endpoint.model or config.tiers["large"].model)
+    assert args["model_id"] == model.weights
+    assert int(args["max-num-seqs"]) == model.endpoint.concurrency
+    for name, setting in (("tensor-parallel-size", "tensor_parallel_size"), ("max-model-len", "max_model_len")):
+        assert int(args[name]) == model.engine[setting]
+    caller = pods("kserve")["worker-large"]
+    assert "nvidia.com/gpu" not in container(caller)["resources"]["limits"]
+    assert image_of("worker-large", "kserve") == "tools"
+    assert image_of("worker-small", "kserve") == "worker"
+
+
+# --- Flink
+
+
+def test_flink_is_started_by_what_the_image_holds():
+    spec = of_kind("FlinkDeployment")["forebay-job"]["spec"]
+    job, settings = spec["job"], spec["flinkConfiguration"]
+    home = dict(re.findall(r"(\w+)=(\S+)", (ROOT / "ops/docker/job.Dockerfile").read_text()))["FLINK_HOME"]
+    jar = job["jarURI"].removeprefix(f"local://{home}/")
+    with zipfile.ZipFile(FLINK / jar) as archive:
+        assert f"{job['entryClass'].replace('.', '/')}.class" in archive.namelist()
+    assert settings["kubernetes.flink.conf.dir"] == f"{home}/conf"
+    assert (FLINK / "bin" / "kubernetes-jobmanager.sh").exists()
+    module, command = job["args"][job["args"].index("-pym") + 1 :]
+    assert importlib.import_module(f"{module}.__main__").main is job_program
+    assert command in job_program.commands
+
+
+def test_flink_knows_every_setting(config: Config):
+    with zipfile.ZipFile(next((FLINK / "lib").glob("flink-dist-*.jar"))) as archive:
+        options = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("Options.class"))
+    settings = of_kind("FlinkDeployment")["forebay-job"]["spec"]["flinkConfiguration"]
+    unknown = {name for name in settings if name.encode() not in options}
+    assert unknown == {"metrics.reporter.prom.factory.class", "metrics.reporter.prom.port"}  # named by their reporter
+    assert settings["metrics.reporter.prom.port"] == str(config.metrics.flink_port)
+
+
+def test_flink_is_set_as_its_image_and_its_package_set_it():
+    # The operator's file takes the place of the image's, so that what is right there has to be said again.
+    settings = of_kind("FlinkDeployment")["forebay-job"]["spec"]["flinkConfiguration"]
+    text = " ".join(rest for _, rest in instructions(ROOT / "ops/docker/job.Dockerfile"))
+    baked = dict(re.findall(r"-D (\S+)=(\S+)", text))
+    assert len(baked) > 6
+    assert {name: value for name, value in baked.items() if "bind-" not in name}.items() <= settings.items()
+    shipped = yaml.safe_load((FLINK / "conf" / "config.yaml").read_text())
+    assert settings["env.java.opts.all"] == shipped["env"]["java"]["opts"]["all"]
+
+
+def test_the_job_has_the_slots_that_it_needs_and_survives_what_it_must(config: Config):
+    spec = of_kind("FlinkDeployment")["forebay-job"]["spec"]
+    settings = spec["flinkConfiguration"]
+    changed = of_kind("FlinkDeployment", "documented")["forebay-job"]["spec"]
+    assert spec["job"]["parallelism"] < changed["job"]["parallelism"] <= config.desk.buckets
+    slots = int(settings["taskmanager.numberOfTaskSlots"])
+    assert spec["job"]["parallelism"] == config.flink.parallelism == slots * config.flink.task_managers
+    # Without these the operator refuses more than one JobManager, and this way of upgrading.
+    assert spec["jobManager"]["replicas"] > 1
+    assert settings["high-availability.type"] == "kubernetes"
+    kept = [
+        settings[name]
+        for name in (
+            "high-availability.storageDir",
+            "execution.checkpointing.dir",
+            "execution.checkpointing.savepoint-dir",
+        )
+    ]
+    assert {urlsplit(place).scheme for place in kept} == {"s3"}
+    assert spec["job"]["upgradeMode"] == "savepoint"
+    assert "/plugins/s3" in (ROOT / "ops/docker/job.Dockerfile").read_text()
