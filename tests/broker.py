@@ -23,7 +23,7 @@ class Broker:
     def __init__(self, folder: Path, settings: str = "") -> None:
         file = folder / "forebay.toml"
         file.write_text(_JUST_A_BROKER + settings)
-        home = Home(folder, installed=Path(__file__).parents[1] / ".forebay")
+        self.home = home = Home(folder, installed=Path(__file__).parents[1] / ".forebay")
         self.config = with_free_ports(load_config(file))
         provision(self.config, home, logging.info)
         servers.write_kafka(self.config, home)

@@ -26,6 +26,7 @@ _COMMANDS = {
     "config": Entry("parts:config", "Print the configuration that holds."),
     "topics": Entry("parts:topics", "Create the topics."),
     "asyncapi": Entry("asyncapi:asyncapi", "Write what other languages need to read and write the topics.", "local"),
+    "acls": Entry("acls:acls", "Say what each role may do on the brokers."),
     "job": Entry("parts:job", "Run the streaming job on its Flink cluster.", "jobs"),
     "worker": Entry("parts:worker", "Run a worker of one or more tiers.", "workers-cpu"),
     "gateway": Entry("gateway:gateway", "Serve OpenAI's HTTP interface in front of the pipeline.", "gateway"),

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Written with the default configuration by `forebay acls`, behind these two lines; a test keeps it so.
+
+# What forebay-service may do, as the role service.
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-service' --operation Write --topic 'llm.requests' --topic 'llm.requests.batch' --topic 'llm.feedback'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-service' --operation Read --topic 'llm.replies'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-service' --operation Read --group 'forebay-client-' --resource-pattern-type prefixed
+# What forebay-job may do, as the role job.
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-job' --operation Read --topic 'llm.requests' --topic 'llm.requests.batch' --topic 'llm.results' --topic 'llm.control' --topic 'llm.feedback'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-job' --operation Write --topic 'llm.replies' --topic 'llm.replies.stream' --topic 'llm.requests.dead' --topic 'llm.control' --topic 'llm.events' --topic 'llm.audit' --topic 'llm.tier.small' --topic 'llm.tier.small.batch' --topic 'llm.tier.medium' --topic 'llm.tier.medium.batch' --topic 'llm.tier.large' --topic 'llm.tier.large.batch'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-job' --operation Read --group 'llm-job'
+# What forebay-worker may do, as the role worker.
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-worker' --operation Read --topic 'llm.tier.small' --topic 'llm.tier.small.batch' --topic 'llm.tier.medium' --topic 'llm.tier.medium.batch' --topic 'llm.tier.large' --topic 'llm.tier.large.batch' --topic 'llm.control'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-worker' --operation Write --topic 'llm.tier.medium' --topic 'llm.tier.medium.batch' --topic 'llm.tier.large' --topic 'llm.tier.large.batch' --topic 'llm.results' --topic 'llm.replies' --topic 'llm.audit' --topic 'llm.replies.stream' --topic 'llm.requests.dead' --topic 'llm.events'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-worker' --operation Read --group 'llm-workers-small' --group 'llm-workers-small-batch' --group 'llm-workers-medium' --group 'llm-workers-medium-batch' --group 'llm-workers-large' --group 'llm-workers-large-batch'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-worker' --operation Write --operation Describe --transactional-id 'llm-worker-' --resource-pattern-type prefixed
+# What forebay-ledger may do, as the role ledger.
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-ledger' --operation Read --topic 'llm.replies' --topic 'llm.audit' --topic 'llm.feedback'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-ledger' --operation Read --group 'llm-ledger'
+# What forebay-operator may do, as the role operator.
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-operator' --operation Read --operation Create --operation DescribeConfigs --topic 'llm.requests' --topic 'llm.requests.batch' --topic 'llm.tier.small' --topic 'llm.tier.small.batch' --topic 'llm.tier.medium' --topic 'llm.tier.medium.batch' --topic 'llm.tier.large' --topic 'llm.tier.large.batch' --topic 'llm.results' --topic 'llm.replies' --topic 'llm.replies.stream' --topic 'llm.feedback' --topic 'llm.requests.dead' --topic 'llm.events' --topic 'llm.audit' --topic 'llm.control'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-operator' --operation Write --topic 'llm.requests' --topic 'llm.requests.batch' --topic 'llm.feedback' --topic 'llm.control' --topic 'llm.events'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-operator' --operation Describe --group 'llm-job' --group 'llm-workers-small' --group 'llm-workers-small-batch' --group 'llm-workers-medium' --group 'llm-workers-medium-batch' --group 'llm-workers-large' --group 'llm-workers-large-batch'
+kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add --allow-principal 'User:forebay-operator' --operation Read --group 'forebay-' --resource-pattern-type prefixed

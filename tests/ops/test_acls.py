@@ -1,0 +1,173 @@
+"""What each role may do on the brokers: asked of Kafka's own authorizer, and tried."""
+
+# pyright: reportPrivateImportUsage=false
+# confluent_kafka.admin documents these names, and does not list them in __all__.
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AclOperation, AdminClient
+from forebay_client import Client
+from forebay_client.errors import BrokerUnavailable
+from forebay_ops import acls
+from forebay_ops.cli.acls import acls as command
+from forebay_ops.topics import create_topics, topic_specs
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ConfigError
+
+from tests.secure_broker import SecureBroker
+
+FILE = Path(__file__).parents[2] / "ops" / "kafka" / "acls.sh"
+SETTINGS = """
+[request_topics."shop.requests"]
+tenant = "shop"
+[feedback_topics]
+"shop.feedback" = "shop"
+[kafka]
+reply_topics = ["shop.replies"]
+"""
+
+
+def test_the_file_of_acls_is_what_the_command_prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FOREBAY_HOME", str(tmp_path))
+    monkeypatch.delenv("FOREBAY_CONFIG", raising=False)
+    printed = CliRunner().invoke(command, [])
+    assert printed.exit_code == 0, printed.output
+    head, _, rest = FILE.read_text().partition("\n\n")
+    assert rest == printed.stdout, f"`forebay acls` says otherwise; write {FILE.name} anew as its head says"
+    assert all(line.startswith("#") for line in head.splitlines())
+    subprocess.run(["sh", "-n", str(FILE)], check=True)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    broker = SecureBroker(tmp_path_factory.mktemp("broker"), SETTINGS)
+    broker.start()
+    create_topics(broker.config)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="module")
+def users(broker: SecureBroker) -> dict[str, Config]:
+    """By name, each with the rights of its role."""
+    config = broker.config
+    rights = {
+        "service": acls.service_rights(config, requests=(), replies=()),
+        "shop": acls.service_rights(config, requests=["shop.requests"], replies=["shop.replies"], groups=["shop-"]),
+        "commander": acls.service_rights(config, requests=(), replies=(), commands=True, stream=True),
+        "job": acls.job_rights(config),
+        "small": acls.worker_rights(config, ["small"]),
+        "large": acls.worker_rights(config, ["large"]),
+        "ledger": acls.ledger_rights(config),
+        "operator": acls.operator_rights(config),
+    }
+    made = {user: broker.as_user(user) for user in (*rights, "nobody")}
+    for user, theirs in rights.items():
+        assert acls.apply(config, user, theirs) >= len(theirs)
+    return made
+
+
+def _topics_with(operation: AclOperation, config: Config) -> set[str]:
+    """The topics on which the authorizer lets this user do something."""
+    admin = AdminClient(config.kafka.client() | {"log_level": 0})
+    names = TopicCollection([spec.name for spec in topic_specs(config)])
+    found: set[str] = set()
+    for name, future in admin.describe_topics(names, include_authorized_operations=True).items():
+        refusal = future.exception()
+        if refusal is not None:
+            assert refusal.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        elif operation in (future.result().authorized_operations or ()):
+            found.add(name)
+    return found
+
+
+def _tasks(*tiers: str) -> set[str]:
+    return {f"llm.tier.{tier}{lane}" for tier in tiers for lane in ("", ".batch")}
+
+
+_ASKED = {"llm.requests", "llm.requests.batch"}
+_REPLIES = {"llm.replies", "shop.replies"}
+_ALL_ASKED = {*_ASKED, "shop.requests", "llm.feedback", "shop.feedback"}
+_FROM_WORKERS = {*_REPLIES, "llm.results", "llm.audit", "llm.replies.stream", "llm.requests.dead", "llm.events"}
+_FROM_JOB = {*_FROM_WORKERS - {"llm.results"}, "llm.control", *_tasks("small", "medium", "large")}
+WRITES = {
+    "service": {*_ASKED, "llm.feedback"},
+    "shop": {"shop.requests", "shop.feedback"},
+    "commander": {*_ASKED, "llm.feedback", "llm.control"},
+    "job": _FROM_JOB,
+    "small": {*_FROM_WORKERS, *_tasks("medium", "large")},
+    "large": _FROM_WORKERS,
+    "ledger": set[str](),
+    "operator": {*_ALL_ASKED, "llm.control", "llm.events"},
+    "nobody": set[str](),
+}
+READS = {
+    "service": {"llm.replies"},
+    "shop": {"shop.replies"},
+    "commander": {"llm.replies", "llm.replies.stream", "llm.events"},
+    "job": {*_ALL_ASKED, "llm.results", "llm.control"},
+    "small": {*_tasks("small"), "llm.control"},
+    "large": {*_tasks("large"), "llm.control"},
+    "ledger": {*_REPLIES, "llm.audit", "llm.feedback", "shop.feedback"},
+    "operator": {*_ALL_ASKED, *_FROM_JOB, "llm.results"},
+    "nobody": set[str](),
+}
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("user", WRITES)
+def test_each_role_reads_and_writes_its_topics_and_no_other(users: dict[str, Config], user: str) -> None:
+    assert _topics_with(AclOperation.WRITE, users[user]) == WRITES[user]
+    assert _topics_with(AclOperation.READ, users[user]) == READS[user]
+
+
+@pytest.mark.stack
+def test_a_service_can_ask_and_can_write_no_task(users: dict[str, Config]) -> None:
+    with Client("acme", config=users["service"]) as client:
+        client.publish("How do I return a parcel?")
+        client.feedback("r1", "down")
+    errors: list[KafkaError | None] = []
+    producer = Producer(users["service"].kafka.client())
+    producer.produce("llm.tier.small", b"forged", on_delivery=lambda error, _: errors.append(error))
+    assert producer.flush(30) == 0
+    assert [error and error.code() for error in errors] == [KafkaError.TOPIC_AUTHORIZATION_FAILED]
+
+
+@pytest.mark.stack
+def test_the_replies_of_another_tenant_are_refused_with_what_to_do(users: dict[str, Config]) -> None:
+    with (
+        Client("acme", config=users["shop"]) as client,
+        pytest.raises(BrokerUnavailable, match=r"may not use llm\.replies"),
+    ):
+        next(iter(client.replies(group="shop-billing")))
+
+
+@pytest.mark.stack
+def test_a_worker_cannot_take_the_tasks_of_another_tier(users: dict[str, Config]) -> None:
+    consumer = Consumer(users["small"].kafka.client(group_id="llm-workers-large"))
+    consumer.assign([TopicPartition("llm.tier.large", 0, 0)])
+    message = consumer.poll(30)
+    consumer.close()
+    error = message.error() if message else None
+    assert error is not None
+    assert error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+
+
+@pytest.mark.stack
+def test_an_operator_makes_topics_that_are_missing_and_no_acls(users: dict[str, Config]) -> None:
+    operator = users["operator"]
+    assert len(create_topics(operator).kept) == len(topic_specs(operator))
+    with pytest.raises(ConfigError, match=r"may not alter the cluster; use one of the brokers' super\.users"):
+        acls.apply(operator, "operator", acls.job_rights(operator))
+
+
+@pytest.mark.stack
+def test_a_wrong_password_is_no_way_in(broker: SecureBroker, users: dict[str, Config]) -> None:
+    stolen = users["job"].kafka.model_copy(update={"user": "admin"})
+    with pytest.raises(KafkaException):
+        AdminClient(stolen.client() | {"log_level": 0}).list_topics(timeout=5)
