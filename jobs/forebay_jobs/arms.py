@@ -10,7 +10,7 @@ from forebay_schemas.overrides import applied
 from forebay_schemas.records import Request
 from forebay_schemas.rollouts import Rollout, Stage, check_beside, in_order, merged
 
-_ARM = "\x1e"
+ARM = "\x1e"
 """Between an owner and an arm: names hold no control characters."""
 
 logger = logging.getLogger(__name__)
@@ -97,11 +97,16 @@ def both(arm: str | None, other: str) -> str:
     return other if arm is None else f"{arm}+{other}"
 
 
+def tenant_owner(tenant: str) -> str:
+    """A tenant as the owner of answers, and of what is learned of reusing them."""
+    return f"tenant:{tenant}"
+
+
 def owner_in(owner: str, arm: str | None) -> str:
     """Whose answers a request shares, as its arm keeps them apart: what is learned of reuse is learned in each arm."""
-    return owner if arm is None else f"{owner}{_ARM}{arm}"
+    return owner if arm is None else f"{owner}{ARM}{arm}"
 
 
 def arm_in(owner: str) -> str | None:
     """The arm in what ``owner_in`` made of it."""
-    return owner.partition(_ARM)[2] or None
+    return owner.partition(ARM)[2] or None

@@ -1,14 +1,14 @@
-"""The commands of the control topic that concern the job: requests that are taken back, and invalidations."""
+"""The commands of the control topic that concern the job: what is taken back, invalidated, or to be forgotten."""
 
 import logging
 
 from forebay_schemas.codec import Codec
-from forebay_schemas.commands import CANCEL, INVALIDATE
+from forebay_schemas.commands import CANCEL, FORGET, INVALIDATE
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import Control
 
 from .caches.answers import AnswerStore
-from .messages import Cancel, Invalidate
+from .messages import Cancel, Forget, Invalidate
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class Commands:
         self._codec = codec
         self._answers = answers
 
-    def take(self, value: bytes, origin: str) -> Cancel | Invalidate | None:
+    def take(self, value: bytes, origin: str) -> Cancel | Invalidate | Forget | None:
         """The command in a record of the topic, where it is for the desk.
 
         A cancellation is noted for what was not read yet. An invalidation is neither checked nor applied
@@ -44,6 +44,8 @@ class Commands:
                 issued_ms=control.issued_ms,
                 issued_by=control.issued_by,
             )
+        if control.command == FORGET:
+            return _forget(control)
         if control.command != CANCEL:
             return None
         tenant, request_id = (control.arguments.get(name) for name in ("tenant", "request_id"))
@@ -53,3 +55,12 @@ class Commands:
         cancel = Cancel(tenant=tenant, request_id=request_id, issued_ms=control.issued_ms)
         self._answers.note_cancelled(cancel)
         return cancel
+
+
+def _forget(control: Control) -> Forget | None:
+    tenant, command_id = (control.arguments.get(name) for name in ("tenant", "id"))
+    user = control.arguments.get("user")
+    if not tenant or not command_id or user == "":
+        logger.warning("a command is passed over: %s needs the arguments tenant and id, and a user's name", FORGET)
+        return None
+    return Forget(id=command_id, tenant=tenant, user=user)

@@ -187,6 +187,14 @@ class Invalidate(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in self.arguments.items() if name != "id"}
 
 
+class Forget(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant of whom nothing is to be kept, or one of its users."""
+
+    id: str
+    tenant: str
+    user: str | None = None
+
+
 class Thumb(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody thought of the answer to a request."""
 

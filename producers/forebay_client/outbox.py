@@ -45,12 +45,13 @@ class Outbox:
         self,
         topic: str,
         key: bytes,
-        value: bytes,
+        value: bytes | None,
         headers: Mapping[str, bytes],
         on_delivery: OnDelivery,
         wait_s: float = DELIVERY_TIMEOUT_S,
     ) -> None:
-        """Queue a record. Waits so long while the queue is full.
+        """Queue a record; without a value it takes back what its key says, on a topic that is compacted. Waits so
+        long while the queue is full.
 
         Raises:
             BrokerUnavailable: the queue stayed full.

@@ -16,6 +16,11 @@ CANCEL_TASK = "cancel_task"
 INVALIDATE = "invalidate"
 """Lets answers hold no longer; its arguments are the filters of ``Invalidation`` and, where the event that acknowledges
 it is waited for, ``id``: the event's key. For the job."""
+FORGET = "forget"
+"""Removes what the job keeps of a ``tenant``, or of one ``user`` of it. Each bucket of the desk acknowledges it by an
+event whose key is its ``id``."""
+FORGOTTEN = "forgotten"
+"""That event: ``bucket`` and how many ``buckets`` there are; what was ``found`` and is ``left`` of its part."""
 
 _SLOTS = 4_096
 """Cancellations share so many keys, which bounds what compaction keeps of them; they are read within seconds."""
@@ -46,6 +51,14 @@ def invalidate(invalidation: Invalidation, command_id: str, *, issued_by: str, i
         issued_ms=issued_ms,
         issued_by=issued_by,
         arguments={**arguments, "id": command_id},
+    )
+
+
+def forget(tenant: str, user: str | None, command_id: str, *, issued_by: str, issued_ms: int) -> Control:
+    """The command that removes what is kept of a tenant, or of one of its users."""
+    arguments = {"tenant": tenant, "id": command_id} | ({"user": user} if user is not None else {})
+    return Control(
+        key=f"{FORGET}/{command_id}", command=FORGET, issued_ms=issued_ms, issued_by=issued_by, arguments=arguments
     )
 
 

@@ -13,7 +13,7 @@ from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Judged, Lo
 from forebay_jobs.caches.epochs import Epochs, EpochStore, definitions, invalidated, scope_of, scopes_at
 from forebay_jobs.caches.hits import HitStore
 from forebay_jobs.caches.prefixes import PrefixRates, spread_of
-from forebay_jobs.caches.questions import Neighbour, Question, Vector
+from forebay_jobs.caches.questions import Neighbour, Question, Removed, Vector
 from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.caches.semantic import Found, SemanticCache
 from forebay_jobs.desk import Desk
@@ -397,6 +397,7 @@ class MemoryIndex:
     def __init__(self) -> None:
         self.broken = False
         self.points: dict[str, tuple[str, Vector]] = {}
+        self.questions: list[Question] = []
 
     def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
         self._check()
@@ -405,11 +406,18 @@ class MemoryIndex:
     def add(self, question: Question, vector: Vector) -> None:
         self._check()
         self.points[question.digest] = question.context, vector
+        self.questions.append(question)
 
     def remove(self, *digests: str) -> None:
         self._check()
         for digest in digests:
             self.points.pop(digest, None)
+
+    def forget(self, tenant: str, user: str | None) -> Removed:
+        self._check()
+        theirs = [one.digest for one in self.questions if one.tenant == tenant and user in (None, one.user)]
+        self.remove(*theirs)
+        return Removed(found=len(theirs))
 
     def close(self) -> None:
         pass

@@ -8,7 +8,7 @@ from typing import Any
 from forebay_jobs.control import Commands
 from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
-from forebay_jobs.messages import Arrival, Cancel, Incoming, Outgoing
+from forebay_jobs.messages import Arrival, Cancel, Incoming, Invalidate, Outgoing
 from forebay_schemas import commands
 from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import load_config
@@ -201,7 +201,7 @@ class World:
         command = self.commands.take(value, f"control/0/{offset}")
         if isinstance(command, Cancel):
             self._write(self.desk.cancel(self.state, command, self.now_ms))
-        elif command is not None:
+        elif isinstance(command, Invalidate):
             self._write(self.desk.invalidate(self.state, command, self.now_ms))
 
     def _write(self, sent: list[Outgoing]) -> None:

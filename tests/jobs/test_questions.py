@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from forebay_jobs.caches import edge_shard
-from forebay_jobs.caches.questions import EdgeIndex, Question, ServerIndex, SweepableIndex, Vector, open_index
+from forebay_jobs.caches.questions import EdgeIndex, Question, Removed, ServerIndex, SweepableIndex, Vector, open_index
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import SemanticConfig
 
@@ -122,6 +123,17 @@ def test_only_questions_of_the_context_are_found(index: SweepableIndex) -> None:
     assert nearest(index, vector(0, 1, 0), "here") == question(1).digest
     assert nearest(index, vector(0, 1, 0), "there") == question(2).digest
     assert nearest(index, vector(0, 1, 0), "nowhere") is None
+
+
+def test_a_tenant_and_a_user_are_forgotten_and_nobody_else(index: SweepableIndex) -> None:
+    asked = [("acme", "ada"), ("acme", "bob"), ("acme", None), ("other", "ada")]
+    for number, (tenant, user) in enumerate(asked, start=1):
+        index.add(msgspec.structs.replace(question(number), tenant=tenant, user=user), vector(1, number, 0))
+    assert index.forget("acme", "ada") == Removed(found=1, left=0)
+    assert nearest(index, vector(1, 1, 0)) == question(2).digest
+    assert index.forget("acme", None) == Removed(found=2, left=0)
+    assert nearest(index, vector(1, 1, 0)) == question(4).digest
+    assert index.forget("acme", None) == Removed(found=0, left=0)
 
 
 def test_a_batch_is_answered_in_its_order(index: SweepableIndex) -> None:

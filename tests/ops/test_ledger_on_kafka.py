@@ -20,6 +20,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # pyright: ignore[reportPrivateImportUsage]
 from forebay_client import Client
 from forebay_ops.ledger.folder import FEEDBACK, current_files
+from forebay_ops.ledger.forgetting import Whom, forget
 from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
 from forebay_schemas.codec import Codec
@@ -122,6 +123,22 @@ def once_each(rows: list[dict[str, Any]], numbers: range) -> None:
     ids = [row["request_id"] for row in rows]
     assert sorted(ids) == sorted(f"r{number}" for number in numbers)
     assert not any(row.get("repeat") for row in rows)
+
+
+def test_whom_it_is_to_forget_it_takes_out_while_it_writes(installed: Installation) -> None:
+    installed.start()
+    installed.send(range(200))
+    installed.until(lambda: len(installed.rows()) == 200)
+    sending = threading.Thread(target=installed.send, args=(range(200, 2_000),))
+    sending.start()
+    forget(installed.config.ledger.folder, Whom(tenant="acme", user="nobody"), TIMEOUT_S, lambda _: None)
+    sending.join()
+    installed.until(lambda: len(installed.rows()) == 2_000)
+    once_each(installed.rows(), range(2_000))
+    forget(installed.config.ledger.folder, Whom(tenant="acme"), TIMEOUT_S, lambda _: None)
+    assert installed.rows() == []
+    installed.send(range(2_000, 2_010))
+    installed.until(lambda: len(installed.rows()) == 10)
 
 
 def test_killed_again_and_again_it_has_each_reply_and_all_feedback_once(installed: Installation) -> None:

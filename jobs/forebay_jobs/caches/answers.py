@@ -15,6 +15,7 @@ from forebay_schemas.invalidation import Invalidation, InvalidationOutcome
 from forebay_schemas.records import CacheScope, Reply, Request, Route, Usage
 from redis.client import Pipeline
 
+from forebay_jobs.arms import tenant_owner
 from forebay_jobs.messages import Asker, Cancel, asker_name, counts_for
 from forebay_jobs.reuse.lifetime import is_fresh, lived, lot_of, shorter_s
 
@@ -38,6 +39,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The request it was generated for."""
     tenant: str
     """Whose request that was; others share its answer where both say so."""
+    user: str | None = None
+    """Of that tenant, where the request named one."""
     created_ms: int
     epochs: Epochs
     """Those that held when its request was looked up, of the scopes that it is of."""
@@ -71,6 +74,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             tier=tier,
             request_id=reply.request_id,
             tenant=reply.tenant,
+            user=reply.user,
             created_ms=reply.completed_ms,
             epochs=epochs_of_answer(epochs, reply.model_id, tier),
             ttl_s=ttl_s,
@@ -397,7 +401,7 @@ class AnswerStore:
 
 def owner_of(request: Request) -> str:
     """Whose answers the request shares: an answer that tenants share must not fall with whichever asked first."""
-    return SHARED if request.cache.scope is CacheScope.SHARED else f"tenant:{request.tenant}"
+    return SHARED if request.cache.scope is CacheScope.SHARED else tenant_owner(request.tenant)
 
 
 def _cancelled_ms(seen: bytes | None) -> int | None:

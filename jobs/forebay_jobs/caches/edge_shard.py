@@ -67,9 +67,14 @@ class EdgeShard:
         with self._lock:
             return self._shard.scroll(request)
 
-    def count(self) -> int:
+    def count(self, chosen: Any = None) -> int:
+        """All points, or those that a ``Filter`` chooses."""
+        import qdrant_edge as edge
+
         with self._lock:
-            return self._shard.info().points_count
+            if chosen is None:
+                return self._shard.info().points_count
+            return self._shard.count(edge.CountRequest(exact=True, filter=chosen))
 
     def update(self, operation: Any, points: int = 1) -> None:
         """Write; what is written while the files are copied (0.9 s for 100,000 points) can be found after that."""

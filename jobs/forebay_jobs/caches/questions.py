@@ -54,6 +54,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     category: str
     tenant: str
     created_ms: int
+    user: str | None = None
 
 
 class Indexed(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,13 @@ class Indexed(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     category: str
     created_ms: int
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """What there was to remove, and how much of it is there still."""
+
+    found: int = 0
+    left: int = 0
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +97,10 @@ class QuestionIndex(Protocol):
 
     def remove(self, *digests: str) -> None:
         """Forget questions; one that is not there is no error."""
+        ...
+
+    def forget(self, tenant: str, user: str | None) -> Removed:
+        """Remove the questions of a tenant, or of one of its users, and count again."""
         ...
 
     def close(self) -> None:
@@ -212,6 +224,18 @@ class EdgeIndex:
         points: list[Any] = [_point_id(digest) for digest in digests]
         self._shard.update(edge.UpdateOperation.delete_points(points), points=len(points))
 
+    def forget(self, tenant: str, user: str | None) -> Removed:
+        import qdrant_edge as edge
+
+        named = {"tenant": tenant} | ({"user": user} if user is not None else {})
+        theirs = edge.Filter(
+            must=[edge.FieldCondition(name, match=edge.MatchValue(value)) for name, value in named.items()]
+        )
+        found = self._shard.count(theirs)
+        if found:
+            self._shard.update(edge.UpdateOperation.delete_points_by_filter(theirs), points=found)
+        return Removed(found=found, left=self._shard.count(theirs))
+
     def count(self) -> int:
         return self._shard.count()
 
@@ -277,6 +301,21 @@ class ServerIndex:
             return
         with self._collection_there():
             self._client.delete(self._collection, [str(_point_id(digest)) for digest in digests], wait=True)
+
+    def forget(self, tenant: str, user: str | None) -> Removed:
+        models = self._models
+        named = {"tenant": tenant} | ({"user": user} if user is not None else {})
+        theirs = models.Filter(
+            must=[
+                models.FieldCondition(key=name, match=models.MatchValue(value=value)) for name, value in named.items()
+            ]
+        )
+        with self._collection_there():
+            found = self._client.count(self._collection, theirs, exact=True).count
+            if found:
+                self._client.delete(self._collection, models.FilterSelector(filter=theirs), wait=True)
+            left = self._client.count(self._collection, theirs, exact=True).count
+        return Removed(found=found, left=left)
 
     def count(self) -> int:
         with self._collection_there():
@@ -347,4 +386,4 @@ def _payload(question: Question) -> dict[str, Any]:
         "category": question.category,
         "tenant": question.tenant,
         "created_ms": question.created_ms,
-    }
+    } | ({"user": question.user} if question.user is not None else {})

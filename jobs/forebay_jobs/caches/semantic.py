@@ -25,7 +25,7 @@ from forebay_jobs.reuse.tier_bounds import tier_allowed
 from .answers import Answer, AnswerStore, Fetched, Judged
 from .guard import StoreGuard
 from .hits import Hit, HitStore
-from .questions import Neighbour, Question, QuestionIndex, Vector
+from .questions import Neighbour, Question, QuestionIndex, Removed, Vector
 
 _NOTHING_EMBEDDED: tuple[list[int], Vector] = ([], np.empty((0, 0), dtype=np.float32))
 
@@ -196,8 +196,13 @@ class SemanticCache:
             category=arrival.asker.category,
             tenant=arrival.asker.tenant,
             created_ms=now_ms,
+            user=arrival.asker.user,
         )
         self._guard.call(lambda: self._index.add(question, vector), None)
+
+    def forget(self, tenant: str, user: str | None) -> Removed:
+        """Remove the questions of a tenant, or of one of its users. Raises what the index raises."""
+        return self._index.forget(tenant, user)
 
     def compare(self, arrival: Arrival, decision: Decision, entry: str, text: str) -> None:
         """Let the answer that was generated, in spite of a neighbour or to check one, teach what the neighbour's was

@@ -10,14 +10,16 @@ from pyflink.datastream import ProcessFunction, RuntimeContext
 
 from forebay_jobs.buckets import bucket_names
 from forebay_jobs.control import Commands
-from forebay_jobs.messages import Cancel
+from forebay_jobs.messages import Cancel, Forget, Invalidate
 from forebay_jobs.runtime import runtime_for
 
-from .rows import CANCELLATION, INVALIDATION, raw_bytes
+from .rows import CANCELLATION, FORGETTING, INVALIDATION, raw_bytes
+
+_KINDS = {Cancel: CANCELLATION, Invalidate: INVALIDATION, Forget: FORGETTING}
 
 
 class ControlOperator(ProcessFunction):
-    """Rows of the control topic in; cancellations for all buckets of the desk out, and invalidations for one."""
+    """Rows of the control topic in; invalidations for one bucket of the desk out, and all else for every bucket."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -31,8 +33,7 @@ class ControlOperator(ProcessFunction):
         command = self._commands.take(raw_bytes(value.value), f"{value.topic}/{value.partition}/{value.offset}")
         if command is None:
             return
-        # In which bucket the request of a cancellation waits is not known.
+        # In which bucket the request of a cancellation waits is not known, and each has learned something.
         buckets = bucket_names(self._config.desk.buckets)
-        kind, concerned = (CANCELLATION, buckets) if isinstance(command, Cancel) else (INVALIDATION, buckets[:1])
-        for bucket in concerned:
-            yield Row(bucket=bucket, kind=kind, payload=msgspec.msgpack.encode(command))
+        for bucket in buckets[:1] if isinstance(command, Invalidate) else buckets:
+            yield Row(bucket=bucket, kind=_KINDS[type(command)], payload=msgspec.msgpack.encode(command))

@@ -14,11 +14,12 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, Va
 
 from forebay_jobs.buckets import bucket_names
 from forebay_jobs.desk import Desk
-from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Invalidate, Place, Thumb
+from forebay_jobs.forgetting import Forgetting
+from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Forget, Invalidate, Place, Thumb
 from forebay_jobs.reuse.memory import LearnedMemory
 from forebay_jobs.runtime import runtime_for
 
-from .rows import ARRIVAL, CANCELLATION, INVALIDATION, THUMB, now_ms, outgoing_row, raw_bytes
+from .rows import ARRIVAL, CANCELLATION, FORGETTING, INVALIDATION, THUMB, now_ms, outgoing_row, raw_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,9 @@ class DeskOperator(KeyedProcessFunction):
                 runtime.metrics,
                 runtime.arms,
             )
-            self._memory = LearnedMemory(runtime.namespaces, bucket_names(self._config.desk.buckets))
+            buckets = bucket_names(self._config.desk.buckets)
+            self._memory = LearnedMemory(runtime.namespaces, buckets)
+            self._forgetting = Forgetting(self._config, runtime.codec, runtime.semantic, runtime.namespaces, buckets)
         self._metrics = runtime.metrics
         self._state = _FlinkState(runtime_context, self._config.desk.batch_window_ms)
 
@@ -58,6 +61,9 @@ class DeskOperator(KeyedProcessFunction):
             sent = self._desk.cancel(self._state, msgspec.msgpack.decode(payload, type=Cancel), now)
         elif value.kind == INVALIDATION:
             sent = self._desk.invalidate(self._state, msgspec.msgpack.decode(payload, type=Invalidate), now)
+        elif value.kind == FORGETTING:
+            forget = msgspec.msgpack.decode(payload, type=Forget)
+            sent = self._forgetting.take(self._state, ctx.get_current_key(), forget, now)
         elif value.kind == THUMB:
             sent = self._desk.thumb(self._state, msgspec.msgpack.decode(payload, type=Thumb), now)
         else:

@@ -22,6 +22,7 @@ ARRIVAL = "arrival"
 RESULT = "result"
 CANCELLATION = "cancellation"
 INVALIDATION = "invalidation"
+FORGETTING = "forgetting"
 THUMB = "thumb"
 
 TO_DESK = OutputTag("to-desk", DESK_ITEM)

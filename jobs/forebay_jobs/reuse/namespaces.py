@@ -8,6 +8,7 @@ lost it, a process that is in use puts it back, or what the job's checkpoints ke
 """
 
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ import redis
 from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
 
-from forebay_jobs.arms import Arms, arm_in
+from forebay_jobs.arms import ARM, Arms, arm_in, tenant_owner
 from forebay_jobs.caches.redis_store import RedisStore
 
 from .adaptive import AdaptiveReuse
@@ -125,6 +126,22 @@ class Namespaces:
             keys = [key for key in self._taught if wanted(key)]
             return {key: self._taught.pop(key) for key in keys}
 
+    def forget(self, tenant: str) -> None:
+        """Let nothing be known of a tenant's namespaces, here and as far as they are held here in Redis."""
+        with self.lock:
+            held = {name: self._key(name) for name in self._policies}
+            keys = {key for key in (*held.values(), *self._offered, *self._taught) if is_of(key, tenant)}
+            gone = {name for name, key in held.items() if key in keys}
+            self._left = [(name, policy) for name, policy in self._left if not is_of(self._key(name), tenant)]
+            self._used -= gone
+            for name in gone:
+                del self._policies[name]
+            for key in keys:
+                self._offered.pop(key, None)
+                self._taught.pop(key, None)
+        if keys:
+            self._store.call(lambda client: client.delete(*keys), None)
+
     def _name(self, owner: str, category: str) -> Name:
         return owner, pool_of(category, self._arms.config(arm_in(owner)))
 
@@ -174,6 +191,11 @@ class Namespaces:
                 self._used.add(name)
             else:
                 self._offered.pop(key, None)
+
+
+def is_of(key: str, tenant: str) -> bool:
+    """Whether what was learned under a key is of a tenant, in whichever arm."""
+    return re.search(rf":learned:.*?:\d+:{re.escape(tenant_owner(tenant))}[:{ARM}]", key) is not None
 
 
 def pool_of(category: str, config: Config) -> str:

@@ -25,6 +25,7 @@ from forebay_schemas.registry import codec_for
 
 from .feedback import FeedbackTable
 from .folder import FEEDBACK, LedgerFolder
+from .forgetting import carry_out, is_wished
 from .replies import ReplyTable
 from .tables import Entry, Table
 from .upkeep import tidy
@@ -109,6 +110,8 @@ class Recorder:
                 for writer in writers:
                     tidy(writer.folder, writer.table.schema, now, keep_days)
                 tidy_s = now_s + _TIDY_EVERY_S
+            if is_wished(self._replies.folder.root):
+                self._forget()
             self._take(self._consumer.consume(_AT_ONCE, _POLL_S))
             for writer in writers:
                 if writer.due(time.monotonic()):
@@ -122,6 +125,11 @@ class Recorder:
     def close(self) -> None:
         """Leave the brokers."""
         self._consumer.close()
+
+    def _forget(self) -> None:
+        for writer in (self._replies, self._feedback):
+            self._flush(writer)
+        _log.info("took out %d rows that were to be forgotten", carry_out(self._replies.folder, self._feedback.folder))
 
     def _take(self, messages: list[Message]) -> None:
         taken: defaultdict[LedgerWriter, list[Entry]] = defaultdict(list)
