@@ -204,7 +204,7 @@ class OpenAIBackend:
             answer = _Answer()
             try:
                 _take(answer, openai.types.chat.ChatCompletion.construct(**body))
-                return dataclasses.replace(self._generation(answer, None), in_batch=True)
+                return dataclasses.replace(self._generation(answer), in_batch=True)
             except (Unavailable, ValueError, AttributeError, TypeError) as error:
                 message = f"{self.model_id} answered in a batch with no completion ({_kind(error)})"
                 raise GenerationError(ErrorCode.ENGINE_FAILED, message) from None
