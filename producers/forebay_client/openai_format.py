@@ -12,11 +12,13 @@ from forebay_schemas.errors import ErrorCode, InvalidRequest
 from forebay_schemas.records import Reply, ReplyError
 
 CHAT_COMPLETIONS = "/v1/chat/completions"
+AUTO = "auto"
+"""As a ``model``: the router chooses."""
 EXTENSION = "forebay"
 """The member of a body that holds what OpenAI has no word for: on the way in fields of a request, on the way out where
 the answer came from."""
 
-_SAME_NAME = ("temperature", "top_p", "max_tokens", "stop", "seed", "tools", "response_format", "user")
+_SAME_NAME = ("temperature", "top_p", "max_tokens", "stop", "seed", "tools", "response_format", "user", "metadata")
 _ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
     "n": (1,),
     "stream": (False,),
@@ -26,14 +28,14 @@ _ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
     "frequency_penalty": (0,),
     "logit_bias": ({},),
     "tool_choice": ("auto",),
-    "parallel_tool_calls": (True, False),
+    "parallel_tool_calls": (True,),
     "modalities": (["text"],),
     "store": (False,),
-    "service_tier": ("auto", "default", "flex"),
+    "service_tier": ("auto", "default"),
 }
 """Fields that are understood where they ask for nothing more than what is done anyway."""
-_PASSED_OVER = ("metadata", "prompt_cache_key", "safety_identifier")
-"""They change no answer. OpenAI's clients send them along."""
+_PASSED_OVER = ("prompt_cache_key",)
+"""It changes no answer."""
 _EXTENSIONS = ("category", "endpoint", "cache", "min_tier", "max_tier", "prompt_version", "priority", "passages")
 _TOLD = ("cache_status", "tier", "model_id", "cost", "baseline_cost", "similarity", "matched_request_id", "review")
 """Fields of a reply that OpenAI has no word for."""
@@ -52,8 +54,6 @@ _STATUSES = {
 def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The fields of a request, as ``RequestFields``, that the body of a chat completion asks for.
 
-    A ``model`` that is the name of a tier is answered by that tier; any other name leaves the choice to the router.
-
     Raises:
         InvalidRequest: a field is unknown, or asks for what is not supported.
     """
@@ -67,8 +67,11 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
             fields[name] = _turns(value)
         elif name == "max_completion_tokens":
             fields["max_tokens"] = value
+        elif name == "safety_identifier":
+            fields.setdefault("user", value)
         elif name == "model":
-            fields |= _tier_named(value, config)
+            tier = tier_of_model(value, config)
+            fields |= {"min_tier": tier, "max_tier": tier} if tier else {}
         elif name == EXTENSION:
             fields |= _extension(value)
         elif name not in _ONLY_DEFAULT:
@@ -76,6 +79,27 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
         elif value not in _ONLY_DEFAULT[name]:
             raise InvalidRequest(name, f"is {value!a:.40}, which is not supported", "leave it out")
     return fields
+
+
+def tier_of_model(name: Any, config: Config) -> str | None:
+    """The one tier that may answer for a ``model``: one of that name, or the cheapest with that model; None where the
+    router chooses, for ``auto``. Other names stand for what ``gateway.aliases`` says.
+
+    Raises:
+        InvalidRequest: the name means nothing.
+    """
+    aliases = config.gateway.aliases
+    for known in (name, aliases.get(name), aliases.get("*")) if isinstance(name, str) else ():
+        if known == AUTO:
+            return None
+        if known in config.tiers:
+            return known
+        for tier, settings in config.tiers.items():
+            if settings.model == known:
+                return tier
+    known = ", ".join([AUTO, *config.tiers])
+    mend = f"use one of {known}, or make it an alias (gateway.aliases)"
+    raise InvalidRequest("model", f"{name!a:.80} does not exist", mend)
 
 
 def chat_completion(reply: Reply) -> dict[str, Any]:
@@ -114,12 +138,6 @@ def error_body(error: ReplyError) -> dict[str, Any]:
 def http_status(code: str) -> int:
     """The HTTP status that says the same as an error code; 400 for those that are about the request."""
     return _STATUSES.get(ErrorCode(code), 400) if code in list(ErrorCode) else 500
-
-
-def _tier_named(model: Any, config: Config) -> dict[str, Any]:
-    if not isinstance(model, str):
-        raise InvalidRequest("model", f"is {model!a:.40}", "give the name of a tier, or of the model that you used")
-    return {"min_tier": model, "max_tier": model} if model in config.tiers else {}
 
 
 def _extension(value: Any) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def a_line(custom_id: str, question: str, **body: Any) -> dict[str, Any]:
         "custom_id": custom_id,
         "method": "POST",
         "url": "/v1/chat/completions",
-        "body": {"model": "gpt-4o-mini", "messages": messages, **body},
+        "body": {"model": "auto", "messages": messages, **body},
     }
 
 

@@ -132,18 +132,20 @@ def test_a_row_that_cannot_be_sent_ends_in_the_error_file_and_stops_no_other(
         a_line("many", "Fine?", n=2),
         "no JSON",
         {**a_line("elsewhere", "Fine?"), "url": "/v1/embeddings"},
+        a_line("unknown", "Fine?", model="gpt-4o-mini"),
         a_line("picture", "", messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
     ]
     batch = submit(write_lines(tmp_path / "rows.jsonl", lines))
     written = batch.results()
-    assert (written.answered, written.failed, written.unanswered) == (1, 4, 0)
+    assert (written.answered, written.failed, written.unanswered) == (1, 5, 0)
     errors = {line["custom_id"]: line["response"] for line in read_lines(written.errors)}
     assert {response["status_code"] for response in errors.values()} == {400}
     said = {name: response["body"]["error"]["message"] for name, response in errors.items()}
     assert said["many"] == "line 2: n: is 2, which is not supported; leave it out"
     assert said[None].startswith("line 3: the line is no JSON")
     assert "/v1/embeddings" in said["elsewhere"]
-    assert said["picture"].startswith("line 5: messages[0].content[0].type: is 'image_url'")
+    assert "model: 'gpt-4o-mini' does not exist; use one of auto, small, medium, large" in said["unknown"]
+    assert said["picture"].startswith("line 6: messages[0].content[0].type: is 'image_url'")
 
 
 def test_two_rows_of_one_name_are_refused_with_both_places(log: MemoryLog, tmp_path: Path, submit: Submit) -> None:

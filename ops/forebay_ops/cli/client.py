@@ -7,6 +7,7 @@ import click
 import msgspec
 from forebay_client import Client, Reply, RequestFailed, Stream, StreamRestarted
 from forebay_client.requests import RequestFields
+from forebay_schemas.batches import is_batch
 from forebay_schemas.records import Lane, Verdict
 from rich.console import Console
 from rich.text import Text
@@ -90,6 +91,8 @@ def cancel(request_id: str, tenant: str) -> None:
     \b
       forebay cancel row-17 --tenant acme
     """
+    if is_batch(request_id):  # the command alone would leave its file being sent
+        raise click.UsageError(f"{request_id} is a batch; take it back with `forebay batch cancel {request_id}`")
     with Client(tenant, config=cli_config()) as client:
         client.cancel(request_id)
     click.echo(

@@ -19,7 +19,8 @@ class BatchTakenOver(ForebayError):
 
     def __init__(self, batch_id: str) -> None:
         super().__init__(
-            f"{batch_id}: another process has taken it over, to publish it or to take it back; look at its status"
+            f"{batch_id}: another process has taken it over, to publish it or to take it back, or this one stood still"
+            " for too long; what it sent stays sent, look at the status before you call again"
         )
 
 
