@@ -1,7 +1,8 @@
 """Batches: a file of rows as requests on the batch lane, each sent once and answered once, whoever crashes."""
 
-from .batch import Batch, BatchFields, known_batches
+from .batch import Batch, known_batches
 from .errors import BatchEnded, BatchTakenOver, ChangedFile, NothingToSend, UnknownBatch
+from .planning import BatchFields
 from .projection import Projection
 from .results import Written
 from .status import BatchStatus

@@ -2,32 +2,33 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import msgspec
 from forebay_schemas import commands
 from forebay_schemas.batches import Stage
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.errors import ConfigError, ForebayError, InvalidRequest
-from forebay_schemas.records import BatchState, CacheOptions
+from forebay_schemas.errors import ForebayError, InvalidRequest
+from forebay_schemas.records import BatchState
 from forebay_schemas.registry import codec_for
 
 from ..preparing import Preparation
 from .budget import Budget
 from .collecting import Collector
 from .errors import BatchEnded, ChangedFile, UnknownBatch, expired
-from .log import Owner, ends_of, read_states
+from .log import ends_of, read_states
 from .options import RowOptions
+from .owner import Owner
+from .planning import BatchFields, allowed_reply_topic, plan, row_options
 from .projection import Projection, project
 from .results import Results, Written
 from .rows import Source, open_source
 from .sending import Sending
 from .status import BatchStatus
-from .survey import digest_of, survey
-from .template import template_text
+from .survey import digest_of
 
 DEFAULT_WINDOW_S = 86_400.0
 """OpenAI's, and the one that the batch lane's workers keep."""
@@ -38,26 +39,6 @@ _POLL_S = 0.5
 ToldState = Callable[[BatchState], object]
 ToldStatus = Callable[[BatchStatus], object]
 ToldRows = Callable[[int], object]
-
-
-class BatchFields(TypedDict, total=False):
-    """What may be said of all rows of a batch; see ``RowOptions``. None is the same as leaving it out."""
-
-    run: str | None
-    """Another run of the same file: a date, for example."""
-    template: str | None
-    """For CSV and Parquet: the prompt, with ``{column}`` in it, or the path of a file that holds it."""
-    system: str | None
-    id_column: str | None
-    endpoint: str | None
-    category: str | None
-    min_tier: str | None
-    max_tier: str | None
-    max_tokens: int | None
-    temperature: float | None
-    cache: CacheOptions | Mapping[str, Any] | None
-    prompt_version: str | None
-    metadata: dict[str, str] | None
 
 
 class Batch:
@@ -119,8 +100,8 @@ class Batch:
         for name, value in {"completion_window_s": completion_window_s, "price_ceiling": price_ceiling}.items():
             if value is not None and not value > 0:
                 raise InvalidRequest(name, f"is {value}", "give a positive number")
-        topic = _reply_topic(reply_topic, config)
-        source, planned = _plan(Path(file), _options(tenant, fields), config, surveyed or _nobody)
+        topic = allowed_reply_topic(reply_topic, config)
+        source, planned = plan(Path(file), row_options(tenant, fields), config, surveyed or _nobody)
 
         def begin() -> BatchState:
             now_ms = time.time_ns() // 1_000_000
@@ -152,7 +133,7 @@ class Batch:
         Args and raises: as for ``submit``; ``told`` of the rows that were looked at.
         """
         config = config or load_config()
-        source, planned = _plan(Path(file), _options(tenant, fields), config, _nobody)
+        source, planned = plan(Path(file), row_options(tenant, fields), config, _nobody)
         preparation = Preparation(config, codec_for(config), None, tenant, None)
         return project(planned, source, config, preparation, told or _nobody)
 
@@ -364,45 +345,6 @@ def known_batches(config: Config | None = None) -> list[BatchState]:
 def default_journals() -> Path:
     """Where journals lie if nothing else is said: the user's folder for caches."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forebay" / "batches"
-
-
-def _options(tenant: str, fields: Mapping[str, Any]) -> RowOptions:
-    values = {name: value for name, value in fields.items() if value is not None}
-    if "template" in values:
-        values["template"] = template_text(values["template"])
-    if unknown := values.keys() - BatchFields.__annotations__.keys():
-        raise InvalidRequest(min(unknown), "is nothing to say of rows", f"use {', '.join(BatchFields.__annotations__)}")
-    try:
-        return msgspec.convert({**values, "tenant": tenant}, RowOptions)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest("options", f"have a wrong type ({error})", "mend its value") from None
-
-
-def _plan(file: Path, options: RowOptions, config: Config, surveyed: ToldRows) -> tuple[Source, BatchState]:
-    """The rows of a file, and the batch that they make; when it begins and where its replies go is still to be said."""
-    source = open_source(file, options, config)
-    found = survey(file, source, surveyed)
-    return source, BatchState(
-        batch_id=options.batch_id(found.digest),
-        tenant=options.tenant,
-        stage=Stage.SENDING,
-        created_ms=0,
-        updated_ms=0,
-        deadline_ms=0,
-        source=str(file.absolute()),
-        source_digest=found.digest,
-        options=msgspec.json.encode(options).decode(),
-        rows=found.rows,
-        reply_topic="",
-        replies_from=[],
-    )
-
-
-def _reply_topic(name: str | None, config: Config) -> str:
-    topics = config.kafka.topics
-    if name not in (None, topics.replies, *config.kafka.reply_topics):
-        raise ConfigError(f"reply_topic: {name!a} is not allowed; add it to kafka.reply_topics")
-    return name or topics.replies
 
 
 def _nobody(_: object) -> None:

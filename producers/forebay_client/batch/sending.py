@@ -14,7 +14,7 @@ from forebay_schemas.records import BatchState, Lane
 from ..preparing import Preparation, Prepared
 from .budget import Budget
 from .errors import NothingToSend, expired
-from .log import Owner
+from .owner import Owner
 from .rows import Row, Source
 
 PORTION_ROWS = 5_000
