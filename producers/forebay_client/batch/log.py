@@ -180,7 +180,7 @@ def _consumer(config: Config) -> Iterator[Consumer]:
     """Joins no group and commits nothing."""
     settings = config.kafka.client(
         client_id="forebay-batch",
-        group_id="forebay-batch",  # librdkafka wants a name, also where nobody joins
+        group_id="forebay-client-batch",  # librdkafka wants a name, also where nobody joins
         enable_auto_commit=False,
         enable_partition_eof=True,
         isolation_level="read_committed",
