@@ -52,6 +52,7 @@ def service_rights(
     groups: Sequence[str] = (),
     stream: bool = False,
     commands: bool = False,
+    batches: bool = False,
 ) -> list[Right]:
     """Of a service: it asks on its request topics, reads its reply topics, and says what it thought of answers.
 
@@ -62,6 +63,8 @@ def service_rights(
         groups: beginnings of the names of its consumer groups.
         stream: whether it may read the pieces of answers, which are those of all tenants.
         commands: whether it may take requests back and invalidate answers, which it then may for everybody.
+        batches: whether it may submit batches, and then see how far those of all tenants are; to take one back it needs
+            ``commands`` too.
 
     Raises:
         ConfigError: a topic is not configured.
@@ -76,6 +79,7 @@ def service_rights(
         *_each("topic", owned if owned and None not in bound else [topics.feedback, *owned], "Write"),
         *_each("topic", [*(replies or [topics.replies]), *([topics.replies_stream] if stream else [])], "Read"),
         *([Right("topic", topics.control, ("Write",)), Right("topic", topics.events, ("Read",))] if commands else []),
+        *(_batches(config) if batches else []),
         *(Right("group", name, ("Read",), prefixed=True) for name in ("forebay-client-", *groups)),
     ]
 
@@ -127,9 +131,17 @@ def operator_rights(config: Config) -> list[Right]:
     return [
         *(Right("topic", name, ("Read", "Create", "DescribeConfigs")) for name in made),
         *_each("topic", [*asked, *feedback_topics(config), topics.control, topics.events], "Write"),
+        *_batches(config),
         *_each("group", groups, "Describe"),
         Right("group", "forebay-", ("Read",), prefixed=True),
     ]
+
+
+def _batches(config: Config) -> list[Right]:
+    """To submit batches, each of which has a transactional id of its own."""
+    topics = config.kafka.topics
+    owned = Right("transactional-id", f"{topics.prefix}-batch_", ("Write", "Describe"), prefixed=True)
+    return [Right("topic", topics.batches, ("Read", "Write")), owned]
 
 
 def kafka_acls(user: str, rights: Sequence[Right], bootstrap: str) -> Iterator[str]:

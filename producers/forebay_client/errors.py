@@ -17,11 +17,18 @@ class BrokerUnavailable(ForebayError):
         self.request_ids = request_ids
 
 
+_REFUSALS = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+)
+
+
 def explain(error: KafkaError, topic: str, bootstrap: str) -> str:
     """What a Kafka error means for the user of a topic, and how to mend it."""
     if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART):
         return f"the topic {topic} does not exist; make it with `forebay topics`"
-    if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+    if error.code() in _REFUSALS:
         return f"this user may not use {topic} ({error.str()}); ask for the access, or use another topic or group"
     return (
         f"the brokers at {bootstrap} do not answer ({error.str()});"

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient
-from forebay_client import Client
+from forebay_client import Batch, Client
 from forebay_client.errors import BrokerUnavailable
 from forebay_ops import acls
 from forebay_ops.cli.acls import acls as command
@@ -60,6 +60,7 @@ def users(broker: SecureBroker) -> dict[str, Config]:
         "service": acls.service_rights(config, requests=(), replies=()),
         "shop": acls.service_rights(config, requests=["shop.requests"], replies=["shop.replies"], groups=["shop-"]),
         "commander": acls.service_rights(config, requests=(), replies=(), commands=True, stream=True),
+        "nightly": acls.service_rights(config, requests=(), replies=(), batches=True),
         "job": acls.job_rights(config),
         "small": acls.worker_rights(config, ["small"]),
         "large": acls.worker_rights(config, ["large"]),
@@ -103,7 +104,8 @@ WRITES = {
     "small": {*_FROM_WORKERS, *_tasks("medium", "large")},
     "large": _FROM_WORKERS,
     "ledger": set[str](),
-    "operator": {*_ALL_ASKED, "llm.control", "llm.events"},
+    "nightly": {*_ASKED, "llm.feedback", "llm.batches"},
+    "operator": {*_ALL_ASKED, "llm.control", "llm.events", "llm.batches"},
     "nobody": set[str](),
 }
 READS = {
@@ -114,7 +116,8 @@ READS = {
     "small": {*_tasks("small"), "llm.control"},
     "large": {*_tasks("large"), "llm.control"},
     "ledger": {*_REPLIES, "llm.audit", "llm.feedback", "shop.feedback"},
-    "operator": {*_ALL_ASKED, *_FROM_JOB, "llm.results"},
+    "nightly": {"llm.replies", "llm.batches"},
+    "operator": {*_ALL_ASKED, *_FROM_JOB, "llm.results", "llm.batches"},
     "nobody": set[str](),
 }
 
@@ -136,6 +139,16 @@ def test_a_service_can_ask_and_can_write_no_task(users: dict[str, Config]) -> No
     producer.produce("llm.tier.small", b"forged", on_delivery=lambda error, _: errors.append(error))
     assert producer.flush(30) == 0
     assert [error and error.code() for error in errors] == [KafkaError.TOPIC_AUTHORIZATION_FAILED]
+
+
+@pytest.mark.stack
+def test_only_who_is_given_batches_submits_one(users: dict[str, Config], tmp_path: Path) -> None:
+    file = tmp_path / "reviews.csv"
+    file.write_text("text\nfine\n")
+    batch = Batch.submit(file, "acme", template="Good? {text}", config=users["nightly"], journals=tmp_path)
+    assert batch.status().state.sent == 1
+    with pytest.raises(BrokerUnavailable, match="may not use"):
+        Batch.submit(file, "acme", template="Bad? {text}", config=users["service"], journals=tmp_path)
 
 
 @pytest.mark.stack

@@ -47,6 +47,7 @@ def acls(context: click.Context) -> None:
 @click.option("--group", multiple=True, help="How the names of its consumer groups begin.")
 @click.option("--stream", is_flag=True, help="It may read the pieces of answers: those of all tenants.")
 @click.option("--commands", is_flag=True, help="It may take requests back and invalidate: those of all tenants.")
+@click.option("--batches", is_flag=True, help="It may submit batches, and see how far those of all tenants are.")
 def service(
     user: str,
     apply: bool,
@@ -55,10 +56,17 @@ def service(
     group: tuple[str, ...] = (),
     stream: bool = False,
     commands: bool = False,
+    batches: bool = False,
 ) -> None:
     """Whoever asks: writes request topics and feedback, and reads its reply topic."""
     rights = rights_of.service_rights(
-        cli_config(), requests=requests, replies=replies, groups=group, stream=stream, commands=commands
+        cli_config(),
+        requests=requests,
+        replies=replies,
+        groups=group,
+        stream=stream,
+        commands=commands,
+        batches=batches,
     )
     _give("service", user, rights, apply)
 
