@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from forebay_client import Batch
+from forebay_client.batch import known_batches
 from forebay_schemas.batches import row_of
 
 from ..waiting import eventually
@@ -45,11 +46,11 @@ def test_a_nightly_job_that_is_killed_twice_gets_each_row_once(running: RunningS
 
     first = start()
     assert first.stdout is not None
-    batch_id = first.stdout.readline().strip()
-    first.kill()
+    batch = Batch(first.stdout.readline().strip(), config=running.config, journals=tmp_path / "beside")
+    first.kill()  # before anything is sent, or a moment later
     first.wait()
     second = start()
-    batch = Batch(batch_id, config=running.config, journals=tmp_path / "beside")
+    eventually(lambda: known_batches(running.config), "the batch is begun")
     eventually(lambda: batch.status().answered > 100, "some rows are answered")
     second.send_signal(signal.SIGKILL)
     second.wait()
