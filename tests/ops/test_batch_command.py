@@ -94,7 +94,7 @@ def test_it_stops_at_the_ceiling_says_how_to_go_on_and_does(forebay: Forebay, lo
 def test_a_cancelled_batch_has_a_code_of_its_own(forebay: Forebay, log: MemoryLog, file: Path) -> None:
     log.answer = lambda _: None
     name = batch_id(forebay("submit", file, "--tenant", "acme"))
-    assert "is taken back" in forebay("cancel", name, journal=False).stdout
+    assert "is taken back" in forebay("cancel", name).stdout
     error = ReplyError(code="cancelled", message="taken back", retryable=False)
     log.answer_all(lambda request: make_reply(request_id=request.request_id, error=error))
     assert forebay("results", name).exit_code == 5

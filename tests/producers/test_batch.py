@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from forebay_client import Batch, BatchEnded, BatchTakenOver, ChangedFile, InvalidRequest, NothingToSend, UnknownBatch
 from forebay_client.batch import known_batches
-from forebay_schemas.batches import batch_id, row_id
+from forebay_schemas.batches import Stage, batch_id, row_id
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.prices import upper_bound
@@ -417,6 +417,20 @@ def test_rows_that_were_not_sent_in_the_window_say_so(
     written = Batch(state.batch_id, journals=submit.journals).results()
     assert {line["error"]["code"] for line in read_lines(written.errors)} == {"batch_expired"}
     assert (written.answered, written.failed) == (3, 7)
+
+
+def test_a_batch_that_is_over_is_not_taken_back(log: MemoryLog, file: Path, submit: Submit) -> None:
+    batch = submit(file)
+    assert batch.cancel().stage == Stage.SENT
+    assert (log.commands, batch.status().phase) == ([], "completed")
+
+
+def test_rows_whose_replies_never_came_have_expired(log: MemoryLog, file: Path, submit: Submit) -> None:
+    log.answer = nothing_yet
+    batch = submit(file)
+    log.states[batch.batch_id] = msgspec.structs.replace(batch.state(), deadline_ms=NOW_MS)
+    assert batch.wait().phase == "expired"
+    assert {line["error"]["code"] for line in read_lines(batch.results().errors)} == {"batch_expired"}
 
 
 def test_what_kafka_does_not_know_is_told(log: MemoryLog) -> None:

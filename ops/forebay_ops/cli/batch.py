@@ -226,12 +226,16 @@ def results(
 
 @batch.command()
 @click.argument("batch_id", metavar="ID")
-def cancel(batch_id: str) -> None:
+@_JOURNAL
+def cancel(batch_id: str, journals: Path | None) -> None:
     """Take back all rows of a batch that are not answered yet; it cannot be resumed.
 
     What is answered stays answered, is in the results, and is paid for.
     """
-    state = Batch(batch_id, config=cli_config()).cancel()
+    state = Batch(batch_id, config=cli_config(), journals=journals).cancel()
+    if state.stage != Stage.CANCELLED:
+        click.echo(f"{batch_id} is over already; nothing is taken back")
+        return
     left = state.rows - state.read
     click.echo(f"{batch_id} is taken back: {left:,} rows are not sent any more, those that wait end as cancelled")
 

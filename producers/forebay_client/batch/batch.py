@@ -258,6 +258,7 @@ class Batch:
                 preparation,
                 ended=status.ended,
                 complete=status.complete,
+                over=status.over,
             )
             return results.write(
                 Path(output) if output else at.with_name(f"{at.stem}.output{at.suffix}"),
@@ -267,13 +268,17 @@ class Batch:
             )
 
     def cancel(self, issued_by: str = "client") -> BatchState:
-        """Take back all rows that are not answered yet, and publish no more; final. Returns at once.
+        """Take back all rows that are not answered yet, and publish no more; final. One that is over stays as it is.
+
+        Returns:
+            Its state, at once; what is taken back ends in error replies, which ``wait`` waits for.
 
         Raises:
             UnknownBatch: there is no such batch.
             BrokerUnavailable: it could not be taken back.
         """
-        self.state()  # an owner of what nobody knows would be one for ever
+        if (status := self.status()).over:
+            return status.state
         with closing(Owner(self._config, self._codec, self.batch_id)) as owner:
             state = self.state()
             if state.stage != Stage.CANCELLED:

@@ -24,9 +24,9 @@ _GROUP_ROWS = 10_000
 _TOLD_EVERY = 10_000
 _ENDED = {ErrorCode.DEADLINE_EXCEEDED: "batch_expired", ErrorCode.CANCELLED: "batch_cancelled"}
 """What OpenAI calls the end of a row that was not worked on."""
-_NOT_SENT = {
-    ErrorCode.DEADLINE_EXCEEDED: "the completion window of the batch ended before this row was published",
-    ErrorCode.CANCELLED: "the batch was taken back before this row was published",
+_WHY = {
+    ErrorCode.DEADLINE_EXCEEDED: "the completion window of the batch ended before this row was answered",
+    ErrorCode.CANCELLED: "the batch was taken back before this row was answered",
 }
 
 
@@ -52,6 +52,7 @@ class Results:
     Args:
         ended: why rows that were not published never will be; None while they may.
         complete: whether every row that was published has its reply.
+        over: whether none will come any more.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Results:
         *,
         ended: ErrorCode | None,
         complete: bool,
+        over: bool,
     ) -> None:
         self._state = state
         self._source = source
@@ -72,6 +74,7 @@ class Results:
         self._preparation = preparation
         self._ended = ended
         self._complete = complete
+        self._over = over
 
     def write(self, output: Path, errors: Path, out_column: str, told: Callable[[int], object]) -> Written:
         """Write both files anew, in the order of the rows; they take the place of those before when they are whole.
@@ -115,16 +118,15 @@ class Results:
 
     def _without_reply(self, row: Row) -> ReplyError | None:
         """Why a row has none: it was refused, or its batch ended before. None where one may come."""
+        missed = ReplyError(code=self._ended, message=_WHY[self._ended], retryable=True) if self._ended else None
         if row.number > self._state.read:
-            if self._ended is None:
-                return None
-            return ReplyError(code=self._ended, message=_NOT_SENT[self._ended], retryable=True)
+            return missed
         try:
             prepare(row, self._state, self._preparation)
         except RecordError as error:
             return ReplyError(code=error.code, message=str(error), retryable=False)
         if not self._complete:
-            return None
+            return missed if self._over else None
         message = "was refused when the batch was published, and could be now; submit it again"
         return ReplyError(code=ErrorCode.INVALID_REQUEST, message=message, retryable=True)
 
