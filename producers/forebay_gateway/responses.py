@@ -118,7 +118,7 @@ CHAT: Responses = {
     200: {
         "model": Completion,
         "description": "The answer; with `stream`, events that each hold a chunk of it, and `[DONE]` at the end.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **errors(
         s400="A field that has a value that cannot be used, or is not supported; `param` names it.",
