@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from forebay_schemas.records import Reply
+from forebay_schemas.records import Lane, Reply
 from forebay_workers.backends import batch_following, provider_batches
 from forebay_workers.offsets import decode
 
-from ..builders import user
+from ..builders import make_request, user
 from ..provider import serving
 from ..provider_batches import Batch, Batches
 from ..waiting import until
-from .doubles import CODEC
+from .doubles import CODEC, task_for
 from .running import Running
 
 pytest.importorskip("openai")
@@ -35,6 +35,10 @@ url = "URL"
 batch_api = true
 [models.model.endpoint.batches]
 BATCHES
+[models.canary]
+backend = "openai"
+price = { input_per_1k = 1.0, output_per_1k = 1.0 }
+endpoint = { url = "URL", batch_api = true, batches = { gather_s = 0.05 } }
 [tiers.small]
 complexity_up_to = 0.5
 model = "model"
@@ -165,6 +169,40 @@ async def test_what_has_too_little_time_is_called_directly_at_full_price(provide
     run.model.answer("a", "b")
     assert [reply.cost for reply in await answered(run, "a", "b")] == [pytest.approx(DIRECT)] * 2
     assert provider.calls == []
+
+
+async def test_json_that_is_none_is_asked_for_again_in_a_batch_and_both_are_paid_for(
+    provider: Batches, start: Start
+) -> None:
+    run = await start()
+    complete, texts = provider.completes, iter(["no JSON", '{"a": 1}'])
+
+    def completes(asked: dict[str, Any]) -> dict[str, Any]:
+        completion = complete(asked)
+        completion["choices"][0]["message"]["content"] = next(texts)
+        return completion
+
+    provider.completes = completes
+    deliver(run, "a", response_format='{"type": "json_object"}')
+    first = await made(provider)
+    provider.end(first)
+    second = await made(provider, 2)
+    assert second.lines[0]["custom_id"] == f"{first.lines[0]['custom_id']}-again"
+    provider.end(second)
+    (reply,) = await answered(run, "a")
+    assert (reply.text, reply.hops, reply.cost) == ('{"a": 1}', 2, pytest.approx(2 * IN_BATCH))
+
+
+async def test_a_rollouts_model_has_batches_of_its_own(provider: Batches, start: Start) -> None:
+    run = await start()
+    request = make_request(request_id="a", created_ms=BEGAN_MS, lane=Lane.BATCH)
+    overrides = {"tiers.small.model": '"canary"'}
+    run.batch.give(task_for(request, task_id="a", arm="canary@1", overrides=overrides))
+    batch = await made(provider)
+    assert (batch.metadata, batch.lines[0]["body"]["model"]) == ({"forebay": "llm/canary"}, "canary")
+    provider.end(batch)
+    (reply,) = await answered(run, "a")
+    assert (reply.model_id, reply.arm) == ("canary", "canary@1")
 
 
 # Who comes after

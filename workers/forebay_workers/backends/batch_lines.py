@@ -15,7 +15,6 @@ class Line:
         gathered_s: when that was, on the monotonic clock.
         encoded: its line of a file, as long as it is gathered.
         number: its place in its batch, from 1.
-        not_in: ids of batches that ended without it.
         making: whether a batch with it is being made.
         unwanted: whether nobody wants the answer any more.
     """
@@ -29,7 +28,6 @@ class Line:
     encoded: bytes = b""
     batch: "Batch | None" = None
     number: int = 0
-    not_in: set[str] = field(default_factory=set)
     making: bool = False
     unwanted: bool = False
 

@@ -257,7 +257,7 @@ class ProviderBatches:
             async for asked in self._calls.results(there.input_file_id):
                 number += 1
                 line = sought.get(asked.custom_id)
-                if line is not None and there.id not in line.not_in:
+                if line is not None:
                     found[number] = line
         except BatchCallFailed as error:
             if error.status != 404:
@@ -343,7 +343,6 @@ class ProviderBatches:
                 self._failures = 0
         for line in [one for one in batch.lines.values() if not one.answer.done()]:
             del batch.lines[line.line_id]
-            line.not_in.add(batch.batch_id)
             if line.is_over:
                 self._call_directly(line)
             else:
