@@ -117,7 +117,7 @@ class ProviderBatches:
             self._leave(line)
             if outcome:
                 self._metrics.provider_batch_answers.labels(self._name, outcome).inc()
-        if on_text is not None:
+        if on_text is not None and generation.text:
             on_text(generation.text)
         return generation
 
