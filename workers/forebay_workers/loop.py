@@ -172,6 +172,8 @@ class Worker:
         self._admission = Admission(config.max_attempts)
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
+        self._handed_over: set[str] = set()
+        """Topics of which any task ever was."""
         self._again: asyncio.TimerHandle | None = None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -286,7 +288,8 @@ class Worker:
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is finished and give up what is not: another worker begins where the commit ends."""
         self._withdraw(partitions)
-        await self._handover.settled()
+        if not self._handed_over.isdisjoint(topic for topic, _ in partitions):
+            await self._handover.settled()
         await self._commits.commit_before_leaving()
         self._drop(partitions)
 
@@ -375,6 +378,7 @@ class Worker:
     def _hand_over(self, delivery: Delivery) -> None:
         """Let a provider's batch answer, as soon as that is committed."""
         delivery.handed_over = True
+        self._handed_over.add(delivery.partition[0])
         self._models[delivery.tier].generations[delivery] = None
         self._commits.hand_over(delivery)
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from openai.types import Batch
 
 ENDPOINT = "/v1/chat/completions"
+CREATE_TIMEOUT_S = 30.0
+"""A partition is not given up before it is known whether a batch was made: others wait for it no longer than this."""
 _OWNER = "forebay"
 _PAGE = 100
 _log = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ class BatchCalls:
                 completion_window="24h",
                 metadata={_OWNER: self._owner},
                 extra_headers=self._headers,
+                timeout=CREATE_TIMEOUT_S,
             )
 
     async def made_since(self, since_s: float) -> AsyncIterator["Batch"]:
