@@ -129,7 +129,7 @@ CHANNELS = (
     ),
     Channel(
         "control",
-        "Commands: cancellations, invalidations, rollouts. Compacted, so that the state of rollouts stays.",
+        "Commands: cancellations, invalidations, forgetting, rollouts. Compacted, so that the state of rollouts stays.",
         (Control,),
         written_by=(Part.SERVICES, Part.JOB, Part.OPERATORS),
         read_by=(Part.JOB, Part.WORKERS, Part.OPERATORS),

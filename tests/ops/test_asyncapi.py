@@ -1,12 +1,14 @@
 """`forebay asyncapi`: the document is valid, up to date, and says of topics, records and headers what the code does."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from forebay_ops import acls
 from forebay_ops.cli import forebay
 from forebay_ops.topics import topic_specs
 from forebay_schemas.channels import CHANNELS
@@ -71,6 +73,13 @@ def resolved(part: Any, document: dict[str, Any], beside: Path) -> Any:
     return part
 
 
+def topics(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every topic with the name of its channel."""
+    for name, channel in document["channels"].items():
+        for tier in channel.get("parameters", {}).get("tier", {}).get("enum", [""]):
+            yield channel["address"].replace("{tier}", tier), name
+
+
 def test_the_document_in_the_repository_is_up_to_date(folder: Path) -> None:
     written(folder)
     for file in ("asyncapi.yaml", *(f"avro/{schema.name}" for schema in avro_folder().iterdir())):
@@ -90,12 +99,8 @@ def test_it_is_valid(folder: Path, settings: str) -> None:
 
 @pytest.mark.parametrize("settings", ["", OWN], ids=["defaults", "an installation"])
 def test_it_has_every_topic_that_is_made_as_it_is_made(folder: Path, settings: str) -> None:
-    channels = written(folder, settings)["channels"].values()
-    described = {
-        channel["address"].replace("{tier}", tier): channel["bindings"]["kafka"]
-        for channel in channels
-        for tier in channel.get("parameters", {}).get("tier", {}).get("enum", [""])
-    }
+    document = written(folder, settings)
+    described = {topic: document["channels"][name]["bindings"]["kafka"] for topic, name in topics(document)}
     specs = topic_specs(load_config(folder / "forebay.toml"))
     assert described.keys() == {spec.name for spec in specs}
     for spec in specs:
@@ -128,12 +133,23 @@ def test_every_record_and_every_header_is_on_some_channel() -> None:
     assert used == HEADERS.keys() == Headers(**values).to_kafka().keys()  # pyright: ignore[reportArgumentType]
 
 
+def test_job_and_workers_write_and_read_what_they_have_the_rights_to(folder: Path) -> None:
+    document = written(folder)
+    channels = dict(topics(document))
+    config = load_config(folder / "forebay.toml")
+    for part, rights in (("job", acls.job_rights(config)), ("workers", acls.worker_rights(config))):
+        for action, operation in (("send", "Write"), ("receive", "Read")):
+            may = {channels[right.name] for right in rights if right.kind == "topic" and operation in right.operations}
+            does = {name for name in document["channels"] if f"{part}-{action}-{name}" in document["operations"]}
+            assert does == may
+
+
 def test_the_page_of_the_topics_says_the_same() -> None:
     page = (ROOT / "docs" / "topics.md").read_text("utf-8").splitlines()
-    topics = load_config().kafka.topics
-    tiers = {"tier": topics.tier("<tier>", Lane.INTERACTIVE), "tier_batch": topics.tier("<tier>", Lane.BATCH)}
+    names = load_config().kafka.topics
+    tiers = {"tier": names.tier("<tier>", Lane.INTERACTIVE), "tier_batch": names.tier("<tier>", Lane.BATCH)}
     for channel in CHANNELS:
-        address = tiers.get(channel.name) or getattr(topics, channel.name)
+        address = tiers.get(channel.name) or getattr(names, channel.name)
         records = ", ".join(f"`{record.__name__}`" for record in channel.records)
         writers, readers = ", ".join(channel.written_by), ", ".join(channel.read_by)
         assert f"| `{address}` | {records} | {writers} | {readers} | {channel.summary} |" in page
