@@ -7,7 +7,7 @@ answer is the same whoever gives it. Only the backends know which; what is learn
 import itertools
 import random
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,14 +46,10 @@ from tests.jobs.doubles import (
     task_of,
     the_shadows,
 )
+from tests.known_quality import EASY, HARD, Backends, questions
 
 from .test_router_drift import audit
 
-EASY = ("spell", "translate", "classify", "name")
-HARD = ("prove", "derive", "optimise", "refute")
-THINGS = tuple(
-    f"{first}{second}" for first in ("alpha", "beta", "gamma", "delta") for second in ("beam", "gate", "lock")
-)
 COST = {"small": 1.0, "large": 10.0}
 ORACLE_COST = (COST["small"] + COST["large"]) / 2
 """Half of the tasks are easy."""
@@ -75,20 +71,6 @@ class WordEmbedder(LetterEmbedder):
             for word in filter(str.isalpha, text.lower().split()):
                 vectors[row, random.Random(word).randrange(self.dimensions)] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-@dataclass
-class Backends:
-    """The two models. ``beyond`` are the tasks on which the small one is wrong."""
-
-    beyond: Collection[str]
-
-    def right(self, tier: str, question: str) -> bool:
-        return tier == "large" or question.split()[1] not in self.beyond
-
-    def text(self, tier: str, question: str) -> str:
-        digest = random.Random(question).randrange(1_000_000)
-        return f"It is {digest}." if self.right(tier, question) else f"I think it is {digest + 1}."
 
 
 @dataclass
@@ -167,12 +149,6 @@ class Service:
     def _tick(self) -> list[Outgoing]:
         self.now_ms += LOOK_MS + 1_000
         return self._desk.tick(self._state, self.now_ms)
-
-
-def questions() -> Iterator[str]:
-    dice = random.Random(1)
-    for number in itertools.count():
-        yield f"Please {dice.choice(EASY + HARD)} the {dice.choice(THINGS)} of case {10_000 + number}"
 
 
 @pytest.fixture

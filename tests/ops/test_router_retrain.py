@@ -16,7 +16,8 @@ from forebay_ops.outcomes.reading import Outcomes
 from forebay_schemas.records import Audit
 from forebay_schemas.rollouts import Stage
 
-from .test_learning import EASY, WordEmbedder, questions
+from ..known_quality import EASY, questions
+from .test_learning import WordEmbedder
 from .test_router_drift import a_rollout, audit
 
 
