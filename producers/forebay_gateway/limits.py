@@ -86,9 +86,10 @@ class Spent:
 def connect(config: Config) -> redis.Redis:
     """The Redis where gateways count, which may be another than the caches'."""
     own = config.gateway.limits_url
+    reached: dict[str, Any] = {"url": own.get_secret_value()} if own else config.redis.client()
     timeout_s = config.redis.timeout_ms / 1000
     return redis.Redis.from_url(
-        **({"url": own.get_secret_value()} if own else config.redis.client()),
+        **reached,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died with the server's restart
