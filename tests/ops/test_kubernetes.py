@@ -17,12 +17,15 @@ import kubernetes_validate
 import pyflink
 import pytest
 import yaml
+from forebay_gateway.app import make_app
 from forebay_jobs.__main__ import main as job_program
 from forebay_ops.cli import forebay
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.metrics import GatewayMetrics
 from forebay_schemas.records import Lane
-from forebay_schemas.sections import KafkaConfig, LocalConfig
+from forebay_schemas.sections import KafkaConfig, LocalConfig, MetricsConfig
 from forebay_schemas.tiers import Backend
+from prometheus_client import CollectorRegistry
 
 from tests.ops.custom_resources import definitions_in, flink_deployment, problems
 from tests.ops.deployed import ROOT, extras, instructions, take
@@ -97,27 +100,28 @@ def image_of(pod: str, variant: str = "base") -> str:
 
 
 SECRETS = {
-    "redis-url": "rediss://:secret@redis:6379/0",
+    "kafka-user": "forebay",
+    "kafka-password": "secret",
+    "redis-password": "secret",
     "qdrant-api-key": "secret",
-    "kafka-client": '{"security.protocol": "SASL_SSL", "sasl.password": "secret"}',
-    "kafka-flink": '{"sasl.jaas.config": "secret"}',
     "hf-token": "secret",
     "s3-access-key": "secret",
     "s3-secret-key": "secret",
-    "kafka-username": "user",
-    "kafka-password": "secret",
-    "keda-sasl": "scram_sha512",
-    "keda-tls": "enable",
 }
 
 
 def environment(pod: str, variant: str) -> dict[str, str]:
-    """What a Pod's program finds in its environment, with every key of the Secret there."""
+    """What a Pod's program finds in its environment, with the keys of the Secret that the variant needs."""
     found: dict[str, str] = {}
     for source in container(pods(variant)[pod]).get("envFrom", ()):
         found |= of_kind("ConfigMap", variant)[source["configMapRef"]["name"]]["data"]
+    asked_who = found.get("FOREBAY_KAFKA__SECURITY_PROTOCOL", "PLAINTEXT") != "PLAINTEXT"
     for each in container(pods(variant)[pod])["env"]:
-        found[each["name"]] = each["value"] if "value" in each else SECRETS[each["valueFrom"]["secretKeyRef"]["key"]]
+        key = each.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
+        if key is None:
+            found[each["name"]] = each["value"]
+        elif asked_who or not key.startswith("kafka-"):
+            found[each["name"]] = SECRETS[key]
     return found
 
 
@@ -247,12 +251,12 @@ def test_the_documentation_tells_of_every_key_of_the_secret_and_no_secret_is_wri
             if "value" in given:
                 assert given["name"] == "FOREBAY_CONFIG"
             else:
-                assert given["valueFrom"]["secretKeyRef"]["name"] == "forebay"
+                assert given["valueFrom"]["secretKeyRef"].items() >= {"name": "forebay", "optional": True}.items()
                 used.add(given["valueFrom"]["secretKeyRef"]["key"])
         for each in of_kind("TriggerAuthentication", variant).values():
             used |= {one["key"] for one in each["spec"]["secretTargetRef"]}
     assert used == set(SECRETS)
-    (table,) = re.findall(r"^\| key \| needed .*?\n\n", DOCUMENTATION, re.DOTALL | re.MULTILINE)
+    (table,) = re.findall(r"^\| key \| as the setting .*?\n\n", DOCUMENTATION, re.DOTALL | re.MULTILINE)
     keys = "".join(row.split("|")[1] for row in table.splitlines() if row)
     assert set(re.findall(r"`(\S+)`", keys)) == used
 
@@ -306,6 +310,27 @@ def test_probes_and_prometheus_ask_the_ports_that_the_parts_open(config: Config)
                 assert container(pods()[name])[probe]["httpGet"] == {"path": "/metrics", "port": "metrics"}
 
 
+def test_the_gateway_takes_calls_where_its_service_sends_them(config: Config):
+    pod = pods()["gateway"]
+    assert ports(pod) == {"http": config.gateway.port, "metrics": config.metrics.gateway_port}
+    assert config.gateway.host == "0.0.0.0"
+    assert config.gateway.key_file is not None  # without it anybody could call, and it would not start
+    (keys,) = (each for each in container(pod)["volumeMounts"] if each["name"] == "keys")
+    assert config.gateway.key_file.parent == Path(keys["mountPath"])
+    service = of_kind("Service")["gateway"]["spec"]
+    assert selected(service["selector"]) == {"gateway"}
+    assert service["ports"][0]["targetPort"] == "http"
+    known = {route.path for route in make_app(config, GatewayMetrics(CollectorRegistry())).routes}  # pyright: ignore
+    probes = [container(pod)[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
+    assert {probe["path"] for probe in probes} <= known
+    assert probes[1]["path"] == "/readyz"
+    stop_s = int(container(pod)["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["spec"]["terminationGracePeriodSeconds"] > stop_s + config.gateway.drain_timeout_s
+    scaled = of_kind("HorizontalPodAutoscaler")["gateway"]["spec"]
+    assert scaled["minReplicas"] >= 2
+    assert "replicas" not in of_kind("Deployment")[scaled["scaleTargetRef"]["name"]]["spec"]
+
+
 def test_prometheus_finds_the_same_by_monitors_as_by_names():
     scraped = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["scrape_configs"]
     by_name = {
@@ -320,7 +345,8 @@ def test_prometheus_finds_the_same_by_monitors_as_by_names():
         (label,) = endpoint["relabelings"]
         for pod in selected(monitor["spec"]["selector"]["matchLabels"]):
             found.add((label["replacement"], pod, ports(pods()[pod])[endpoint["port"]]))
-    assert found == by_name
+    gateway = ("forebay-gateway", "gateway", MetricsConfig().gateway_port)
+    assert found == by_name | {gateway}
     allowed = {
         port["port"] for rule in of_kind("NetworkPolicy")["metrics"]["spec"]["ingress"] for port in rule["ports"]
     }
@@ -337,7 +363,7 @@ def test_the_alert_rules_make_a_prometheus_rule():
 
 
 def test_top_finds_the_pods_by_the_names_of_services(config: Config):
-    services = {name: each["spec"] for name, each in of_kind("Service").items()}
+    services = {name: each["spec"] for name, each in of_kind("Service").items() if name != "gateway"}
     assert {each["clusterIP"] for each in services.values()} == {"None"}  # a name for all, none of them in particular
     found = {name: selected(each["selector"]) for name, each in services.items()}
     assert [found[name] for name in config.metrics.job_targets] == [{"taskmanager"}]
