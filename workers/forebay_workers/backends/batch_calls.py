@@ -36,11 +36,6 @@ class Failure(msgspec.Struct, frozen=True):
 
     code: str | None = None
 
-    @property
-    def untouched(self) -> bool:
-        """Whether its batch ended before its turn, so that it is not charged for."""
-        return self.code in ("batch_expired", "batch_cancelled")
-
 
 class BatchResult(msgspec.Struct, frozen=True):
     """A line of an output or error file; of the input file the id alone."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from forebay_schemas.errors import ErrorCode
 
 from . import Generation, GenerationError
-from .batch_calls import BatchCallFailed, BatchCalls, BatchResult, Failure
+from .batch_calls import BatchCallFailed, BatchCalls, Response
 from .batch_lines import Batch, Line
 
 if TYPE_CHECKING:
@@ -92,21 +92,20 @@ class Follower:
         for file_id in filter(None, (told.output_file_id, told.error_file_id)):
             async for result in self._calls.results(file_id):
                 line = batch.lines.get(result.custom_id)
-                if line is not None and not line.answer.done():
-                    self._tell(line, result)
+                if line is None or line.answer.done():
+                    continue
+                if result.response is not None:
+                    self._tell(line, result.response)
+                elif told.status == "completed":  # else the batch ended before its turn
+                    self._fail(line, f"failed in a batch: {result.error and result.error.code}")
         numbered = {line.number: line for line in batch.lines.values()}
         for problem in (told.errors and told.errors.data) or []:
             if problem.line in numbered:
                 self._fail(numbered[problem.line], f"refuses its line in a batch: {problem.message}")
 
-    def _tell(self, line: Line, result: BatchResult) -> None:
-        if result.response is None:
-            failure = result.error or Failure()
-            if not failure.untouched:
-                self._fail(line, f"failed in a batch: {failure.code}")
-            return
+    def _tell(self, line: Line, response: Response) -> None:
         try:
-            generation = self._read(result.response.status_code, result.response.body)
+            generation = self._read(response.status_code, response.body)
         except GenerationError as error:
             line.fail(error)
         else:
