@@ -303,13 +303,13 @@ async def test_what_a_batch_ends_without_goes_into_another_one(provider: Batches
 
 async def test_a_line_that_fails_is_an_attempt_and_the_next_one_is_a_call(provider: Batches, start: Start) -> None:
     run = await start()
-    deliver(run, "a", "b", "c")
-    provider.end(await made(provider), failing={"b": (500, "oops"), "c": (400, "not this")})
+    deliver(run, "a", "b", "c", "d")
+    provider.end(await made(provider), failing={"b": (500, "oops"), "c": (400, "not this")}, untouched=["d"])
     (fine,) = await answered(run, "a")
     assert fine.error is None
-    await run.asked("b")
+    await run.asked("b", "d")
     await run.entered(P, 1)
-    assert run.attempts(P) == {1: 2}
+    await run.until(lambda: run.attempts(P) == {1: 2, 3: 2})
     run.model.answer("b")
     b, c = await answered(run, "b", "c")
     assert b.cost == pytest.approx(DIRECT)
