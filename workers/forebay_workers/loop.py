@@ -118,8 +118,13 @@ class Model:
     pools: Mapping[str, Pool]
     """By tier: its models differ in their standbys."""
     generations: dict[Delivery, asyncio.Task[None] | None] = field(default_factory=dict)
-    """Those that were started or handed over; None where one has not begun, because that is not committed yet, or it
-    rests."""
+    """Those that were started; None where one has not begun, because its attempt is not committed yet, or it rests."""
+    handed_over: dict[Delivery, asyncio.Task[None] | None] = field(default_factory=dict)
+    """Those that wait in a provider's batch, far more than are generated; None where that is not committed yet."""
+
+    def begun(self, delivery: Delivery) -> dict[Delivery, asyncio.Task[None] | None]:
+        """Those among which a delivery is, or would be."""
+        return self.handed_over if delivery.handed_over else self.generations
 
     def takes(self, kind: Kind) -> int:
         """The generations of a tier and model that are taken at present."""
@@ -309,7 +314,7 @@ class Worker:
 
         unbegun = self._remove_waiting(unwanted)
         for delivery in [one for one in self._begun() if unwanted(one)]:
-            generation = self._models[delivery.tier].generations[delivery]
+            generation = self._generations(delivery)[delivery]
             if generation is not None:
                 self._handover.unwanted(delivery)
                 generation.cancel()
@@ -323,7 +328,7 @@ class Worker:
 
     def _cancelled(self, delivery: Delivery) -> None:
         """What was cancelled has ended, and what it cost is known."""
-        if delivery in self._models[delivery.tier].generations:  # its partition is still here
+        if delivery in self._generations(delivery):  # its partition is still here
             self._take_outcome(delivery, self._answerer.cancelled(delivery))
 
     # The way of a delivery
@@ -379,7 +384,7 @@ class Worker:
         """Let a provider's batch answer, as soon as that is committed."""
         delivery.handed_over = True
         self._handed_over.add(delivery.partition[0])
-        self._models[delivery.tier].generations[delivery] = None
+        self._generations(delivery)[delivery] = None
         self._commits.hand_over(delivery)
 
     def _entered(self, delivery: Delivery) -> None:
@@ -393,7 +398,7 @@ class Worker:
             self._generate(delivery)
 
     def _generate(self, delivery: Delivery) -> None:
-        self._models[delivery.tier].generations[delivery] = asyncio.create_task(self._answer(delivery))
+        self._generations(delivery)[delivery] = asyncio.create_task(self._answer(delivery))
 
     async def _answer(self, delivery: Delivery) -> None:
         try:
@@ -403,7 +408,7 @@ class Worker:
                 self._failure.set_exception(error)
 
     def _take_outcome(self, delivery: Delivery, outcome: Outcome | Retry | Wait) -> None:
-        del self._models[delivery.tier].generations[delivery]
+        del self._generations(delivery)[delivery]
         self._ended(delivery, answered=isinstance(outcome, Outcome))
         if isinstance(outcome, Outcome):
             delivery.answered = True
@@ -449,7 +454,7 @@ class Worker:
 
     def _stop(self, delivery: Delivery) -> bool:
         """Take back what was started; whether its attempt may be committed already."""
-        generation = self._models[delivery.tier].generations.pop(delivery)
+        generation = self._generations(delivery).pop(delivery)
         if generation is not None:
             generation.cancel()
         return not self._commits.withdraw(delivery)
@@ -484,7 +489,7 @@ class Worker:
             self._give_back(delivery)
         lost: list[Delivery] = []
         for delivery in [one for one in self._begun() if one.partition in partitions]:
-            generation = self._models[delivery.tier].generations[delivery]
+            generation = self._generations(delivery)[delivery]
             if generation is not None and not running:
                 continue
             if delivery.handed_over:
@@ -546,14 +551,18 @@ class Worker:
 
     def _begun(self) -> list[Delivery]:
         """What was started or handed over."""
-        return [delivery for model in self._distinct_models for delivery in model.generations]
+        handed_over = [delivery for model in self._distinct_models for delivery in model.handed_over]
+        return [*self._started(), *handed_over]
 
     def _started(self) -> list[Delivery]:
-        return [delivery for delivery in self._begun() if not delivery.handed_over]
+        return [delivery for model in self._distinct_models for delivery in model.generations]
+
+    def _generations(self, delivery: Delivery) -> dict[Delivery, asyncio.Task[None] | None]:
+        return self._models[delivery.tier].begun(delivery)
 
     def _running(self) -> list[asyncio.Task[None]]:
-        tasks = (self._models[delivery.tier].generations[delivery] for delivery in self._started())
-        return [task for task in tasks if task is not None]
+        generations = (model.generations for model in self._distinct_models)
+        return [task for of_model in generations for task in of_model.values() if task is not None]
 
 
 def _nothing() -> None:

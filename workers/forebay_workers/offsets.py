@@ -207,6 +207,8 @@ class _Progress:
         self.handed_over = set(known.handed_over)
         self._last_read = -1
         self._unfinished: dict[int, None] = {}
+        self._told: Commit | None = None
+        """The last ``commit``, until something changes: thousands of offsets may be handed over for hours."""
 
     @property
     def full(self) -> bool:
@@ -218,7 +220,7 @@ class _Progress:
     def read(self, offset: int) -> bool:
         if offset <= self._last_read:
             return False
-        self._last_read = offset
+        self._last_read, self._told = offset, None
         if self._offset is None:
             self._offset = offset
         if offset in self._done:
@@ -231,11 +233,13 @@ class _Progress:
     def hand_over(self, offset: int) -> None:
         if offset in self._unfinished:
             self.handed_over.add(offset)
+            self._told = None
 
     def count(self, offset: int, change: int) -> None:
         if offset in self._unfinished:
             self.handed_over.discard(offset)
             self.attempts[offset] = max(0, self.attempts.get(offset, 0) + change)
+            self._told = None
 
     def finish(self, offset: int) -> None:
         if offset not in self._unfinished:
@@ -244,6 +248,7 @@ class _Progress:
         self.attempts.pop(offset, None)
         self.handed_over.discard(offset)
         self._done.add(offset)
+        self._told = None
         self._advance()
 
     def _advance(self) -> None:
@@ -253,11 +258,14 @@ class _Progress:
             self._offset = following
             self._done = {done for done in self._done if done >= following}
             self.attempts = {at: count for at, count in self.attempts.items() if at >= following}
-            self.handed_over = {at for at in self.handed_over if at >= following}
 
     def commit(self, without: Collection[int]) -> Commit | None:
         if self._offset is None:
             return None
+        if not without and self._told is not None:
+            return self._told
         offset = min((self._offset, *without))
         done = self._done.union(range(offset, self._offset)).difference(without)
-        return Commit(offset, encode(Known(done, self.attempts, self.handed_over), offset))
+        commit = Commit(offset, encode(Known(done, self.attempts, self.handed_over), offset))
+        self._told = self._told if without else commit
+        return commit

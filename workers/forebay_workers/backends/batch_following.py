@@ -94,6 +94,7 @@ class Follower:
                 line = batch.lines.get(result.custom_id)
                 if line is None or line.answer.done():
                     continue
+                await asyncio.sleep(0)  # interactive tasks do not wait for thousands of answers
                 if result.response is not None:
                     self._tell(line, result.response)
                 elif told.status == "completed":  # else the batch ended before its turn
