@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from forebay_client import Reply, Request, core
 from forebay_ops.cli import forebay, warm
 from forebay_ops.warming import journal
-from forebay_ops.warming.run import most_usd
 from forebay_schemas.config import load_config
+from forebay_schemas.prices import upper_bound
 from forebay_schemas.records import CacheOptions, CachePolicy, CacheStatus, Lane, ReplyError
 
 from tests.builders import make_reply, make_request
@@ -160,7 +160,7 @@ def test_to_refresh_is_to_generate_anew_whatever_a_run_without_it_has_noted(kafk
 
 def test_not_more_is_spent_than_is_allowed_whatever_is_in_flight(kafka: MemoryKafka, tmp_path: Path) -> None:
     file = file_of(tmp_path, *(f"Question {number}?" for number in range(40)))
-    dearest = most_usd(make_request("Question 10?"), load_config())
+    dearest = upper_bound(make_request("Question 10?"), load_config(), Lane.BATCH)
     flying, most_flying, spent = set[str](), 0, 0.0
 
     def later(request: Request) -> list[Reply]:

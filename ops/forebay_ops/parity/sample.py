@@ -10,13 +10,13 @@ import msgspec
 from forebay_jobs.judging.model import CATEGORY as JUDGING
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError, InvalidRequest, RecordError
-from forebay_schemas.prices import cost
+from forebay_schemas.prices import cost, upper_bound
 from forebay_schemas.records import CacheOptions, CachePolicy, Lane, Request, Usage
 from forebay_schemas.validation import validate
 
 from ..request_lines import LineError, numbered, parse_object, plain, request_of
 from ..request_log import newest_requests
-from ..warming.run import CHARS_PER_TOKEN, most_usd, prompt_chars
+from ..warming.run import CHARS_PER_TOKEN, prompt_chars
 from ..warming.sieve import PREFIX as WARMING
 
 ANSWER = "answer"
@@ -113,5 +113,5 @@ def usual_usd(cases: Sequence[Case], config: Config, answer_tokens: int) -> floa
 
 
 def limit_usd(cases: Sequence[Case], config: Config) -> float:
-    """About the most that both paths may cost, in US dollars: each tier in turn writes all that it may."""
-    return 2 * sum(most_usd(case.request, config) for case in cases)
+    """The most that both paths may cost, in US dollars: each tier in turn writes all that it may."""
+    return 2 * sum(upper_bound(case.request, config, Lane.BATCH) for case in cases)

@@ -12,8 +12,8 @@ from forebay_client import BrokerUnavailable, Client, ForebayError, Reply
 from forebay_schemas.canonical import all_messages, category_of
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
-from forebay_schemas.prices import cost
-from forebay_schemas.records import CacheStatus, Lane, Request, Usage
+from forebay_schemas.prices import upper_bound
+from forebay_schemas.records import CacheStatus, Lane, Request
 
 from .journal import Journal
 from .sieve import Wanted, to_send
@@ -22,8 +22,7 @@ _STEP_S = 0.2
 """How late an interruption, or the end of patience, may be noticed."""
 _GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
 CHARS_PER_TOKEN = 3
-_TEMPLATE_TOKENS = 100
-"""What of a prompt is set aside for at most: few texts have more tokens, and few tiers add more to a prompt."""
+"""Few texts have more tokens."""
 
 
 @dataclass(slots=True)
@@ -135,7 +134,7 @@ class Warming:
         """
         try:
             for each in wanted:
-                may_cost = 0.0 if self._limits.max_usd is None else most_usd(each.request, self._config)
+                may_cost = 0.0 if self._limits.max_usd is None else upper_bound(each.request, self._config, Lane.BATCH)
                 if why := self._wait_for(lambda may_cost=may_cost: not self._awaited or self._has_room(may_cost)):
                     return why
                 if not self._has_room(may_cost):  # though nothing is awaited
@@ -213,17 +212,6 @@ class Warming:
         for request_id, awaited in left.items():
             with suppress(BrokerUnavailable):
                 self._client.cancel(request_id, tenant=awaited.wanted.request.tenant)
-
-
-def most_usd(request: Request, config: Config) -> float:
-    """About the most that a request may cost on the batch lane: each tier in turn writes all that it may."""
-    chars = prompt_chars(request)
-    total = 0.0
-    for name, tier in config.tiers.items():
-        longest = tier.max_tokens if request.max_tokens is None else min(tier.max_tokens, request.max_tokens)
-        usage = Usage(prompt_tokens=chars // CHARS_PER_TOKEN + _TEMPLATE_TOKENS, completion_tokens=longest)
-        total += cost(usage, config.price(name), Lane.BATCH)
-    return total
 
 
 def prompt_chars(request: Request) -> int:
