@@ -27,7 +27,7 @@ _ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
-    "tool_choice": ("auto",),
+    "tool_choice": ("auto", "none"),
     "parallel_tool_calls": (True,),
     "modalities": (["text"],),
     "store": (False,),
@@ -37,8 +37,11 @@ _ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
 _PASSED_OVER = ("prompt_cache_key",)
 """It changes no answer."""
 _EXTENSIONS = ("category", "endpoint", "cache", "min_tier", "max_tier", "prompt_version", "priority", "passages")
-_TOLD = ("cache_status", "tier", "model_id", "cost", "baseline_cost", "similarity", "matched_request_id", "review")
-"""Fields of a reply that OpenAI has no word for."""
+_TOLD = (
+    "request_id", "cache_status", "tier", "model_id", "cost", "baseline_cost", "similarity", "matched_request_id",
+    "route", "confidence", "hops", "path", "review", "arm", "prompt_version", "synthetic", "latency",
+)  # fmt: skip
+"""Fields of ``Reply`` that a caller is told, under the same names."""
 _STATUSES = {
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.TENANT_NOT_ALLOWED: 403,
@@ -78,6 +81,8 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
             raise InvalidRequest(name, "is not supported", "leave it out")
         elif value not in _ONLY_DEFAULT[name]:
             raise InvalidRequest(name, f"is {value!a:.40}, which is not supported", "leave it out")
+    if body.get("tool_choice") == "none":
+        fields.pop("tools", None)
     return fields
 
 
@@ -102,31 +107,42 @@ def tier_of_model(name: Any, config: Config) -> str | None:
     raise InvalidRequest("model", f"{name!a:.80} does not exist", mend)
 
 
-def chat_completion(reply: Reply) -> dict[str, Any]:
-    """An answer as the body of a chat completion, with where it came from under ``usage.forebay``."""
-    usage = reply.usage
-    told = msgspec.to_builtins(reply)
+def completion(reply: Reply, model: str) -> dict[str, Any]:
+    """An answer as the body of a chat completion.
+
+    Args:
+        model: as it was asked for; the one that answered is in ``usage.forebay``.
+    """
+    calls = calls_of(reply)
+    message = {"role": "assistant", "content": reply.text or (None if calls else ""), "refusal": None}
+    if calls:
+        message["tool_calls"] = calls
     return {
         "id": reply.request_id,
         "object": "chat.completion",
         "created": reply.completed_ms // 1000,
-        "model": reply.model_id,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": reply.text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": reply.finish_reason,
-            }
-        ],
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": usage.cached_prompt_tokens},
-            EXTENSION: {name: told[name] for name in _TOLD},
-        },
+        "model": model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}],
+        "usage": usage(reply),
     }
+
+
+def usage(reply: Reply) -> dict[str, Any]:
+    """Tokens as OpenAI counts them, of a reused answer those of its generation; and where the answer came from, why,
+    how fast and for how much: costs in US dollars, times in milliseconds."""
+    used, told = reply.usage, msgspec.to_builtins(reply)
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.prompt_tokens + used.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": used.cached_prompt_tokens},
+        EXTENSION: {name: told[name] for name in _TOLD},
+    }
+
+
+def calls_of(reply: Reply) -> list[dict[str, Any]]:
+    """The tools that an answer calls."""
+    return [] if reply.tool_calls is None else msgspec.json.decode(reply.tool_calls)
 
 
 def error_body(error: ReplyError) -> dict[str, Any]:

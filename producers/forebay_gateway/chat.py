@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from forebay_client import Reply, RequestFailed, StreamRestarted
+from forebay_client.openai_format import completion
 from forebay_schemas.errors import ForebayError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -52,7 +53,7 @@ async def create_chat_completion(
         return Response(status_code=_NOBODY)
     except ForebayError as error:
         raise _failed(call, error) from None
-    return JSONResponse(completions.completion(reply, body.model), headers=completions.headers(reply))
+    return JSONResponse(completion(reply, body.model), headers=completions.headers(reply))
 
 
 async def _begun(body: ChatRequest, request: Request, service: Service, caller: Caller) -> Call:

@@ -1,53 +1,13 @@
-"""From a reply to OpenAI's completion, whole or in chunks; ``usage.forebay`` and headers say where it came from."""
+"""From a reply to the chunks of OpenAI's completion, and to headers that say where it came from."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+from forebay_client.openai_format import calls_of, usage
 from forebay_schemas.records import Reply
 
-COMPLETION = "chat.completion"
 CHUNK = "chat.completion.chunk"
-
-_TOLD = (
-    "request_id", "cache_status", "tier", "model_id", "cost", "baseline_cost", "similarity", "matched_request_id",
-    "route", "confidence", "hops", "path", "review", "arm", "prompt_version", "synthetic", "latency",
-)  # fmt: skip
-"""Fields of ``Reply`` that a caller is told, under the same names."""
-
-
-def completion(reply: Reply, model: str) -> dict[str, Any]:
-    """The whole completion.
-
-    Args:
-        model: as it was asked for; the one that answered is in ``usage.forebay``.
-    """
-    calls = _calls(reply)
-    message = {"role": "assistant", "content": reply.text or (None if calls else ""), "refusal": None}
-    if calls:
-        message["tool_calls"] = calls
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
-    head = _head(reply.request_id, reply.completed_ms // 1000, model, COMPLETION)
-    return {**head, "choices": [choice], "usage": usage(reply)}
-
-
-def usage(reply: Reply) -> dict[str, Any]:
-    """Tokens as OpenAI counts them, of a reused answer those of its generation; and where the answer came from."""
-    used = reply.usage
-    return {
-        "prompt_tokens": used.prompt_tokens,
-        "completion_tokens": used.completion_tokens,
-        "total_tokens": used.prompt_tokens + used.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": used.cached_prompt_tokens},
-        "forebay": attribution(reply),
-    }
-
-
-def attribution(reply: Reply) -> dict[str, Any]:
-    """Where an answer came from, why, how fast and for how much: costs in US dollars, times in milliseconds."""
-    told = msgspec.to_builtins(reply)
-    return {name: told[name] for name in _TOLD}
 
 
 def headers(reply: Reply) -> dict[str, str]:
@@ -74,7 +34,7 @@ class Chunks:
     """
 
     def __init__(self, request_id: str, created_s: int, model: str, include_usage: bool) -> None:
-        self._head = _head(request_id, created_s, model, CHUNK)
+        self._head = {"id": request_id, "object": CHUNK, "created": created_s, "model": model}
         self._include_usage = include_usage
 
     def begin(self) -> bytes:
@@ -87,7 +47,7 @@ class Chunks:
 
     def end(self, reply: Reply) -> bytes:
         """All that follows the text."""
-        calls = [{"index": place, **call} for place, call in enumerate(_calls(reply))]
+        calls = [{"index": place, **call} for place, call in enumerate(calls_of(reply))]
         events = self._delta({"tool_calls": calls}) if calls else b""
         events += self._delta({}, reply.finish_reason)
         if self._include_usage:
@@ -103,11 +63,3 @@ class Chunks:
 def event(value: Mapping[str, Any]) -> bytes:
     """A server-sent event."""
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-
-
-def _calls(reply: Reply) -> list[dict[str, Any]]:
-    return [] if reply.tool_calls is None else json.loads(reply.tool_calls)
-
-
-def _head(request_id: str, created_s: int, model: str, kind: str) -> dict[str, Any]:
-    return {"id": request_id, "object": kind, "created": created_s, "model": model}

@@ -13,7 +13,7 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.errors import ErrorCode, ForebayError, InvalidRequest, RecordError
 from forebay_schemas.records import BatchState, Reply, ReplyError
 
-from ..openai_format import chat_completion, error_body, http_status
+from ..openai_format import completion, error_body, http_status
 from ..preparing import Preparation
 from .journal import Journal
 from .rows import Row, Source, parquet_module
@@ -200,7 +200,11 @@ def _whole(file: Path) -> Iterator[Path]:
 
 
 def _answer_line(row: Row, reply: Reply) -> dict[str, Any]:
-    response = {"status_code": 200, "request_id": reply.request_id, "body": chat_completion(reply)}
+    response = {
+        "status_code": 200,
+        "request_id": reply.request_id,
+        "body": completion(reply, row.model or reply.model_id or ""),
+    }
     return {"id": reply.request_id, "custom_id": row.custom_id, "response": response, "error": None}
 
 

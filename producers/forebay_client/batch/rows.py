@@ -32,6 +32,7 @@ class Row(msgspec.Struct, frozen=True):
         fields: of the request that it makes, as ``RequestFields``.
         problem: why it makes none.
         cells: of CSV and Parquet, by column.
+        model: as the row asks for it.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Row(msgspec.Struct, frozen=True):
     fields: Mapping[str, Any] | None = None
     problem: RecordError | None = None
     cells: Mapping[str, Any] | None = None
+    model: str | None = None
 
 
 class Source(Protocol):
@@ -104,7 +106,8 @@ class _Lines:
                 request = _object(line, self._longest)
                 if isinstance(said := request.get("custom_id"), str):
                     custom_id = said
-                yield Row(number, place, custom_id, fields=self._common | self._fields(request))
+                fields = self._common | self._fields(request)
+                yield Row(number, place, custom_id, fields=fields, model=request["body"].get("model"))
             except RecordError as error:
                 yield Row(number, place, custom_id, problem=error)
 
