@@ -14,6 +14,8 @@ from forebay_schemas.records import Reply, ReplyError
 CHAT_COMPLETIONS = "/v1/chat/completions"
 AUTO = "auto"
 """As a ``model``: the router chooses."""
+ANY_OTHER = "*"
+"""As an alias: every name that means nothing else."""
 EXTENSION = "forebay"
 """The member of a body that holds what OpenAI has no word for: on the way in fields of a request, on the way out where
 the answer came from."""
@@ -94,7 +96,7 @@ def tier_of_model(name: Any, config: Config) -> str | None:
         InvalidRequest: the name means nothing.
     """
     aliases = config.gateway.aliases
-    for known in (name, aliases.get(name), aliases.get("*")) if isinstance(name, str) else ():
+    for known in (name, aliases.get(name), aliases.get(ANY_OTHER)) if isinstance(name, str) else ():
         if known == AUTO:
             return None
         if known in config.tiers:
@@ -102,9 +104,15 @@ def tier_of_model(name: Any, config: Config) -> str | None:
         for tier, settings in config.tiers.items():
             if settings.model == known:
                 return tier
-    known = ", ".join([AUTO, *config.tiers])
-    mend = f"use one of {known}, or make it an alias (gateway.aliases)"
+    mend = f"use one of {', '.join(model_names(config))}, or make it an alias (gateway.aliases)"
     raise InvalidRequest("model", f"{name!a:.80} does not exist", mend)
+
+
+def model_names(config: Config) -> list[str]:
+    """Every ``model`` that means something, auto first; each once."""
+    models = [tier.model for tier in config.tiers.values()]
+    aliases = [alias for alias in config.gateway.aliases if alias != ANY_OTHER]
+    return list(dict.fromkeys([AUTO, *config.tiers, *models, *aliases]))
 
 
 def completion(reply: Reply, model: str) -> dict[str, Any]:
