@@ -64,6 +64,7 @@ class StandIn:
         self._stop.set()
         self._thread.join()
         self._consumer.close()
+        self._producer.flush(10)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -78,4 +79,4 @@ class StandIn:
                 ids = Headers(request_id=said.request_id, tenant=said.tenant).to_kafka()
                 key = headers.reply_key or said.request_id
                 self._producer.produce(topic, CODEC.encode(said), key, headers=list(ids.items()))
-            self._producer.flush()
+            self._producer.poll(0)
