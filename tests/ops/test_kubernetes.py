@@ -383,6 +383,9 @@ def test_each_tier_has_its_worker_its_gpus_and_time_to_drain(config: Config):
     assert {name for name in pods() if name.startswith("worker-")} == {f"worker-{tier}" for tier in config.tiers}
 
 
+_OF_KEDA = {"SCRAM-SHA-512": "scram_sha512", "SCRAM-SHA-256": "scram_sha256", "PLAIN": "plaintext"}
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_workers_scale_by_the_lag_of_the_groups_that_they_read_in(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -400,6 +403,9 @@ def test_workers_scale_by_the_lag_of_the_groups_that_they_read_in(
             assert asked["topic"] == config.kafka.topics.tier(tier, lane)
             assert asked["consumerGroup"] == config.kafka.topics.workers_group(tier, lane)
             assert environment(worker, variant)[asked["bootstrapServersFromEnv"]] == config.kafka.bootstrap
+            assert asked.get("sasl") == (_OF_KEDA[config.kafka.sasl_mechanism] if config.kafka.sasl else None)
+            assert (asked.get("tls") == "enable") is config.kafka.security_protocol.endswith("SSL")
+            assert ("authenticationRef" in trigger) is config.kafka.sasl
         interactive, batch = (int(trigger["metadata"]["lagThreshold"]) for trigger in scaled["triggers"])
         assert interactive == config.models[settings.model].engine["max_num_seqs"]
         assert batch > 100 * interactive
