@@ -17,6 +17,7 @@ class Authority:
     """Its certificate lies in ``ca_file``; whatever it signs lies beside it, each with its key in one PEM file."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority of {folder.name}")])

@@ -23,7 +23,7 @@ from .broker import Broker
 from .waiting import eventually
 
 _ADMIN = "admin"
-_PASSWORD = 'pass"word\\'
+PASSWORD = 'canary-"kafka"-\\'
 """Of every user; with what has to be quoted in Java's settings."""
 _JAAS = "org.apache.kafka.common.security"
 
@@ -66,9 +66,9 @@ class SecureBroker(Broker):
 
     def as_user(self, user: str) -> Config:
         """The configuration of a user, who is made if need be."""
-        config = self._with(user=user, password=SecretStr(_PASSWORD))
+        config = self._with(user=user, password=SecretStr(PASSWORD))
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        made = UserScramCredentialUpsertion(user, scram, _PASSWORD.encode())
+        made = UserScramCredentialUpsertion(user, scram, PASSWORD.encode())
         admin = AdminClient(self.config.kafka.client())
         for future in admin.alter_user_scram_credentials([made]).values():
             future.result()

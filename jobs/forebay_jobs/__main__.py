@@ -8,6 +8,7 @@ import threading
 import click
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ForebayError
+from forebay_schemas.logs import write_logs
 from forebay_schemas.tracing import tracing_for
 
 from .keeper import Keeper
@@ -16,7 +17,6 @@ from .keeper import Keeper
 @click.group()
 def main() -> None:
     """The streaming job on its Flink cluster."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 @main.command()
@@ -51,6 +51,7 @@ def application() -> None:
 def _config() -> Config:
     """The configuration; where a package for it is missing, that is said here, before every TaskManager says it."""
     config = load_config()
+    write_logs(config.logs)
     tracing_for(config, "job")
     return config
 

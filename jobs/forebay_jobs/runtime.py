@@ -5,16 +5,16 @@ restart of the job in the same process, which is why nothing here belongs to one
 """
 
 import logging
-import sys
 import threading
 from functools import cache, cached_property
 
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
+from forebay_schemas.logs import log_handler
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.registry import codec_for
 from forebay_schemas.rollouts import Rollout
-from forebay_schemas.sections import MetricsConfig
+from forebay_schemas.sections import LogsConfig, MetricsConfig
 from prometheus_client import REGISTRY, start_http_server
 
 from .arms import Arms
@@ -175,19 +175,16 @@ def runtime_for(config: Config) -> Runtime:
             _current.close()
             _current = None
         if _current is None:
-            _log_to_stderr()
+            _log_to_stderr(config.logs)
             _current = Runtime(config)
         return _current
 
 
-@cache
-def _log_to_stderr() -> None:
+def _log_to_stderr(settings: LogsConfig) -> None:
     """Write our own log lines to the TaskManager's output; PyFlink has taken the root logger for itself."""
-    handler = logging.StreamHandler(sys.__stderr__)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("forebay_jobs", "forebay_schemas"):
         ours = logging.getLogger(name)
-        ours.addHandler(handler)
+        ours.handlers[:] = [log_handler(settings)]
         ours.setLevel(logging.INFO)
         ours.propagate = False
 

@@ -30,6 +30,7 @@ from .sections import (
     KafkaConfig,
     LedgerConfig,
     LocalConfig,
+    LogsConfig,
     MetricsConfig,
     RedisConfig,
     RegistryConfig,
@@ -102,6 +103,7 @@ class Config(BaseSettings):
     tracing: TracingConfig = TracingConfig()
     ledger: LedgerConfig = LedgerConfig()
     gateway: GatewayConfig = GatewayConfig()
+    logs: LogsConfig = LogsConfig()
     local: LocalConfig = LocalConfig()
 
     @classmethod

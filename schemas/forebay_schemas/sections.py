@@ -497,6 +497,20 @@ class LedgerConfig(Section):
     )
 
 
+class LogsConfig(Section):
+    """What the log lines of job, workers, ledger and controller may hold."""
+
+    texts: bool = Field(
+        default=False,
+        description="Write the texts of unexpected errors too, which may quote prompts and answers; without it only"
+        " where they arose and of which kind they are.",
+    )
+    redact: str | None = Field(
+        default=None,
+        description="module:function that each line passes through, from text to text; it may mask addresses.",
+    )
+
+
 class LocalConfig(Section):
     """What `forebay up` runs on this machine."""
 

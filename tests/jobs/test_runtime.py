@@ -17,7 +17,7 @@ from tests.jobs.doubles import LetterEmbedder, configured
 @pytest.fixture(autouse=True)
 def _process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(runtime_module, "_current", None)
-    monkeypatch.setattr(runtime_module, "_log_to_stderr", lambda: None)
+    monkeypatch.setattr(runtime_module, "_log_to_stderr", lambda _: None)
     monkeypatch.setattr(runtime_module, "Embedder", lambda settings, metrics: LetterEmbedder())
     yield
     if runtime_module._current is not None:

@@ -5,7 +5,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from typing import NoReturn
@@ -15,6 +14,7 @@ from confluent_kafka import KafkaException
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.lag import LagProbe
+from forebay_schemas.logs import write_logs
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.metrics_server import serve_metrics
 from forebay_schemas.records import Lane
@@ -46,10 +46,10 @@ def main(tiers: str | None) -> None:
 
     Exit codes: 0 after a signal, 1 when something died that a restart may mend, 2 when the configuration cannot work.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     code = 0
     try:
         config = load_config()
+        write_logs(config.logs)
         asyncio.run(serve(config, _chosen(config, tiers)))
     except ConfigError as error:
         _log.critical("%s", error)

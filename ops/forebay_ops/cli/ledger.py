@@ -1,11 +1,10 @@
 """`forebay ledger`: what keeps every reply, what it cost, and what was thought of it."""
 
-import logging
 import signal
-import sys
 import threading
 
 import click
+from forebay_schemas.logs import write_logs
 
 from ..ledger.recorder import record
 from .options import cli_config
@@ -23,8 +22,9 @@ def ledger() -> None:
       forebay report --since 7d
       duckdb -c "SELECT day, sum(cost) FROM read_parquet('.forebay/ledger/*/*.parquet') WHERE NOT repeat GROUP BY day"
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = cli_config()
+    write_logs(config.logs)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    record(cli_config(), stop)
+    record(config, stop)

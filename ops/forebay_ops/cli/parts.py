@@ -57,7 +57,6 @@ def job_run(context: click.Context) -> None:
     cli_config()
     from forebay_jobs import __main__ as jobs
 
-    context.invoke(jobs.main)
     context.invoke(jobs.run)
 
 
@@ -69,7 +68,6 @@ def job_submit(context: click.Context, checkpoint: str | None) -> None:
     cli_config()
     from forebay_jobs import __main__ as jobs
 
-    context.invoke(jobs.main)
     context.invoke(jobs.submit, checkpoint=checkpoint)
 
 

@@ -1,8 +1,6 @@
 """`forebay rollout`: changed settings for a growing share of tenants or users, undone by themselves where worse."""
 
-import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +13,7 @@ import click
 import msgspec
 from forebay_jobs.router.weights import weights_of
 from forebay_schemas.config import Config
+from forebay_schemas.logs import write_logs
 from forebay_schemas.overrides import applied, flattened, shared
 from forebay_schemas.rollouts import (
     Guards,
@@ -240,11 +239,12 @@ def control_() -> None:
     One is part of `forebay up` and of the deployment; several do no harm. It keeps nothing of its own: what it has to
     know is in Kafka, and one that was killed goes on where it was.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = cli_config()
+    write_logs(config.logs)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    control(cli_config(), stop)
+    control(config, stop)
 
 
 def _move(name: str, step: Any) -> None:

