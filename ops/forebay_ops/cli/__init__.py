@@ -18,7 +18,7 @@ _COMMANDS = {
     "ask": Entry("client:ask", "Ask one question and print the answer."),
     "cancel": Entry("client:cancel", "Take a request back."),
     "invalidate": Entry("invalidate:invalidate", "Let answers hold no longer."),
-    "forget": Entry("forget:forget_", "Keep nothing of a tenant, or of one of its users.", "local"),
+    "forget": Entry("forget:forget_", "Keep nothing of a tenant, or of one of its users.", "reports"),
     "feedback": Entry("client:feedback", "Say whether an answer was good."),
     "send": Entry("client:send", "Publish requests from a file."),
     "batch": Entry("batch:batch", "Send a file of requests on the batch lane, each row once."),

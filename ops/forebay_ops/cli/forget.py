@@ -43,6 +43,9 @@ def forget_(tenant: str, user: str | None, dry_run: bool, yes: bool, timeout_s: 
     console = Console(highlight=False)
     with ConsoleProgress(Console(stderr=True)) as progress:
         found = kept(config, whom, progress.counting)
+    if not config.ledger.folder.is_dir():
+        note = f"there is no ledger at {config.ledger.folder} (ledger.folder); where it lies elsewhere, run this there"
+        click.secho(note, fg="yellow", err=True)
     if dry_run:
         console.print(_table(found, done=False))
         return
