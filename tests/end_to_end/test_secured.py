@@ -64,9 +64,8 @@ def secured(broker: SecureBroker, tmp_path_factory: pytest.TempPathFactory) -> I
     file.write_text(SETTINGS)
     config = load_config(file)
     config = config.model_copy(update={"kafka": broker.as_user("stack").kafka})
-    roles = [acls.job_rights(config), acls.ledger_rights(config), acls.operator_rights(config)]
-    acls.apply(broker.config, "stack", [right for rights in roles for right in rights])
-    acls.apply(broker.config, "stack", acls.worker_rights(config))
+    for rights in (acls.job_rights, acls.worker_rights, acls.ledger_rights, acls.operator_rights):
+        acls.apply(broker.config, "stack", rights(config))
     with stack_up(config) as up:
         yield up
 
