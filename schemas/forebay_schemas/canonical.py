@@ -8,7 +8,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -21,27 +22,45 @@ CANONICAL_VERSION = 2
 _FENCE = re.compile(r"`{3,}(?=[^`]*$)|~{3,}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Digests:
-    """The digests of one request, each 32 hex digits.
+    """The digests of one request, each 32 hex digits and worked out when it is asked for: an exact hit needs but one.
 
     Attributes:
-        exact: of the whole canonical form; equal requests share it.
-        context: of all but the last user turn's text; requests may be compared by meaning only where it is
-            equal. None where the last turn is not the user's.
-        prefix: of the static turns, the breakpoint for prefix caches. None where there are none.
+        around: the canonical form of everything besides the turns.
+        turns: their canonical form.
+        static: how many of them are static.
+        arm: of a rollout, whose answers only its requests share; None: in no arm.
     """
 
-    exact: str
-    context: str | None
-    prefix: str | None
+    around: list[Any]
+    turns: list[list[Any]]
+    static: int
+    arm: str | None = None
+
+    @cached_property
+    def exact(self) -> str:
+        """Of the whole canonical form; equal requests share it."""
+        return self._in_arm(_digest(["exact", self.around, self.turns]))
+
+    @cached_property
+    def context(self) -> str | None:
+        """Of all but the last user turn's text; requests may be compared by meaning only where it is equal. None where
+        the last turn is not the user's."""
+        *turns, (role, _, *rest_of_last) = self.turns
+        return self._in_arm(_digest(["context", self.around, turns, rest_of_last])) if role == "user" else None
+
+    @cached_property
+    def prefix(self) -> str | None:
+        """Of the static turns, the breakpoint for prefix caches. None where there are none."""
+        return _digest(["prefix", self.turns[: self.static]]) if self.static else None
 
     def in_arm(self, arm: str | None) -> "Digests":
-        """Those of the request in an arm of a rollout, whose answers only it shares. None: in no arm."""
-        if arm is None:
-            return self
-        context = None if self.context is None else _digest(["arm", arm, self.context])
-        return Digests(exact=_digest(["arm", arm, self.exact]), context=context, prefix=self.prefix)
+        """Those of the request in an arm of a rollout."""
+        return self if arm is None else replace(self, arm=arm)
+
+    def _in_arm(self, digest: str) -> str:
+        return digest if self.arm is None else _digest(["arm", self.arm, digest])
 
 
 def category_of(request: Request) -> str:
@@ -68,17 +87,9 @@ def question_of(request: Request) -> str | None:
 
 
 def digests(request: Request) -> Digests:
-    """Compute the digests of a valid request."""
-    messages = [_canonical_message(message) for message in all_messages(request)]
-    context = _context(request)
-    role, _, *rest_of_last = messages[-1]
-    by_meaning = role == "user"
-    static = messages[: len(static_turns(request))]
-    return Digests(
-        exact=_digest(["exact", context, messages]),
-        context=_digest(["context", context, messages[:-1], rest_of_last]) if by_meaning else None,
-        prefix=_digest(["prefix", static]) if static else None,
-    )
+    """The digests of a valid request."""
+    turns = [_canonical_message(message) for message in all_messages(request)]
+    return Digests(around=_context(request), turns=turns, static=len(static_turns(request)))
 
 
 def canonical_text(text: str) -> str:
