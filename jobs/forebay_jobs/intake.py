@@ -76,7 +76,7 @@ class Intake:
             raise RecordError(ErrorCode.UNKNOWN_SCHEMA, str(error)) from None
 
     def _check(self, request: Request, record: Incoming, lane: Lane) -> None:
-        validate(request, self._config)
+        validate(request, self._config, decoded=True)
         bound = self._config.request_topics.get(record.topic)
         check_tenant(request.tenant, record.topic, bound.tenant if bound else None)
         if request.lane is not lane:

@@ -44,15 +44,19 @@ _DIGEST = re.compile(r"[0-9a-f]{32}")
 _WHERE = re.compile(r" - at (?:`\w+` in )?`\$\.?(?P<path>.*)`$")
 
 
-def validate(request: Request, config: Config) -> None:
+def validate(request: Request, config: Config, *, decoded: bool = False) -> None:
     """Check everything that can be known before a request is answered.
 
     The deadline is not checked: it is a matter of the clock, see ``expired``.
 
+    Args:
+        decoded: whether it is as the codec gave it, which has seen to the types.
+
     Raises:
         InvalidRequest: naming the first field that is wrong, its problem and the mend.
     """
-    _check_types(request)
+    if not decoded:
+        _check_types(request)
     for field in ("request_id", "tenant"):
         _check_id(field, getattr(request, field), required=True)
     for field in ("user", "endpoint", "category", "prompt_version"):
