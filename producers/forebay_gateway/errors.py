@@ -7,28 +7,13 @@ from typing import Any
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from forebay_client import BrokerUnavailable, ClientClosed, ReplyTimeout, RequestFailed
+from forebay_client.openai_format import http_status
 from forebay_schemas.errors import ErrorCode, ForebayError, RecordError
 
 from .chat_request import UNSUPPORTED, Forebay
 
 _CLIENTS_FAULT = "invalid_request_error"
 _OURS = "server_error"
-
-# By code: the status, and whether OpenAI's clients, which ask again by themselves from 500 on, should do so.
-_STATUS: dict[str, tuple[int, bool]] = {
-    ErrorCode.INVALID_REQUEST: (400, False),
-    ErrorCode.TENANT_NOT_ALLOWED: (403, False),
-    ErrorCode.TOO_LARGE: (413, False),
-    ErrorCode.CONTEXT_LENGTH_EXCEEDED: (400, False),
-    ErrorCode.ENGINE_REFUSED: (400, False),
-    ErrorCode.CANCELLED: (409, False),
-    ErrorCode.ENGINE_FAILED: (503, True),
-    ErrorCode.INTERNAL: (500, True),
-    # Asked again, each of these would be paid for again, or fail again.
-    ErrorCode.DEADLINE_EXCEEDED: (504, False),
-    ErrorCode.GIVEN_UP: (500, False),
-    ErrorCode.UNDELIVERABLE: (500, False),
-}
 
 
 class ApiError(HTTPException):
@@ -73,11 +58,10 @@ class ApiError(HTTPException):
 def api_error(error: ForebayError) -> ApiError:
     """What a failure of the client, or of the pipeline, means for the caller."""
     if isinstance(error, RequestFailed):
-        status, retry = _STATUS.get(error.code, (500, error.retryable))
-        return ApiError(status, error.message, code=error.code, retry=retry)
+        # OpenAI's clients ask again by themselves from 500 on; most of these would be paid for, or fail, again.
+        return ApiError(http_status(error.code), error.message, code=error.code, retry=error.retryable)
     if isinstance(error, RecordError):
-        status, _ = _STATUS.get(error.code, (400, False))
-        return ApiError(status, f"{_prefix(error)}{error}", code=error.code, param=_param(error))
+        return ApiError(http_status(error.code), f"{_prefix(error)}{error}", code=error.code, param=_param(error))
     if isinstance(error, ReplyTimeout):
         return ApiError(504, str(error), code=ErrorCode.DEADLINE_EXCEEDED, retry=False)
     if isinstance(error, BrokerUnavailable | ClientClosed):

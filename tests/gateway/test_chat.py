@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from forebay_client.openai_format import fields_of_chat
+from forebay_gateway.chat_request import UNSUPPORTED, ChatRequest
 from forebay_schemas.config import Config, changed
-from forebay_schemas.errors import ErrorCode
+from forebay_schemas.errors import ErrorCode, InvalidRequest
 from forebay_schemas.records import CachePolicy, CacheScope, CacheStatus, Chunk, Lane, Reply, ReplyError, Request, Usage
 from openai import APIError, APIStatusError, APITimeoutError, AsyncOpenAI, BadRequestError, InternalServerError, OpenAI
 
@@ -342,3 +344,17 @@ def test_what_cannot_be_asked_is_a_400_that_names_the_field(
     assert failed.value.param == param
     assert (failed.value.type, kafka.sent) == ("invalid_request_error", [])
     assert str(failed.value.param) in failed.value.message
+
+
+def test_a_line_of_a_batch_takes_what_the_gateway_takes(config: Config) -> None:
+    neutral = {
+        "n": 1, "logprobs": False, "top_logprobs": 0, "frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {},
+        "modalities": ["text"], "parallel_tool_calls": True, "service_tier": "auto", "store": False, "audio": None,
+        "prompt_cache_key": "k", "tool_choice": "auto",
+    }  # fmt: skip
+    body = {"model": "auto", "messages": HELLO}
+    assert ChatRequest.model_validate(body | neutral)
+    assert fields_of_chat(body | neutral, config) == fields_of_chat(body, config)
+    for name in UNSUPPORTED:
+        with pytest.raises(InvalidRequest, match=f"^{name}: "):
+            fields_of_chat(body | {name: "something"}, config)
