@@ -6,7 +6,7 @@ WORKDIR /src
 COPY . .
 RUN pip install --no-cache-dir --constraint requirements.lock ".[gateway,reports,tracing,workers-http]"
 # A named volume takes over the owner of the folder that it first covers.
-RUN useradd --uid 10001 --create-home forebay && install -d -o forebay -g forebay /ledger
+RUN useradd --uid 10001 --create-home forebay && install -d -o forebay -g forebay /ledger /keys
 USER forebay
 WORKDIR /home/forebay
 ENV PYTHONUNBUFFERED=1

@@ -202,8 +202,8 @@ def test_prometheus_and_top_ask_the_ports_that_job_workers_ledger_and_flink_open
     workers = {name: config.metrics.worker_port for name in SERVICES if name.startswith("worker-")}
     flink = {(name, config.metrics.flink_port) for name in ("jobmanager", "taskmanager")}
     ledger = ("ledger", config.metrics.ledger_port)
-    rollouts = ("rollouts", config.metrics.rollouts_port)
-    assert targets == {("taskmanager", config.metrics.job_port), ledger, rollouts, *workers.items(), *flink}
+    rollouts, gateway = ("rollouts", config.metrics.rollouts_port), ("gateway", config.metrics.gateway_port)
+    assert targets == {("taskmanager", config.metrics.job_port), ledger, rollouts, gateway, *workers.items(), *flink}
     assert config.metrics.job_targets == ["taskmanager"]
     assert config.metrics.worker_targets == list(workers)
     assert config.metrics.ledger_targets == ["ledger"]
@@ -312,3 +312,13 @@ def test_the_versions_are_those_that_the_local_stack_runs():
 
 def version_of(artifact: str, coordinates: tuple[str, ...]) -> str:
     return next(parts[2] for parts in (each.split(":") for each in coordinates) if parts[1] == artifact)
+
+
+def test_the_gateway_asks_for_keys_that_the_cli_writes(config: Config):
+    gateway, keys = SERVICES["gateway"], config.gateway.key_file
+    assert keys is not None
+    assert f"keys:{keys.parent}:ro" in gateway["volumes"]
+    assert f"keys:{keys.parent}" in SERVICES["cli"]["volumes"]
+    assert gateway["ports"] == [f"127.0.0.1:{config.gateway.port}:{config.gateway.port}"]
+    assert f":{config.gateway.port}/readyz" in str(gateway["healthcheck"]["test"])
+    assert int(gateway["stop_grace_period"].removesuffix("s")) > config.gateway.drain_timeout_s

@@ -1,0 +1,114 @@
+"""OpenAI's client against the gateway of a real stack: from HTTP through Kafka, Flink and vLLM and back."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from forebay_schemas.errors import ErrorCode
+from openai import APIStatusError, OpenAI
+
+from ..waiting import eventually
+from .conftest import RunningStack
+
+
+@pytest.fixture
+def openai(running: RunningStack) -> Iterator[OpenAI]:
+    url = f"http://localhost:{running.config.gateway.port}/v1"
+    with OpenAI(base_url=url, api_key="none", timeout=120, max_retries=0) as client:
+        yield client
+
+
+def turns(question: str) -> Any:
+    return [{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": question}]
+
+
+def in_category(name: str) -> Any:
+    return {"forebay": {"category": name}}
+
+
+def test_an_answer_is_generated_once_and_streamed_from_the_cache(running: RunningStack, openai: OpenAI) -> None:
+    asked = turns("How does a gateway pass on a question about tulips?")
+    raw = openai.chat.completions.with_raw_response.create(
+        model="small", messages=asked, extra_body=in_category("support")
+    )
+    first = raw.parse()
+    assert (raw.headers["x-forebay-cache"], raw.headers["x-forebay-tier"]) == ("miss", "small")
+    assert first.usage is not None
+    assert first.usage.completion_tokens > 0
+    assert float(raw.headers["x-forebay-cost"]) > 0
+    assert running.total("gateway", "forebay_gateway_calls_total", path="/v1/chat/completions", status="200") >= 1
+
+    def again() -> Any:
+        chunks = list(
+            openai.chat.completions.create(
+                model="small",
+                messages=asked,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body=in_category("support"),
+            )
+        )
+        told: Any = chunks[-1].usage and chunks[-1].usage.model_extra
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        return text, told["forebay"]["cache_status"], told["forebay"]["matched_request_id"]
+
+    if first.choices[0].finish_reason == "stop":  # what is cut off is not kept
+        eventually(lambda: again() == (first.choices[0].message.content, "exact", first.id), "it comes from the cache")
+
+
+def test_pieces_come_while_the_model_writes(openai: OpenAI) -> None:
+    stream = openai.chat.completions.create(
+        model="large", messages=turns("Tell a long story of a barge on a canal."), stream=True
+    )
+    pieces = [chunk.choices[0].delta.content for chunk in stream if chunk.choices[0].delta.content]
+    assert len(pieces) > 3
+
+
+def test_leaving_a_stream_early_stops_the_model(running: RunningStack, openai: OpenAI) -> None:
+    with openai.chat.completions.create(
+        model="large",
+        messages=turns("Tell a story that nobody waits for."),
+        stream=True,
+        temperature=1.0,
+        extra_body={"forebay": {"cache": {"policy": "bypass"}}},
+    ) as stream:
+        request_id = next(iter(stream)).id
+    reply = eventually(
+        lambda: next((reply for reply in running.replies() if reply.request_id == request_id), None), "it has ended"
+    )
+    assert reply.error is not None
+    assert reply.error.code == ErrorCode.CANCELLED
+    assert reply.usage.completion_tokens < running.config.tiers["large"].max_tokens
+
+
+def test_a_json_schema_is_kept(openai: OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    form: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
+    done = openai.chat.completions.create(model="small", messages=turns("Is it well?"), response_format=form)
+    assert set(json.loads(done.choices[0].message.content or "")) == {"ok"}
+
+
+def test_a_prompt_that_does_not_fit_is_the_callers_fault(openai: OpenAI) -> None:
+    with pytest.raises(APIStatusError) as refused:
+        openai.chat.completions.create(model="large", messages=turns("word " * 4_000))
+    assert (refused.value.status_code, refused.value.code) == (400, "context_length_exceeded")
+
+
+def test_the_page_shows_what_was_asked(running: RunningStack, openai: OpenAI) -> None:
+    address = f"http://localhost:{running.config.gateway.port}"
+    assert httpx.get(f"{address}/readyz").status_code == 200
+    assert "Forebay" in httpx.get(address).text
+    httpx.get(f"{address}/forebay/live")  # from the first look on
+
+    def seen() -> bool:
+        openai.chat.completions.create(model="small", messages=turns("Who looks at the page?"))
+        return httpx.get(f"{address}/forebay/live").json()["answers"] > 0
+
+    eventually(seen, "it is among the figures")
