@@ -5,14 +5,18 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
+import psutil
 from forebay_schemas.batches import is_batch
 
 from .harness import Say
 from .rig import BenchFailed, rig, synthetic_settings
 
+_SAMPLED_S = 0.02
 _SYSTEM = "You read reviews of a furniture shop. Answer with one word: good, bad or mixed."
 _REVIEW = "Review {number}: the parcel came two days late, but the lamp is solid, bright, and I would buy it again."
 
@@ -60,16 +64,20 @@ def run(rows: int, say: Say) -> list[Step]:
 
 def _timed(name: str, arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[Step, str]:
     """Run a command; what it took, and what it printed."""
-    began = time.monotonic()
+    began, peak_bytes = time.monotonic(), 0
     command = [sys.executable, "-m", "forebay_ops.cli", "batch", *arguments]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        told = process.stdout.read().decode(errors="replace")
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with TemporaryFile() as out:
+        process = psutil.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        while process.poll() is None:  # the system's own peak of a child holds what this process had when it forked
+            with suppress(psutil.Error):
+                peak_bytes = max(peak_bytes, process.memory_info().rss)
+            time.sleep(_SAMPLED_S)
+        took_s = time.monotonic() - began
+        out.seek(0)
+        told = out.read().decode(errors="replace")
     if process.returncode:
         raise BenchFailed(f"{name} ended with code {process.returncode}: {told.strip()[-1000:]}")
-    return Step(name, time.monotonic() - began, used.ru_maxrss / 1024), told
+    return Step(name, took_s, peak_bytes / 2**20), told
 
 
 def _write(file: Path, rows: int) -> None:
