@@ -61,7 +61,8 @@ class RequestFields(TypedDict, total=False):
 
 
 _NAMES = {field.name for field in msgspec.structs.fields(Request)}
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")  # later versions add
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")
+"""W3C's trace context; later versions add to it."""
 _VALIDATION_PLACE = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<field>.*)`)?", re.DOTALL)
 
 
@@ -83,7 +84,7 @@ def build_request(
     """
     values = {name: value for name, value in fields.items() if value is not None}
     traceparent = values.pop("traceparent", None)
-    if traceparent is not None and not (isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent)):
+    if traceparent is not None and not (isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent)):
         raise InvalidRequest(
             "traceparent", f"is {traceparent!a:.80}", "give a W3C trace context: 00-<32>-<16>-<2>, hex"
         )

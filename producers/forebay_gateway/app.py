@@ -37,7 +37,7 @@ async def list_models(service: Annotated[Service, Depends(service_of)]) -> dict[
     return {"object": "list", "data": [ladder.listed(name) for name in ladder.names()]}
 
 
-@models.get("/{model}", response_model=responses.Model, responses=responses.errors(s404="There is no such model."))
+@models.get("/{model}", response_model=responses.Model, responses=responses.errors({404: "There is no such model."}))
 async def retrieve_model(model: str, service: Annotated[Service, Depends(service_of)]) -> dict[str, Any]:
     """Tell of one of them."""
     return service.ladder.listed(model)

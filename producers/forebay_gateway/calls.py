@@ -118,9 +118,16 @@ class Calls:
         self._following: set[asyncio.Task[None]] = set()
 
     def start(
-        self, request_id: str, tenant: str, fields: RequestFields, timeout_s: float, *, stream: bool, kept: bool,
+        self,
+        request_id: str,
+        tenant: str,
+        fields: RequestFields,
+        timeout_s: float,
+        *,
+        stream: bool,
+        kept: bool,
         on_end: OnEnd,
-    ) -> Call:  # fmt: skip
+    ) -> Call:
         """Begin a call.
 
         Args:

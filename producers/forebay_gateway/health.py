@@ -17,7 +17,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=errors(s503="The brokers do not answer, or lack the request topic."))
+@router.get("/readyz", responses=errors({503: "The brokers do not answer, or lack the request topic."}))
 async def ready(service: Annotated[Service, Depends(service_of)]) -> dict[str, str]:
     """Answers with 200 while requests can be published. Redis is not asked for: most calls do without it."""
     if not await service.brokers.know_the_topic():

@@ -22,7 +22,8 @@ from forebay_schemas.errors import ConfigError, ForebayError
 _LOOK_EVERY_S = 1.0
 """How late a change of the file is noticed."""
 _KEY = re.compile(r"fb_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
-_NOBODY = hashlib.sha256(b"").hexdigest()
+_NOBODY = "0" * 64
+"""The hash of no secret."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Dollars = Annotated[float, msgspec.Meta(gt=0)]

@@ -1,5 +1,6 @@
 """What the OpenAPI document says of answers: OpenAI's shapes, as ``completions`` and ``errors`` make them."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -98,18 +99,20 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-def errors(**by_status: str) -> Responses:
-    """Statuses such as ``s429`` and what they mean, each with OpenAI's error object."""
-    return {int(status[1:]): {"model": ErrorBody, "description": what} for status, what in by_status.items()}
+def errors(by_status: Mapping[int, str]) -> Responses:
+    """Statuses and what they mean, each with OpenAI's error object."""
+    return {status: {"model": ErrorBody, "description": what} for status, what in by_status.items()}
 
 
 ALWAYS = errors(
-    s401="The API key is missing, unknown or revoked.",
-    s403="Without keys, a call from elsewhere.",
-    s413="More than is taken.",
-    s429="A limit of the key is used up; Retry-After says when to come again.",
-    s500="A defect.",
-    s503="Overloaded, or the pipeline is away; Retry-After says when to come again.",
+    {
+        401: "The API key is missing, unknown or revoked.",
+        403: "Without keys, a call from elsewhere.",
+        413: "More than is taken.",
+        429: "A limit of the key is used up; Retry-After says when to come again.",
+        500: "A defect.",
+        503: "Overloaded, or the pipeline is away; Retry-After says when to come again.",
+    }
 )
 """What may come of any call."""
 
@@ -121,9 +124,11 @@ CHAT: Responses = {
         "content": {"text/event-stream": {}},
     },
     **errors(
-        s400="A field that has a value that cannot be used, or is not supported; `param` names it.",
-        s404="There is no such model.",
-        s409="The request was cancelled from elsewhere.",
-        s504="Nothing came in time.",
+        {
+            400: "A field that has a value that cannot be used, or is not supported; `param` names it.",
+            404: "There is no such model.",
+            409: "The request was cancelled from elsewhere.",
+            504: "Nothing came in time.",
+        }
     ),
 }

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import signal
+import socket
 
 import uvicorn
 from forebay_schemas.config import Config
@@ -11,6 +12,9 @@ from forebay_schemas.metrics import GatewayMetrics
 from forebay_schemas.metrics_server import serve_metrics
 
 from .app import make_app
+
+_BACKLOG = 2048
+"""Connections that wait to be taken: those of a busy moment."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +31,11 @@ def serve(config: Config) -> None:
             f"gateway.host: {settings.host} can be reached from elsewhere, and gateway.key_file is not set: anybody"
             " could spend your money; make keys with `forebay gateway keys create --tenant ...`, or listen on 127.0.0.1"
         )
+    app = make_app(config, GatewayMetrics())
+    listening = _listen(settings.host, settings.port)
     server = uvicorn.Server(
         uvicorn.Config(
-            make_app(config, GatewayMetrics()),
-            host=settings.host,
-            port=settings.port,
+            app,
             log_config=None,
             access_log=False,  # metrics count calls, and a path may hold what is nobody's business
             timeout_graceful_shutdown=round(settings.drain_timeout_s),
@@ -48,9 +52,15 @@ def serve(config: Config) -> None:
         settings.port,
         f"with the keys of {settings.key_file}" if settings.key_file else "to this machine alone, without keys",
     )
-    server.run()
-    if not server.started:
-        raise ConfigError(f"gateway.port: {settings.host}:{settings.port} cannot be listened on; choose another port")
+    server.run([listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"gateway.host, gateway.port: {host}:{port} cannot be listened on ({error})") from None
 
 
 def _is_local(host: str) -> bool:

@@ -296,6 +296,13 @@ async def test_leaving_a_stream_early_cancels_the_generation(gateway: Gateway, k
     assert kafka.cancelled == [("default", request.request_id)]
 
 
+def test_a_trace_goes_on_and_what_is_no_trace_is_passed_over(openai: OpenAI, kafka: MemoryKafka) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for header in (trace, "from my proxy"):
+        openai.chat.completions.create(model="auto", messages=HELLO, extra_headers={"traceparent": header})
+    assert [sent.headers.traceparent for sent in kafka.sent] == [trace, None]
+
+
 async def test_many_calls_at_once_get_their_own_answers(gateway: Gateway) -> None:
     async with AsyncOpenAI(base_url=gateway.url, api_key="none", max_retries=0) as client:
 

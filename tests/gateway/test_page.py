@@ -98,6 +98,7 @@ def test_the_page_lets_nothing_in_but_its_own(gateway: Gateway) -> None:
     assert "http" not in answer.text.replace("http-equiv", "")
 
 
+@pytest.mark.stack
 def test_a_prompt_is_tried_in_a_browser_and_the_page_says_why(
     page: Page, watched: MemoryKafka, config: Config, tmp_path: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_prompt_is_tried_in_a_browser_and_the_page_says_why(
         assert page.text("rate") == "1"
 
 
+@pytest.mark.stack
 def test_a_key_that_is_wrong_is_said_and_can_be_given_again(
     page: Page, watched: MemoryKafka, config: Config, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def _document() -> tuple[str, str]:
     policy = {
         "default-src": "'none'",
         "connect-src": "'self'",
+        "img-src": "data:",
         "style-src": _hash(style),
         "script-src": _hash(script),
         "form-action": "'self'",
