@@ -42,8 +42,7 @@ class Call:
         """One whose answer is known already."""
         call = cls(reply.request_id, reply.tenant, client, kept=True)
         call._reply.set_result(reply)
-        if reply.text:
-            call._pieces.put_nowait(reply.text)
+        call._give_whole(reply)
         call._pieces.put_nowait(None)
         return call
 
@@ -94,8 +93,14 @@ class Call:
             self._pieces.put_nowait(None)
             await on_end(reply)
 
+    def _give_whole(self, reply: Reply) -> None:
+        if reply.text:
+            self._pieces.put_nowait(reply.text)
+
     async def _asked(self, fields: RequestFields, timeout_s: float) -> Reply:
-        return await self._client.ask(timeout_s=timeout_s, **fields)
+        reply = await self._client.ask(timeout_s=timeout_s, **fields)
+        self._give_whole(reply)
+        return reply
 
     async def _streamed(self, fields: RequestFields, timeout_s: float) -> Reply:
         async with self._client.stream(timeout_s=timeout_s, **fields) as pieces:

@@ -87,7 +87,7 @@ async def _begun(body: ChatRequest, request: Request, service: Service, caller: 
         caller.tenant,
         fields,
         timeout_s,
-        stream=bool(body.stream),
+        stream=bool(body.stream) and not service.config.gateway.hold_streams,
         kept=claim is not None,
         on_end=settle,
     )

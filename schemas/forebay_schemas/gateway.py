@@ -40,6 +40,11 @@ class GatewayConfig(Section):
         default=False,
         description="Whether keys with limits may call while Redis is away and nothing is counted; else they get 503.",
     )
+    hold_streams: bool = Field(
+        default=False,
+        description="Whether streams give their text when it is sure to stay, all at once; else at once, and a stream"
+        " whose answer a larger tier begins anew ends in an error.",
+    )
     drain_timeout_s: float = Field(
         default=30.0, ge=0, description="How long SIGTERM lets running calls finish; what is left is cancelled."
     )

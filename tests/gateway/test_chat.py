@@ -10,7 +10,18 @@ from forebay_client.openai_format import fields_of_chat
 from forebay_gateway.chat_request import UNSUPPORTED, ChatRequest
 from forebay_schemas.config import Config, changed
 from forebay_schemas.errors import ErrorCode, InvalidRequest
-from forebay_schemas.records import CachePolicy, CacheScope, CacheStatus, Chunk, Lane, Reply, ReplyError, Request, Usage
+from forebay_schemas.records import (
+    CachePolicy,
+    CacheScope,
+    CacheStatus,
+    Chunk,
+    Hop,
+    Lane,
+    Reply,
+    ReplyError,
+    Request,
+    Usage,
+)
 from openai import APIError, APIStatusError, APITimeoutError, AsyncOpenAI, BadRequestError, InternalServerError, OpenAI
 
 from tests.builders import make_reply
@@ -218,6 +229,15 @@ def test_a_stream_that_begins_anew_ends_in_an_error_and_its_request_goes_on(
     assert failed.value.code == "stream_restarted"
     assert gateway.counted("forebay_gateway_restarted_total") == 1
     assert kafka.cancelled == []
+
+
+def test_where_streams_are_held_none_begins_anew(kafka: MemoryKafka, config: Config) -> None:
+    kafka.answer = answering(text="Of course.", path=[Hop(tier="small", model_id="m", reason="confidence")], hops=2)
+    with gateway_on(changed(config, {"gateway": {"hold_streams": True}})) as gateway:
+        openai = OpenAI(base_url=gateway.url, api_key="none", max_retries=0)
+        chunks = list(openai.chat.completions.create(model="auto", messages=HELLO, stream=True))
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "Of course.", None]
+    assert not asked(kafka).stream
 
 
 @pytest.mark.parametrize(
