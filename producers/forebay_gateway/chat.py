@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from forebay_client import Reply, RequestFailed, StreamRestarted
 from forebay_client.openai_format import completion
-from forebay_client.requests import TRACEPARENT
+from forebay_client.requests import TRACEPARENT, RequestFields
 from forebay_schemas.errors import ForebayError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -64,7 +64,8 @@ async def _begun(body: ChatRequest, request: Request, service: Service, caller: 
         ApiError: it cannot be asked.
         ClientDisconnect: the caller left while an equal call was answered.
     """
-    fields = request_fields(body, service.ladder.tier(body.model))
+    service.ladder.tier(body.model)  # that there is no such model is a status of its own
+    fields = RequestFields(**request_fields(body, service.config))
     traceparent = request.headers.get("traceparent", "")
     if TRACEPARENT.fullmatch(traceparent):  # W3C: what is none is passed over
         fields["traceparent"] = traceparent
