@@ -14,7 +14,7 @@ from forebay_schemas.rollouts import Guards, Rollout, Stage, Unit, roll_back, st
 
 from ..waiting import eventually
 from .conftest import RunningStack
-from .traffic import Inbox
+from .traffic import Inbox, users_of
 
 QUICK = Guards(
     min_minutes=0, min_replies=20, errors=0.4, slower=1_000, escalations=0.4, complaints=0.4, shadow_share=1.0
@@ -29,7 +29,7 @@ class Traffic:
         self.inbox = Inbox()
         self.common = f"Which pumps are {rollout.name}?"
         """Asked by everybody again and again, so that answers are there to be shared."""
-        self.users = [user for share in (0.0, 0.1, 0.5, 0.9) for user in _users(rollout, share)]
+        self.users = users_of(rollout, "staged")
         self._client = client
         self._room = threading.Semaphore(16)
         self._name = rollout.arm
@@ -77,27 +77,6 @@ class Traffic:
         self._room.release()
 
 
-def _users(rollout: Rollout, share: float) -> list[str]:
-    """Four users who come in with the stage after a share."""
-    stages = [stage for stage in (Stage.TEN, Stage.FIFTY, Stage.NINETY, Stage.ALL) if stage.share > share]
-    inside, outside = _at(rollout, stages[0]), _at(rollout, Stage(str(round(share * 100)))) if share else None
-    names = (f"user-{number}" for number in itertools.count())
-    found = (name for name in names if inside.takes("staged", name) and not (outside and outside.takes("staged", name)))
-    return list(itertools.islice(found, 4))
-
-
-def _at(rollout: Rollout, stage: Stage) -> Rollout:
-    return Rollout(
-        name=rollout.name,
-        version=1,
-        overrides={},
-        stage=stage,
-        started_ms=rollout.started_ms,
-        since_ms=0,
-        unit=rollout.unit,
-    )
-
-
 def _begun(mover: Mover, running: RunningStack, name: str, stage: Stage = Stage.TEN, **of_small: str) -> Rollout:
     overrides = {f"tiers.small.{setting}": f'"{value}"' for setting, value in of_small.items()}
     how = {"unit": Unit.USER, "guards": QUICK, "stage": stage, **BY}
@@ -139,10 +118,15 @@ def test_a_good_model_reaches_everybody_though_processes_are_killed_and_leaves_n
 
         with traffic.flowing():
             eventually(lambda: at(Stage.FIFTY), "the stage 50")
-            for part in ("rollouts", "taskmanager"):
-                os.kill(running.stack.pid(part) or 0, signal.SIGKILL)
-            eventually(lambda: at(Stage.ALL), "the stage 100")
+            killed = {part: running.stack.pid(part) or 0 for part in ("rollouts", "taskmanager", "worker")}
+            for pid in killed.values():
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: at(Stage.ALL), "the stage 100", timeout_s=240)
+        assert all(running.stack.pid(part) not in (None, pid) for part, pid in killed.items())
+        stages = [step.stage for step in mover.known()["good"].history]
+        assert stages == [Stage.TEN, Stage.FIFTY, Stage.NINETY, Stage.ALL]  # each once: nothing was lost or repeated
         replies = traffic.replies
+        assert len(replies) == len(traffic.inbox)
         assert not [reply for reply in replies if reply.error]
         assert {(reply.arm, reply.model_id) for reply in replies} == {(None, "tiny"), (rollout.arm, "steady")}
         assert _keeps_apart(replies)

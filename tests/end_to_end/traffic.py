@@ -1,12 +1,15 @@
 """A support desk's traffic with known repeats and rewordings, and a record of what came back."""
 
+import itertools
 import random
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import msgspec
 from forebay_client import Client
 from forebay_schemas.records import CacheOptions, CachePolicy, Reply
+from forebay_schemas.rollouts import Rollout, Stage
 
 TENANTS = ("north", "south")
 
@@ -76,3 +79,17 @@ def publish(client: Client, sent: Sent, inbox: Inbox) -> None:
         category="support",
         cache=sent.cache,
     )
+
+
+def users_of(rollout: Rollout, tenant: str) -> list[str]:
+    """Users of a tenant, four who come in with each stage: so that neither arm waits for replies."""
+    stages = [
+        msgspec.structs.replace(rollout, stage=each) for each in (Stage.TEN, Stage.FIFTY, Stage.NINETY, Stage.ALL)
+    ]
+    found: dict[Stage, list[str]] = {each.stage: [] for each in stages}
+    numbers = itertools.count()
+    while any(len(names) < 4 for names in found.values()):
+        name = f"user-{next(numbers)}"
+        first = next(each.stage for each in stages if each.takes(tenant, name))
+        found[first].append(name)
+    return [name for names in found.values() for name in names[:4]]
