@@ -1,8 +1,6 @@
 """`forebay gateway`: the OpenAI-compatible HTTP front, and the keys by which it may be called."""
 
 import asyncio
-import logging
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ from forebay_gateway.keys import LIMITS, Key, KeyFile
 from forebay_gateway.limits import Limits, Spent, connect
 from forebay_gateway.serve import serve
 from forebay_schemas.config import Config, changed
+from forebay_schemas.logs import write_logs
 from forebay_schemas.metrics import GatewayMetrics
 from prometheus_client import CollectorRegistry
 from redis.exceptions import RedisError
@@ -47,9 +46,10 @@ def gateway(context: click.Context, host: str | None, port: int | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     asked = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    serve(changed(cli_config(), {"gateway": asked}))
+    config = changed(cli_config(), {"gateway": asked})
+    write_logs(config.logs)
+    serve(config)
 
 
 @gateway.group()
