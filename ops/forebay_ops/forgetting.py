@@ -22,7 +22,7 @@ from forebay_schemas.registry import codec_for
 from prometheus_client import CollectorRegistry
 
 from .ledger import forgetting as ledger
-from .ledger.forgetting import Whom
+from .ledger.forgetting import NotForgotten, Whom
 
 _CONNECT_S = 10.0
 _POLL_S = 0.2
@@ -37,10 +37,6 @@ class Kept:
     place: str
     found: int
     left: int
-
-
-class NotForgotten(ForebayError):
-    """The job has not said that it has forgotten; the command is queued, and will be carried out."""
 
 
 def kept(config: Config, whom: Whom, say: Say) -> list[Kept]:
@@ -63,8 +59,8 @@ def forget(config: Config, whom: Whom, *, issued_by: str, timeout_s: float, say:
         timeout_s: for which the job, and then the ledger, are waited for.
 
     Raises:
-        NotForgotten: the job has not acknowledged it in time.
-        ForebayError: a store does not answer, or another process has not taken it out of the ledger in time.
+        NotForgotten: the job has not acknowledged it in time, or who writes to the ledger has not done it.
+        ForebayError: a store does not answer.
     """
     eraser, folder = _eraser(config, whom), config.ledger.folder
     rows = ledger.count(folder, whom)

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from forebay_ops.ledger import forgetting
 from forebay_ops.ledger.folder import FEEDBACK, LedgerFolder, current_files, read_progress
-from forebay_ops.ledger.forgetting import Whom, count, forget, is_wished
+from forebay_ops.ledger.forgetting import NotForgotten, Whom, count, forget, is_wished
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ForebayError
 
 from tests.builders import NOW_MS, make_feedback, make_reply
 
@@ -90,7 +89,7 @@ def test_whichever_step_a_crash_hits_it_is_finished_later(tmp_path: Path, monkey
 def test_while_another_holds_the_folder_it_is_that_ones_to_do(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     root = config.ledger.folder
     with closing(LedgerFolder(root)) as replies, closing(LedgerFolder(root / FEEDBACK)) as feedback:
-        with pytest.raises(ForebayError, match="has not done it within"):
+        with pytest.raises(NotForgotten, match="has not done it within"):
             forget(root, ADA, 0.0, quiet)
         assert count(root, ADA) == {"replies": 2, "feedback": 2}
         assert forgetting.carry_out(replies, feedback) == 4

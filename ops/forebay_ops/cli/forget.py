@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..forgetting import Kept, NotForgotten, forget, kept
-from ..ledger.forgetting import Whom
+from ..forgetting import Kept, forget, kept
+from ..ledger.forgetting import NotForgotten, Whom
 from .options import cli_config
 from .progress import ConsoleProgress
 from .tables import figures_table

@@ -25,6 +25,10 @@ _WISHES = "forget"
 _POLL_S = 0.2
 
 
+class NotForgotten(ForebayError):
+    """Who has to has not forgotten in time. It is queued, and will be done."""
+
+
 class Whom(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant, or one of its users."""
 
@@ -49,7 +53,7 @@ def forget(root: Path, whom: Whom, timeout_s: float, say: Callable[[str], None])
     """Wish that rows go, and return when they are gone; nothing where there is no ledger.
 
     Raises:
-        ForebayError: another process holds the folder, and has not done it in time. It is done as soon as one can.
+        NotForgotten: another process holds the folder, and has not done it in time.
     """
     if not root.is_dir():
         return
@@ -66,7 +70,7 @@ def forget(root: Path, whom: Whom, timeout_s: float, say: Callable[[str], None])
         if not wish.exists():
             return
         if time.monotonic() > until_s:
-            raise ForebayError(
+            raise NotForgotten(
                 f"ledger.folder: the process that writes to {root} has not done it within {timeout_s:g} s; it will when"
                 " it can (`forebay status`)"
             )
