@@ -79,7 +79,7 @@ def service_rights(
         *_each("topic", owned if owned and None not in bound else [topics.feedback, *owned], "Write"),
         *_each("topic", [*(replies or [topics.replies]), *([topics.replies_stream] if stream else [])], "Read"),
         *([Right("topic", topics.control, ("Write",)), Right("topic", topics.events, ("Read",))] if commands else []),
-        *(_batches(config) if batches else []),
+        *([Right("topic", topics.batches, ("Read", "Write")), _batches(config)] if batches else []),
         *(Right("group", name, ("Read",), prefixed=True) for name in ("forebay-client-", *groups)),
     ]
 
@@ -130,18 +130,17 @@ def operator_rights(config: Config) -> list[Right]:
     groups = [topics.job_group, *(topics.workers_group(tier, lane) for tier in config.tiers for lane in Lane)]
     return [
         *(Right("topic", name, ("Read", "Create", "DescribeConfigs")) for name in made),
-        *_each("topic", [*asked, *feedback_topics(config), topics.control, topics.events], "Write"),
-        *_batches(config),
+        *_each("topic", [*asked, *feedback_topics(config), topics.control, topics.events, topics.batches], "Write"),
+        _batches(config),
         *_each("group", groups, "Describe"),
         Right("group", "forebay-", ("Read",), prefixed=True),
     ]
 
 
-def _batches(config: Config) -> list[Right]:
-    """To submit batches, each of which has a transactional id of its own."""
-    topics = config.kafka.topics
-    owned = Right("transactional-id", f"{topics.prefix}-batch_", ("Write", "Describe"), prefixed=True)
-    return [Right("topic", topics.batches, ("Read", "Write")), owned]
+def _batches(config: Config) -> Right:
+    """To own batches, each of which has a transactional id of its own."""
+    prefix = f"{config.kafka.topics.prefix}-batch_"
+    return Right("transactional-id", prefix, ("Write", "Describe"), prefixed=True)
 
 
 def kafka_acls(user: str, rights: Sequence[Right], bootstrap: str) -> Iterator[str]:

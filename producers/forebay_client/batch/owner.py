@@ -78,8 +78,9 @@ class Owner:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._producer.purge()
-        self._producer.flush(0)
+        with suppress(KafkaException):  # one that was taken over says so again
+            self._producer.purge()
+            self._producer.flush(0)
 
     def _transact(self, state: BatchState, requests: Sequence[Prepared], commands: Sequence[Control]) -> None:
         topics = self._config.topics
