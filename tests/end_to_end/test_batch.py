@@ -1,6 +1,7 @@
-"""The nightly job on the whole stack: killed twice, each row once."""
+"""The nightly job on the whole stack: killed twice, each row once; and a batch that is taken back in the middle."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from forebay_client import Batch
 from forebay_client.batch import known_batches
+from forebay_schemas.batches import row_of
 
 from ..waiting import eventually
 from .conftest import RunningStack
@@ -18,6 +20,7 @@ ROWS = 2_000
 DIFFERENT = 1_500
 """The others repeat one of them, and share its answer."""
 TEMPLATE = "Is this review good or bad? {text}"
+FIELDS = {"category": "staged", "max_tokens": 4, "max_tier": "small"}
 
 
 def reviews(folder: Path, rows: int, different: int) -> Path:
@@ -61,3 +64,22 @@ def test_a_nightly_job_that_is_killed_twice_gets_each_row_once(running: RunningS
     assert 0 < status.hits <= ROWS - DIFFERENT  # a model of random weights finds no end to most: those are not kept
     rows = Counter(reply.request_id for reply in running.replies() if reply.tenant == "nightly")
     assert (len(rows), set(rows.values())) == (ROWS, {1})
+
+
+def test_a_batch_that_is_taken_back_ends_and_each_row_has_one_reply(running: RunningStack, tmp_path: Path) -> None:
+    file = reviews(tmp_path, 600, 600)
+    fields = {**FIELDS, "max_tokens": 64}
+    batch = Batch.submit(file, "taken", template=TEMPLATE, config=running.config, journals=tmp_path, **fields)
+    eventually(lambda: batch.status().answered > 20, "some rows are answered")
+    batch.cancel()
+    status = batch.wait(120)
+    assert status.phase == "cancelled"
+    assert status.answered + status.replies["cancelled"].rows == 600
+    assert status.replies["cancelled"].rows > 100
+    written = batch.results()
+    codes = {json.loads(line)["error"]["code"] for line in written.errors.read_text().splitlines()}
+    assert codes == {"batch_cancelled"}
+    rows = Counter(row_of(reply.request_id) for reply in running.replies() if reply.tenant == "taken")
+    assert (len(rows), set(rows.values())) == (600, {1})
+    with running.client(tenant="taken") as client:  # nothing hangs behind it
+        assert client.ask("Is a lamp fine?", timeout_s=60).error is None
