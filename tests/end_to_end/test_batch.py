@@ -50,7 +50,7 @@ def test_a_nightly_job_that_is_killed_twice_gets_each_row_once(running: RunningS
     first.kill()  # before anything is sent, or a moment later
     first.wait()
     second = start()
-    eventually(lambda: known_batches(running.config), "the batch is begun")
+    eventually(lambda: batch.batch_id in {one.batch_id for one in known_batches(running.config)}, "it is begun")
     eventually(lambda: batch.status().answered > 100, "some rows are answered")
     second.send_signal(signal.SIGKILL)
     second.wait()
