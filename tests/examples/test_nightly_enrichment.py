@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,24 +22,20 @@ FOLDER = Path(__file__).parents[2] / "examples" / "nightly_enrichment"
 ROWS = 2_000
 
 
-class Night:
-    """The command, run as often as it takes."""
-
-    def __init__(self, tickets: Path, settings: Path) -> None:
-        self._command = [str(FOLDER / "enrich.sh"), str(tickets)]
-        scripts = str(Path(sys.executable).parent)  # where `forebay` is
-        self._environment = os.environ | {
-            "FOREBAY_CONFIG": str(settings),
-            "XDG_CACHE_HOME": str(tickets.parent / "cache"),
-            "PATH": f"{scripts}:{os.environ['PATH']}",
-        }
-
-    def start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, env=self._environment)
-
-    def finish(self) -> int:
-        """Run it to its end; its exit code."""
-        return subprocess.run(self._command, env=self._environment, timeout=180, check=False).returncode
+@contextmanager
+def night(tickets: Path, settings: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The command as it runs; killed where it still does at the end."""
+    environment = os.environ | {
+        "FOREBAY_CONFIG": str(settings),
+        "XDG_CACHE_HOME": str(tickets.parent / "cache"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `forebay` is
+    }
+    process = subprocess.Popen([str(FOLDER / "enrich.sh"), str(tickets)], env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_killed_twice_it_asks_and_answers_each_row_once(settings: Path, pipeline: StandIn, tmp_path: Path) -> None:
@@ -53,14 +50,12 @@ def test_killed_twice_it_asks_and_answers_each_row_once(settings: Path, pipeline
         return echo(request)
 
     pipeline.answer = answer
-    night = Night(tickets, settings)
-    for rows in (1, ROWS // 2):  # as soon as anything is sent, and with one half answered
-        process = night.start()
-        eventually(lambda rows=rows: len(pipeline.read(Request)) >= rows, f"{rows} rows are sent")
-        process.kill()
-        process.wait()
+    for rows in (1, ROWS // 2):  # killed as soon as anything is sent, and with one half answered
+        with night(tickets, settings):
+            eventually(lambda rows=rows: len(pipeline.read(Request)) >= rows, f"{rows} rows are sent")
     killed_twice.set()
-    assert night.finish() == 0
+    with night(tickets, settings) as process:
+        assert process.wait(180) == 0
 
     asked = pipeline.read(Request)
     assert len(asked) == len({request.request_id for request in asked}) == ROWS
