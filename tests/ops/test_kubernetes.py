@@ -23,7 +23,7 @@ from forebay_ops.cli import forebay
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.metrics import GatewayMetrics
 from forebay_schemas.records import Lane
-from forebay_schemas.sections import KafkaConfig, LocalConfig, MetricsConfig
+from forebay_schemas.sections import KafkaConfig, LocalConfig
 from forebay_schemas.tiers import Backend
 from prometheus_client import CollectorRegistry
 
@@ -345,8 +345,7 @@ def test_prometheus_finds_the_same_by_monitors_as_by_names():
         (label,) = endpoint["relabelings"]
         for pod in selected(monitor["spec"]["selector"]["matchLabels"]):
             found.add((label["replacement"], pod, ports(pods()[pod])[endpoint["port"]]))
-    gateway = ("forebay-gateway", "gateway", MetricsConfig().gateway_port)
-    assert found == by_name | {gateway}
+    assert found == by_name
     allowed = {
         port["port"] for rule in of_kind("NetworkPolicy")["metrics"]["spec"]["ingress"] for port in rule["ports"]
     }
