@@ -1,7 +1,7 @@
 """The calls to a provider's batch endpoints, as OpenAI has them: files of requests, batches made of them, results."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -69,18 +69,14 @@ class BatchCalls:
 
     Args:
         owner: what they are marked with, at most 512 characters: others may use the same account.
-        explained: what the provider says of an error, as it may be shown.
 
     Every call raises ``BatchCallFailed``.
     """
 
-    def __init__(
-        self, client: "AsyncOpenAI", headers: Mapping[str, Any], owner: str, explained: Callable[[str], str]
-    ) -> None:
+    def __init__(self, client: "AsyncOpenAI", headers: Mapping[str, Any], owner: str) -> None:
         self._client = client
         self._headers: dict[str, Any] = dict(headers)
         self._owner = owner
-        self._explained = explained
 
     async def upload(self, lines: bytes) -> str:
         """Keep a file of requests; its id."""
@@ -146,16 +142,17 @@ class BatchCalls:
                 if rest.strip():
                     yield rest
 
+    @staticmethod
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """The libraries' errors in our words."""
+    def _told(what: str) -> Iterator[None]:
+        """The libraries' errors in our words, without those of the provider, which may quote a prompt."""
         import httpx2
         import openai
 
         try:
             yield
         except openai.APIStatusError as error:
-            message = f"{what}: status {error.status_code} ({self._explained(error.message)})"
+            message = f"{what}: status {error.status_code} ({error.code or error.type or 'no code'})"
             raise BatchCallFailed(message, error.status_code, retry_after_s(error.response.headers)) from None
         except (openai.APIError, httpx2.HTTPError, ValueError) as error:
             raise BatchCallFailed(f"{what}: no answer ({type(error.__cause__ or error).__name__})") from None

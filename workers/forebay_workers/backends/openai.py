@@ -183,7 +183,7 @@ class OpenAIBackend:
     def batches(self, owner: str, metrics: WorkerMetrics) -> ProviderBatches:
         """Its provider's own batches; see ``BatchCalls`` for the owner. After ``start``."""
         assert self._client is not None, "batches() comes after start()"
-        calls = BatchCalls(self._client, self._headers, owner, self._explanation)
+        calls = BatchCalls(self._client, self._headers, owner)
         return ProviderBatches(
             self.model_id, self._config.batches, calls, self._batch_body, self._batch_answer, metrics
         )
