@@ -324,9 +324,9 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, option: str, value: 
 
 @pytest.mark.model
 def test_the_shipped_prior_is_what_the_command_makes_of_its_data(tmp_path: Path) -> None:
-    folder = os.environ.get("FOREBAY_EVAL_DATA")
+    folder = os.environ.get("EVAL_DATA")
     if folder is None:
-        pytest.skip("FOREBAY_EVAL_DATA names no folder with banking77_train.jsonl.gz")
+        pytest.skip("EVAL_DATA names no folder with banking77_train.jsonl.gz")
     out = tmp_path / "prior.json"
     result = run("prior", "--data", Path(folder) / "banking77_train.jsonl.gz", "--out", out)
     assert result.exit_code == 0, result.output
@@ -335,9 +335,9 @@ def test_the_shipped_prior_is_what_the_command_makes_of_its_data(tmp_path: Path)
 
 @pytest.mark.model
 def test_the_goals_are_met_on_a_public_stream() -> None:
-    folder = os.environ.get("FOREBAY_EVAL_DATA")
+    folder = os.environ.get("EVAL_DATA")
     if folder is None:
-        pytest.skip("FOREBAY_EVAL_DATA names no folder with banking77_test.jsonl.gz")
+        pytest.skip("EVAL_DATA names no folder with banking77_test.jsonl.gz")
     result = run("reuse", "--data", Path(folder) / "banking77_test.jsonl.gz", "--shuffles", 5, "--no-vcache")
     assert result.exit_code == 0, result.output
     assert "missed" not in result.output
