@@ -44,6 +44,10 @@ max_tokens = 64
 complexity_up_to = 1.0
 model = "steady"
 max_tokens = 64
+# What the job asks itself would be among the replies that are counted.
+[audits]
+share = 0
+remembered = 0
 [ledger]
 roll_s = 0.5
 """
