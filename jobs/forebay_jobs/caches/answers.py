@@ -201,7 +201,8 @@ class AnswerStore:
         self._epochs = EpochStore(config, store.prefix)
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
-        """Note the request id, read the epochs and, if ``read``, the answer: one round trip.
+        """Note the request id, read the epochs and, if ``read``, the answer: one round trip, and one more for an id
+        that was seen before.
 
         The id is noted with the origin of its record, so that a record which is read again after a failure is
         not taken for a repeat of itself.
@@ -300,13 +301,16 @@ class AnswerStore:
         row = row_of(request.request_id)
         with client.pipeline(transaction=False) as pipe:
             pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
-            pipe.get(seen_key)
             if row:
                 pipe.get(self._seen_key(asker_name(request.tenant, row[0])))
             asked = self._epochs.ask(pipe, self._epochs.scopes(request, digest))
             if read:
                 pipe.hmget(self._answer_key(digest), _WHOLE)
-            _, first, *values = _executed(pipe)
+            new, *values = _executed(pipe)
+            first = None
+            if not new:
+                pipe.get(seen_key)
+                (first,) = _executed(pipe)
         batch_cancelled_ms = _cancelled_ms(values.pop(0)) if row else None
         answer = _answer_in(*(values.pop() or (None, None))) if read else None
         epochs = self._epochs.told(client, asked, values)
