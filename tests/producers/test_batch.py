@@ -14,7 +14,7 @@ from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.prices import upper_bound
 from forebay_schemas.records import BatchState, Lane, Reply, ReplyError, Request
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.builders import NOW_MS, make_reply, make_request
@@ -85,6 +85,7 @@ def test_another_run_tenant_or_option_is_another_batch(
 
 @settings(max_examples=25)
 @given(before=st.sets(st.integers(1, 8), max_size=4), after=st.sets(st.integers(1, 8), max_size=4))
+@example(before=set(), after={3})  # all is published, and nobody has said so
 def test_wherever_processes_die_each_row_is_sent_once(
     tmp_path_factory: pytest.TempPathFactory, before: set[int], after: set[int]
 ) -> None:
@@ -93,7 +94,7 @@ def test_wherever_processes_die_each_row_is_sent_once(
         small_portions(patch)
         log.die_before, log.die_after = before, after
         folder = tmp_path_factory.mktemp("batch")
-        lines = [a_line(f"row-{n}", f"Question {n}?") if n % 4 else "no JSON" for n in range(1, 13)]
+        lines = [a_line(f"row-{n}", f"Question {n}?") if n % 4 else "no JSON" for n in range(1, 12)]
         file = write_lines(folder / "rows.jsonl", lines)
         batch = None
         while batch is None:
@@ -101,7 +102,7 @@ def test_wherever_processes_die_each_row_is_sent_once(
                 batch = Batch.submit(file, "acme", config=load_config(), journals=folder)
             except Killed:
                 continue
-        assert log.rows == [n for n in range(1, 13) if n % 4]
+        assert log.rows == [n for n in range(1, 12) if n % 4]
         assert batch.status().phase == "completed"
 
 
@@ -367,6 +368,17 @@ def test_a_sample_is_part_of_the_batch(log: MemoryLog, file: Path, submit: Submi
     assert (log.rows, sampled.wait().phase) == ([1, 2, 3, 4], "sampled")
     assert submit(file).batch_id == sampled.batch_id
     assert log.rows == list(range(1, 11))
+
+
+def test_a_sample_whose_sender_died_behind_its_last_row_is_one(
+    log: MemoryLog, file: Path, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_portions(monkeypatch)
+    log.die_after = {1}
+    with pytest.raises(Killed):
+        submit(file, sample=3)
+    assert submit(file, sample=3).wait(0).phase == "sampled"
+    assert log.rows == [1, 2, 3]
 
 
 def test_a_projection_sends_nothing_and_counts_what_there_is(log: MemoryLog, tmp_path: Path, config: Config) -> None:

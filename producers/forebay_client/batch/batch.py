@@ -303,10 +303,11 @@ class Batch:
             if price_ceiling is not None:
                 state = msgspec.structs.replace(state, price_ceiling=price_ceiling)
             told(state)
-            last = state.rows if sample is None else min(sample, state.rows)
-            if state.read >= last:
+            last = max(state.read, state.rows if sample is None else min(sample, state.rows))
+            # Who died behind the last full portion published all of it, and has not said so.
+            if state.read == last and state.stage != Stage.SENDING:
                 return
-            if time.time() * 1000 > state.deadline_ms:
+            if state.read < last and time.time() * 1000 > state.deadline_ms:
                 raise expired(state)
             with self._budget(state) as budget:
                 Sending(self._config, self._preparation(state), owner, source, state, budget, told).run(last)
