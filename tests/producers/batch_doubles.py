@@ -42,11 +42,13 @@ class MemoryLog:
 
     Attributes:
         answer: what job and workers reply to a request, at once; None: not yet.
+        endless: whether more is written to the topic of replies than can be read.
         die_before, die_after: numbers of commits, from 1 over all processes, before or after which the process dies.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Answer = echo) -> None:
         self.answer = answer
+        self.endless = False
         self.die_before: set[int] = set()
         self.die_after: set[int] = set()
         self.commits = 0
@@ -113,7 +115,7 @@ class _MemoryReader:
 
     @property
     def at_end(self) -> bool:
-        return self._at >= len(self._log.replies)
+        return self._at >= len(self._log.replies) and not self._log.endless
 
     def poll(self, timeout_s: float) -> Portion:
         tenant, batch_id = self._state.tenant, self._state.batch_id

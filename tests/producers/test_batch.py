@@ -236,6 +236,13 @@ def test_the_first_reply_to_a_row_counts_and_those_of_others_do_not(log: MemoryL
     assert "not ours" not in batch.results().output.read_text()
 
 
+def test_who_waits_does_so_no_longer_than_was_said_also_for_a_topic_that_never_ends(
+    log: MemoryLog, file: Path, submit: Submit
+) -> None:
+    log.endless = True
+    assert submit(file).wait(0.01).phase in ("running", "completed")
+
+
 def test_results_of_a_running_batch_hold_what_there_is(log: MemoryLog, file: Path, submit: Submit) -> None:
     log.answer = lambda request: echo(request) if request.request_id.endswith("0") else None
     batch = submit(file)

@@ -210,7 +210,7 @@ class Batch:
         state, until_s = self.state(), time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
         read_s = time.monotonic()
         with self._collecting(state) as collector:
-            collector.catch_up()
+            collector.catch_up(until_s)
             while True:
                 if time.monotonic() - read_s > _STATE_EVERY_S:
                     state, read_s = self.state(), time.monotonic()

@@ -1,5 +1,7 @@
 """Brings the replies of a batch from Kafka into its journal."""
 
+import math
+import time
 from pathlib import Path
 
 from forebay_schemas.codec import Codec
@@ -46,9 +48,9 @@ class Collector:
             return []
         return self.journal.add(portion.replies, portion.positions, lambda value: self._codec.decode(value, Reply))
 
-    def catch_up(self) -> None:
-        """Take in all that there is now."""
-        while not self._reader.at_end:
+    def catch_up(self, until_s: float = math.inf) -> None:
+        """Take in all that there is now, or what can be until then, in seconds of the monotonic clock."""
+        while not self._reader.at_end and time.monotonic() < until_s:
             self.collect(0.1)
 
     def tally(self) -> dict[str, Counted]:

@@ -1,5 +1,6 @@
 """Batches in Kafka, as they are read: what is known of each, and the replies to its rows."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -96,7 +97,8 @@ class ReplyReader:
         self._prefix = f"{state.batch_id}-".encode()
         self._tenant = state.tenant.encode()
         self._begun = dict(positions)
-        self._unended: set[int] = set()
+        self._unended: dict[int, int] = {}
+        """By partition that is not caught up yet, where it ended when it was opened; others go on writing behind."""
         self._checked_s = 0.0
         self._known: set[int] = set()
         self._opened = _consumer(config)
@@ -109,7 +111,7 @@ class ReplyReader:
 
     @property
     def at_end(self) -> bool:
-        """Whether all that there was is read."""
+        """Whether all is read that there was when reading began."""
         return not self._unended
 
     def poll(self, timeout_s: float) -> Portion:
@@ -135,12 +137,13 @@ class ReplyReader:
         partition, offset = message.partition() or 0, message.offset() or 0
         if (error := message.error()) is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                self._unended.discard(partition)
+                self._unended.pop(partition, None)
                 portion.positions[partition] = offset
             elif error.fatal():
                 raise BrokerUnavailable(explain(error, self._topic, self._config.kafka.bootstrap))
             return
-        self._unended.add(partition)
+        if offset + 1 >= self._unended.get(partition, math.inf):
+            del self._unended[partition]
         portion.positions[partition] = offset + 1
         headers: Any = message.headers() or ()  # typed for producing, where a dictionary will do too
         if row := self._row(headers):
@@ -162,16 +165,17 @@ class ReplyReader:
         """Begin to read those that are new."""
         new = [one for one in _partitions(self._consumer, self._topic, self._config) if one not in self._known]
         places = [TopicPartition(self._topic, number, self._begun.get(number, 0)) for number in new]
+        ends: dict[int, int] = {}
         try:
             for place in places:
-                oldest, _ = self._consumer.get_watermark_offsets(place, _RPC_TIMEOUT_S)
+                oldest, ends[place.partition] = self._consumer.get_watermark_offsets(place, _RPC_TIMEOUT_S)
                 self.gap |= place.offset < oldest
         except KafkaException as error:
             raise BrokerUnavailable(explain(error.args[0], self._topic, self._config.kafka.bootstrap)) from None
         if places:
             self._consumer.incremental_assign(places)
             self._known.update(new)
-            self._unended.update(new)
+            self._unended |= ends
         self._checked_s = time.monotonic()
 
 
