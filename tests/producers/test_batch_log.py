@@ -1,16 +1,21 @@
 """What is read of batches in Kafka, while others write to the same topics."""
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
+from forebay_client import BrokerUnavailable
 from forebay_client.batch import log as log_module
-from forebay_client.batch.log import ReplyReader
+from forebay_client.batch.log import ReplyReader, read_states
 from forebay_schemas.batches import Stage, batch_id
 from forebay_schemas.config import Config
 from forebay_schemas.records import BatchState
+
+from .batch_doubles import CODEC
 
 BATCH = BatchState(
     batch_id=batch_id("ab" * 32), tenant="acme", stage=Stage.SENT, created_ms=0, updated_ms=0, deadline_ms=0,
@@ -24,17 +29,22 @@ class Topic:
     Attributes:
         values: its records.
         busy: whether somebody writes another record whenever one is read.
+        open_at: where a transaction begins that is still open; who reads committed records gets none from there on.
+        at_end: called when a reader is told that there is no more.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, values: list[bytes]) -> None:
         self.values = values
         self.busy = False
-        monkeypatch.setattr(log_module, "Consumer", lambda settings, **_: _Consumer(self))
+        self.open_at: int | None = None
+        self.at_end: Callable[[], object] = lambda: None
+        monkeypatch.setattr(log_module, "Consumer", lambda settings, **_: _Consumer(self, settings["isolation.level"]))
 
 
 class _Consumer:
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, isolation_level: str) -> None:
         self._topic = topic
+        self._committed = isolation_level == "read_committed"
         self._at = 0
         self._told_at = -1
 
@@ -42,19 +52,26 @@ class _Consumer:
         return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=[0])})
 
     def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
-        return 0, len(self._topic.values)
+        return 0, self._end
 
-    def incremental_assign(self, places: list[TopicPartition]) -> None:
-        self._at = places[0].offset
+    @property
+    def _end(self) -> int:
+        return len(self._topic.values[: self._topic.open_at if self._committed else None])
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self._at = max(0, places[0].offset)
+
+    incremental_assign = assign
 
     def poll(self, timeout_s: float) -> Any:
-        if self._at < len(self._topic.values):
+        if self._at < self._end:
             self._at += 1
             if self._topic.busy:
                 self._topic.values.append(b"")
             return _message(self._at - 1, self._topic.values[self._at - 1])
         if self._told_at < self._at:
             self._told_at = self._at
+            self._topic.at_end()
             return _message(self._at, error=SimpleNamespace(code=lambda: KafkaError._PARTITION_EOF))
         return time.sleep(min(timeout_s, 0.01))
 
@@ -84,3 +101,19 @@ def test_a_reader_is_at_the_end_though_others_never_stop_writing(
     reader.poll(0)
     assert reader.at_end, "for good"
     reader.close()
+
+
+def test_states_behind_an_open_transaction_of_another_batch_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    other = msgspec.structs.replace(BATCH, batch_id=batch_id("cd" * 32))
+    newer = msgspec.structs.replace(BATCH, updated_ms=1)
+    topic = Topic(monkeypatch, [CODEC.encode(state) for state in (BATCH, other, newer)])
+    topic.open_at = 1
+    topic.at_end = lambda: setattr(topic, "open_at", None)  # the transaction ends
+    assert read_states(config, CODEC)[BATCH.batch_id] == newer
+
+    topic.open_at, topic.at_end = 1, lambda: None
+    monkeypatch.setattr(log_module, "_PATIENCE_S", 0.05)
+    with pytest.raises(BrokerUnavailable, match="could not be read to its end"):
+        read_states(config, CODEC)

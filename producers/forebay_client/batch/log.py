@@ -32,30 +32,41 @@ def read_states(config: Config, codec: Codec) -> dict[str, BatchState]:
     """
     topic = config.kafka.topics.batches
     states: dict[str, BatchState] = {}
+    # Up to the true end: behind a transaction that is still open, of whichever batch, states are committed too.
+    unread = dict(enumerate(ends_of(config, topic, isolation_level="read_uncommitted")))
     with _consumer(config) as consumer:
-        partitions = _partitions(consumer, topic, config)
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
-        unread, until_s = set(partitions), time.monotonic() + _PATIENCE_S
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in unread])
+        until_s = time.monotonic() + _PATIENCE_S
         while unread:
             if time.monotonic() > until_s:
-                raise BrokerUnavailable(f"{topic} could not be read in {_PATIENCE_S:g} s; see that its brokers run")
+                raise BrokerUnavailable(
+                    f"{topic} could not be read to its end in {_PATIENCE_S:g} s; see that its brokers run, and"
+                    " call again: a transaction that a crash left open ends by itself"
+                )
             for message in consumer.consume(_AT_ONCE, _POLL_S):
+                partition, read = message.partition() or 0, message.offset() or 0
                 if (error := message.error()) is None:
                     state = codec.decode(message.value() or b"", BatchState)
                     states.pop(state.batch_id, None)
                     states[state.batch_id] = state
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(message.partition() or 0)
+                    read += 1
+                elif error.code() != KafkaError._PARTITION_EOF:
+                    continue
+                if read >= unread.get(partition, math.inf):
+                    del unread[partition]
     return states
 
 
-def ends_of(config: Config, topic: str) -> list[int]:
+def ends_of(config: Config, topic: str, isolation_level: str = "read_committed") -> list[int]:
     """Where each partition of a topic ends now.
+
+    Args:
+        isolation_level: read_committed: where the first transaction that is still open begins counts as the end.
 
     Raises:
         BrokerUnavailable: the brokers do not answer, or there is no such topic.
     """
-    with _consumer(config) as consumer:
+    with _consumer(config, isolation_level) as consumer:
         numbers = _partitions(consumer, topic, config)
         try:
             return [
@@ -180,14 +191,14 @@ class ReplyReader:
 
 
 @contextmanager
-def _consumer(config: Config) -> Iterator[Consumer]:
+def _consumer(config: Config, isolation_level: str = "read_committed") -> Iterator[Consumer]:
     """Joins no group and commits nothing."""
     settings = config.kafka.client(
         client_id="forebay-batch",
         group_id="forebay-client-batch",  # librdkafka wants a name, also where nobody joins
         enable_auto_commit=False,
         enable_partition_eof=True,
-        isolation_level="read_committed",
+        isolation_level=isolation_level,
         auto_offset_reset="earliest",  # what is gone from Kafka is passed over, and told
         fetch_message_max_bytes=config.kafka.max_wire_bytes,
     )
