@@ -370,6 +370,24 @@ def test_what_is_out_is_reckoned_with_after_a_crash(
     assert log.rows == list(range(1, 11))
 
 
+def test_replies_that_another_process_took_in_first_make_room_too(
+    log: MemoryLog, file: Path, submit: Submit, config: Config
+) -> None:
+    one = upper_bound(make_request("Question 1?"), config, Lane.BATCH)
+    log.answer = nothing_yet
+    waited: list[int] = []
+
+    def told(state: BatchState) -> None:
+        waited.append(state.read)
+        assert len(waited) < 50, "it waits for what is in the journal already"
+        log.answer_all(lambda request: make_reply(request_id=request.request_id, cost=0.01 * one))
+        if log.rows:
+            Batch(state.batch_id, config=config, journals=submit.journals).status()
+
+    submit(file, price_ceiling=2.5 * one, told=told)
+    assert log.rows == list(range(1, 11))
+
+
 def test_a_sample_is_part_of_the_batch(log: MemoryLog, file: Path, submit: Submit) -> None:
     sampled = submit(file, sample=4)
     assert (log.rows, sampled.wait().phase) == ([1, 2, 3, 4], "sampled")

@@ -48,7 +48,7 @@ class Budget:
     def wait_for(self, may_cost: float) -> Iterator[None]:
         """Collect replies until a row can be published, or none is out whose reply could make room."""
         while self._may_cost and not self.has_room(may_cost):
-            for row, _ in self._collector.collect(_WAIT_S):
+            for row in self._collector.collect(_WAIT_S):
                 self._may_cost.pop(row, None)
             self._reserved = sum(self._may_cost.values())
             self._spent = self._collector.cost

@@ -37,16 +37,17 @@ class Collector:
         """Whether replies may be gone from Kafka that were not read."""
         return self._reader.gap
 
-    def collect(self, timeout_s: float) -> list[tuple[int, Reply]]:
-        """Take in what has come; waits so long at most where there is nothing. The rows that are new, with replies.
+    def collect(self, timeout_s: float) -> list[int]:
+        """Take in what has come; waits so long at most where there is nothing. The rows whose replies were read, also
+        where another process had put them into the journal before.
 
         Raises:
             RecordError: a reply is of a version that is not known here.
         """
         portion = self._reader.poll(timeout_s)
-        if not portion.positions:
-            return []
-        return self.journal.add(portion.replies, portion.positions, lambda value: self._codec.decode(value, Reply))
+        if portion.positions:
+            self.journal.add(portion.replies, portion.positions, lambda value: self._codec.decode(value, Reply))
+        return [row for row, _ in portion.replies]
 
     def catch_up(self, until_s: float = math.inf) -> None:
         """Take in all that there is now, or what can be until then, in seconds of the monotonic clock."""

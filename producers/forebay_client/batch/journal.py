@@ -60,25 +60,19 @@ class Journal:
 
     def add(
         self, replies: Sequence[tuple[int, bytes]], positions: Mapping[int, int], decode: Callable[[bytes], Reply]
-    ) -> list[tuple[int, Reply]]:
+    ) -> None:
         """Keep the replies that are new, with the places up to which the topic was read. The first to a row counts.
 
         Args:
             replies: rows, and encoded replies.
-
-        Returns:
-            The new ones.
         """
-        new: list[tuple[int, Reply]] = []
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             for row, value in replies:
                 if self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (row, value)).rowcount:
                     reply = decode(value)
                     self._db.execute(_COUNT, (kind_of(reply), reply.cost, reply.baseline_cost))
-                    new.append((row, reply))
             self._db.executemany(_POSITION, positions.items())
-        return new
 
     def tally(self) -> dict[str, Counted]:
         """The replies by kind: a cache status, or the code of an error."""
