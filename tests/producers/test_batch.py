@@ -10,7 +10,7 @@ import pytest
 from forebay_client import Batch, BatchEnded, BatchTakenOver, ChangedFile, InvalidRequest, NothingToSend, UnknownBatch
 from forebay_client.batch import known_batches
 from forebay_schemas.batches import Stage, batch_id, row_id
-from forebay_schemas.config import Config, load_config
+from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.prices import upper_bound
 from forebay_schemas.records import BatchState, Lane, Reply, ReplyError, Request
@@ -206,6 +206,19 @@ def test_a_template_that_does_not_fit_is_refused(
     with pytest.raises(InvalidRequest, match=re.escape(problem)):
         submit(file, **options)
     assert log.commits == 0
+
+
+def test_a_window_that_workers_do_not_keep_is_refused(
+    log: MemoryLog, file: Path, config: Config, tmp_path: Path
+) -> None:
+    submit = Submit(changed(config, {"worker": {"completion_window_s": 7_200}}), tmp_path)
+    with pytest.raises(
+        InvalidRequest, match=r"completion_window_s: is 7201 s, above .* raise worker\.completion_window_s"
+    ):
+        submit(file, completion_window_s=7_201)
+    assert log.commits == 0
+    state = submit(file).state()
+    assert state.deadline_ms - state.created_ms == 7_200_000
 
 
 # Results

@@ -76,8 +76,8 @@ def _with_results(command: Any) -> Any:
 @click.option("--cache", "cache_policy", type=_POLICIES, help="What it may do with the caches.")
 @click.option("--cache-scope", type=_SCOPES, help="Who may share the answers; else the tenant.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Goes with every request; may be repeated.")
-@click.option("--completion-window", "window_h", default=24.0, show_default=True, metavar="HOURS",
-              type=click.FloatRange(0, 720, min_open=True), help="After that nobody needs the answers.")  # fmt: skip
+@click.option("--completion-window", "window_h", type=_POSITIVE, metavar="HOURS",
+              help="After that nobody needs the answers; at most, and else, worker.completion_window_s.")  # fmt: skip
 @_CEILING
 @click.option("--reply-topic", help="One of kafka.reply_topics, where replies go; else the standard one.")
 @click.option("--dry-run", is_flag=True, help="Say what it would cost. Nothing is sent, except with --sample.")
@@ -89,7 +89,7 @@ def _with_results(command: Any) -> Any:
 def submit(
     file: Path,
     tenant: str,
-    window_h: float,
+    window_h: float | None,
     price_ceiling: float | None,
     reply_topic: str | None,
     dry_run: bool,
@@ -139,7 +139,7 @@ def submit(
             tenant,
             config=config,
             journals=journals,
-            completion_window_s=3600 * window_h,
+            completion_window_s=None if window_h is None else 3600 * window_h,
             price_ceiling=price_ceiling,
             reply_topic=reply_topic,
             sample=sample,

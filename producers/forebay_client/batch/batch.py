@@ -30,8 +30,6 @@ from .sending import Sending
 from .status import BatchStatus
 from .survey import digest_of
 
-DEFAULT_WINDOW_S = 86_400.0
-"""OpenAI's, and the one that the batch lane's workers keep."""
 _STATE_EVERY_S = 5.0
 """How soon who waits learns that another process published more, or took the batch back."""
 _POLL_S = 0.5
@@ -64,7 +62,7 @@ class Batch:
         *,
         config: Config | None = None,
         journals: Path | None = None,
-        completion_window_s: float = DEFAULT_WINDOW_S,
+        completion_window_s: float | None = None,
         price_ceiling: float | None = None,
         reply_topic: str | None = None,
         sample: int | None = None,
@@ -80,7 +78,8 @@ class Batch:
         Args:
             file: ``.jsonl`` in OpenAI's batch format, or ``.csv``, ``.tsv`` or ``.parquet`` with a template.
             tenant: whose requests they are.
-            completion_window_s: after that nobody needs the answers; counts from the first call.
+            completion_window_s: after that nobody needs the answers; counts from the first call. At most, and where
+                absent, ``worker.completion_window_s``: after that workers answer no row.
             price_ceiling: US dollars.
             reply_topic: one of ``kafka.reply_topics``; absent: the standard one. Counts from the first call.
             sample: publish the first so many rows alone, for now.
@@ -100,6 +99,11 @@ class Batch:
         for name, value in {"completion_window_s": completion_window_s, "price_ceiling": price_ceiling}.items():
             if value is not None and not value > 0:
                 raise InvalidRequest(name, f"is {value}", "give a positive number")
+        longest_s = config.worker.completion_window_s
+        window_s = longest_s if completion_window_s is None else completion_window_s
+        if window_s > longest_s:
+            problem = f"is {window_s:g} s, above the {longest_s:g} s after which workers answer no row"
+            raise InvalidRequest("completion_window_s", problem, "give less, or raise worker.completion_window_s")
         topic = allowed_reply_topic(reply_topic, config)
         source, planned = plan(Path(file), row_options(tenant, fields), config, surveyed or _nobody)
 
@@ -109,7 +113,7 @@ class Batch:
                 planned,
                 created_ms=now_ms,
                 updated_ms=now_ms,
-                deadline_ms=now_ms + round(completion_window_s * 1000),
+                deadline_ms=now_ms + round(window_s * 1000),
                 reply_topic=topic,
                 replies_from=ends_of(config, topic),
             )
