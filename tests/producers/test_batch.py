@@ -149,6 +149,19 @@ def test_a_row_that_cannot_be_sent_ends_in_the_error_file_and_stops_no_other(
     assert said["picture"].startswith("line 6: messages[0].content[0].type: is 'image_url'")
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"custom_id": "\xff"}', b'{"body": ' + b"[" * 100_000], ids=["no UTF-8", "too deep"]
+)
+def test_a_line_that_no_decoder_takes_stops_no_other(
+    log: MemoryLog, tmp_path: Path, submit: Submit, line: bytes
+) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [a_line("good", "Fine?")])
+    file.write_bytes(line + b"\n" + file.read_bytes())
+    written = submit(file).results()
+    assert (written.answered, written.failed) == (1, 1)
+    assert "line 1: the line is no JSON" in written.errors.read_text()
+
+
 def test_two_rows_of_one_name_are_refused_with_both_places(log: MemoryLog, tmp_path: Path, submit: Submit) -> None:
     lines = [a_line("same", "One?"), a_line("other", "Two?"), a_line("same", "Three?")]
     with pytest.raises(InvalidRequest, match="'same' is in line 1 and in line 3"):

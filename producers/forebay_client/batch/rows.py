@@ -20,6 +20,8 @@ _PARQUET_ROWS = 1_000
 """Held at once, besides what the file's row groups need."""
 _LINE_HEADROOM = 2
 """How much longer than a record a line may be: JSON escapes what a record holds as it is."""
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a line raises that is none."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ class _Lines:
         for place, line in self._lines():
             try:
                 yield place, decoder.decode(line).custom_id
-            except msgspec.DecodeError:
+            except _NO_JSON:
                 yield place, None
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
@@ -276,7 +278,7 @@ def _object(line: bytes, longest: int) -> Mapping[str, Any]:
         raise RecordError(ErrorCode.TOO_LARGE, problem)
     try:
         value = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _NO_JSON as error:
         raise RecordError(ErrorCode.MALFORMED, f"the line is no JSON ({error}); give one object a line") from None
     if not isinstance(value, dict):
         raise RecordError(ErrorCode.MALFORMED, "the line is no JSON object; give one with custom_id, method, url, body")
