@@ -482,6 +482,21 @@ def test_rows_that_were_not_sent_in_the_window_say_so(
     assert (written.answered, written.failed) == (3, 7)
 
 
+@pytest.mark.parametrize(
+    ("output", "errors", "problem"),
+    [("same", "same", "output: .* is errors too"), ("rows.jsonl", "e", "output: .* is file too"),
+     ("o", "linked", "errors: .* is file too")],
+)  # fmt: skip
+def test_results_take_the_place_of_no_other_file(
+    log: MemoryLog, file: Path, submit: Submit, output: str, errors: str, problem: str
+) -> None:
+    batch, before = submit(file), file.read_text()
+    (file.parent / "linked").symlink_to(file)
+    with pytest.raises(InvalidRequest, match=problem):
+        batch.results(file.parent / output, file.parent / errors)
+    assert file.read_text() == before
+
+
 def test_a_batch_that_is_over_is_not_taken_back(log: MemoryLog, file: Path, submit: Submit) -> None:
     batch = submit(file)
     assert batch.cancel().stage == Stage.SENT

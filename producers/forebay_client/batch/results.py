@@ -1,6 +1,7 @@
 """Writes what became of a batch: OpenAI's output and error files, or the input with a new column."""
 
 import csv
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,9 +85,10 @@ class Results:
             told: of the rows that were written, now and then.
 
         Raises:
-            InvalidRequest: the file has such a column already.
+            InvalidRequest: the file has such a column already, or one file would take the place of another.
             ForebayError: a file cannot be written.
         """
+        _check_apart(output=output, errors=errors, file=self._source.file)
         answered = failed = row_number = 0
         with ExitStack() as files:
             put_answer = files.enter_context(_output(output, self._source, out_column))
@@ -132,6 +134,13 @@ class Results:
 
 
 Put = Callable[[Row, Reply | None], object]
+
+
+def _check_apart(**files: Path) -> None:
+    """See that no two names mean one file, also by a link or another way to it."""
+    for (first, one), (second, other) in itertools.combinations(files.items(), 2):
+        if one.resolve() == other.resolve():
+            raise InvalidRequest(first, f"is {one}, which is {second} too", "name another file")
 
 
 @contextmanager
