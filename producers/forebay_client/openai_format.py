@@ -38,6 +38,8 @@ _ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
 """Fields that are understood where they ask for nothing more than what is done anyway."""
 _PASSED_OVER = ("prompt_cache_key",)
 """It changes no answer."""
+_PASSED_OVER_IN_TURNS = ("refusal", "annotations")
+"""Of an answer that is sent back as it came."""
 _EXTENSIONS = ("category", "endpoint", "cache", "min_tier", "max_tier", "prompt_version", "priority", "passages")
 _TOLD = (
     "request_id", "cache_status", "tier", "model_id", "cost", "baseline_cost", "similarity", "matched_request_id",
@@ -60,9 +62,11 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The fields of a request, as ``RequestFields``, that the body of a chat completion asks for.
 
     Raises:
-        InvalidRequest: a field is unknown, or asks for what is not supported.
+        InvalidRequest: a field is unknown, asks for what is not supported, or contradicts another.
     """
     fields: dict[str, Any] = {}
+    of_model: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
     for name, value in body.items():
         if value is None or name in _PASSED_OVER:
             continue
@@ -71,21 +75,28 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
         elif name == "messages":
             fields[name] = _turns(value)
         elif name == "max_completion_tokens":
+            if body.get("max_tokens") not in (None, value):
+                problem = "is not max_completion_tokens, its newer name"
+                raise InvalidRequest("max_tokens", problem, "leave one of them out")
             fields["max_tokens"] = value
         elif name == "safety_identifier":
             fields.setdefault("user", value)
         elif name == "model":
             tier = tier_of_model(value, config)
-            fields |= {"min_tier": tier, "max_tier": tier} if tier else {}
+            of_model = {"min_tier": tier, "max_tier": tier} if tier else {}
         elif name == EXTENSION:
-            fields |= _extension(value)
+            ours = _extension(value)
         elif name not in _ONLY_DEFAULT:
             raise InvalidRequest(name, "is not supported", "leave it out")
         elif value not in _ONLY_DEFAULT[name]:
             raise InvalidRequest(name, f"is {value!a:.40}, which is not supported", "leave it out")
     if body.get("tool_choice") == "none":
         fields.pop("tools", None)
-    return fields
+    for name, tier in of_model.items():
+        if name in ours:
+            problem = f"contradicts model, which says already that {tier} answers"
+            raise InvalidRequest(f"{EXTENSION}.{name}", problem, "leave it out")
+    return fields | of_model | ours
 
 
 def tier_of_model(name: Any, config: Config) -> str | None:
@@ -169,7 +180,7 @@ def _extension(value: Any) -> dict[str, Any]:
         raise InvalidRequest(EXTENSION, "is no object", f"give one with {', '.join(_EXTENSIONS)}")
     if unknown := value.keys() - set(_EXTENSIONS):
         raise InvalidRequest(f"{EXTENSION}.{min(unknown)}", "is unknown", f"use one of {', '.join(_EXTENSIONS)}")
-    return dict(value)
+    return {name: said for name, said in value.items() if said is not None}
 
 
 def _turns(messages: Any) -> list[Any]:
@@ -181,7 +192,7 @@ def _turns(messages: Any) -> list[Any]:
 def _turn(path: str, turn: Any) -> Any:
     if not isinstance(turn, Mapping):
         raise InvalidRequest(path, "is no object", 'give one such as {"role": "user", "content": "..."}')
-    turn = {name: value for name, value in turn.items() if value is not None and name != "refusal"}
+    turn = {name: value for name, value in turn.items() if value is not None and name not in _PASSED_OVER_IN_TURNS}
     if isinstance(parts := turn.get("content"), list):
         turn["content"] = "".join(_text(f"{path}.content[{place}]", part) for place, part in enumerate(parts))
     return turn

@@ -8,32 +8,20 @@ from forebay_schemas.config import Config
 from .chat_request import ChatRequest
 from .errors import ApiError
 
-_OF_THE_CALL = ("stream", "stream_options", "tool_choice")
-"""What says how to answer, and nothing of the request."""
+_OF_THE_CALL = {"lane", "deadline_s"}
+"""Members of ``forebay`` that a line of a batch has not."""
 
 
 def request_fields(body: ChatRequest, config: Config) -> dict[str, Any]:
     """The fields of a request, as ``RequestFields``, without its id and tenant.
 
     Raises:
-        ApiError: two fields contradict each other.
-        InvalidRequest: the model means nothing.
+        ApiError: options of a stream are given without one.
+        InvalidRequest: the model means nothing, or two fields contradict each other.
     """
-    ours = body.forebay
-    if body.max_tokens and body.max_completion_tokens and body.max_tokens != body.max_completion_tokens:
-        raise _contradiction("max_tokens", "is not max_completion_tokens, its newer name; leave one of them out")
     if body.stream_options is not None and not body.stream:
-        raise _contradiction("stream_options", "is given without stream; leave it out, or stream")
-    told = body.model_dump(by_alias=True, exclude_none=True, exclude={*_OF_THE_CALL, "forebay"})
-    if body.tool_choice == "none":
-        told.pop("tools", None)
-    fields = fields_of_chat(told, config)
-    own = ours.model_dump(exclude_none=True)
-    for name in ("min_tier", "max_tier"):
-        if name in own and name in fields:
-            raise _contradiction(f"forebay.{name}", f"model says already that {fields[name]} answers; leave it out")
-    return fields | own
-
-
-def _contradiction(field: str, message: str) -> ApiError:
-    return ApiError(400, f"{field}: {message}", code="invalid_value", param=field)
+        message = "stream_options: is given without stream; leave it out, or stream"
+        raise ApiError(400, message, code="invalid_value", param="stream_options")
+    passed = {"stream": True, "stream_options": True, "forebay": _OF_THE_CALL}
+    told = body.model_dump(by_alias=True, exclude_none=True, exclude=passed)
+    return fields_of_chat(told, config) | body.forebay.model_dump(include=_OF_THE_CALL, exclude_none=True)

@@ -80,7 +80,7 @@ def test_every_field_reaches_the_pipeline(openai: OpenAI, kafka: MemoryKafka) ->
     turns: Any = [
         {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
         {"role": "user", "content": "Hi", "name": "ada"},
-        {"role": "assistant", "content": "Hello.", "refusal": None},
+        {"role": "assistant", "content": "Hello.", "refusal": None, "annotations": []},  # as OpenAI gives it
         *HELLO,
     ]
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -379,9 +379,27 @@ def test_a_line_of_a_batch_takes_what_the_gateway_takes(config: Config) -> None:
         "modalities": ["text"], "parallel_tool_calls": True, "service_tier": "auto", "store": False, "audio": None,
         "prompt_cache_key": "k", "tool_choice": "auto",
     }  # fmt: skip
-    body = {"model": "auto", "messages": HELLO}
+    answer = {"role": "assistant", "content": "Hello.", "refusal": None, "annotations": [], "audio": None}
+    body = {"model": "auto", "messages": [*HELLO, answer, *HELLO]}
     assert ChatRequest.model_validate(body | neutral)
+    assert "annotations" not in fields_of_chat(body, config)["messages"][1]
     assert fields_of_chat(body | neutral, config) == fields_of_chat(body, config)
     for name in UNSUPPORTED:
         with pytest.raises(InvalidRequest, match=f"^{name}: "):
             fields_of_chat(body | {name: "something"}, config)
+
+
+@pytest.mark.parametrize(
+    ("contradicting", "field"),
+    [
+        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
+        ({"forebay": {"max_tier": "large"}, "model": "small"}, r"forebay\.max_tier"),
+        ({"model": "small", "forebay": {"min_tier": "small"}}, r"forebay\.min_tier"),
+    ],
+    ids=str,
+)
+def test_a_line_of_a_batch_contradicts_itself_no_more_than_a_call(
+    config: Config, contradicting: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{field}: .*leave"):
+        fields_of_chat({"messages": HELLO, **contradicting}, config)
