@@ -32,9 +32,10 @@ local function level(bucket, per_min)
   if not held[1] then return per_min end
   return math.min(per_min, tonumber(held[1]) + (now_ms - held[2]) * per_min / 60000)
 end
-local function put(bucket, value)
+local function put(bucket, value, per_min)
   redis.call('HSET', bucket, 'level', tostring(value), 'at_ms', now_ms)
-  redis.call('PEXPIRE', bucket, 3600000)
+  -- For an hour, and until it is full again: one that is gone counts as full.
+  redis.call('PEXPIRE', bucket, math.max(3600000, math.ceil((per_min - value) * 60000 / per_min)))
 end
 """
 # KEYS: bucket of calls, bucket of tokens, dollars of the day, of the month. ARGV: their limits, '' for none.
@@ -54,7 +55,7 @@ end
 if calls then
   local left = level(KEYS[1], calls)
   if left < 1 then return {'requests_per_min', math.ceil((1 - left) * 60000 / calls)} end
-  put(KEYS[1], left - 1)
+  put(KEYS[1], left - 1, calls)
 end
 return {'', 0}
 """
@@ -64,7 +65,7 @@ _SETTLE = (
     _LEVEL
     + """
 local tokens = tonumber(ARGV[1])
-if tokens then put(KEYS[2], level(KEYS[2], tokens) - ARGV[2]) end
+if tokens then put(KEYS[2], level(KEYS[2], tokens) - ARGV[2], tokens) end
 for place = 3, 4 do
   redis.call('INCRBYFLOAT', KEYS[place], ARGV[3])
   redis.call('EXPIRE', KEYS[place], ARGV[1 + place])

@@ -133,6 +133,18 @@ def test_tokens_are_charged_when_they_are_known(kafka: MemoryKafka, keyed: Confi
         assert 20 <= int(refused.value.response.headers["retry-after"]) <= 32
 
 
+def test_a_debt_of_tokens_is_kept_until_it_is_paid(
+    kafka: MemoryKafka, keyed: Config, file: KeyFile, redis_server: RedisServer
+) -> None:
+    kafka.answer = answering(usage=Usage(prompt_tokens=29_000, completion_tokens=1_000))
+    key, text = file.create("acme", tokens_per_min=100)
+    bucket = f"llm:gateway:{{{key.id}}}:tokens"
+    with gateway_on(keyed) as gateway:
+        ask(gateway, text)
+        eventually(lambda: redis_server.client().exists(bucket), "the tokens are counted", 10)
+    assert redis_server.client().ttl(bucket) == pytest.approx(300 * 60, abs=30)
+
+
 def test_answers_given_again_use_no_tokens(kafka: MemoryKafka, keyed: Config, file: KeyFile) -> None:
     kafka.answer = answering(usage=Usage(prompt_tokens=600, completion_tokens=300), hops=0)
     _, text = file.create("acme", tokens_per_min=100)
