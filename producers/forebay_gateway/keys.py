@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,9 +131,19 @@ class KeyFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
                 out.write(msgspec.json.format(msgspec.json.encode(list(keys.values())), indent=2) + b"\n")
+                self._keep_access(out.fileno())
             unfinished.replace(self._path)
         except OSError as error:
             raise ConfigError(f"gateway.key_file: {self._path} cannot be written ({error})") from None
+
+    def _keep_access(self, unfinished: int) -> None:
+        """Let those read the new file who may read the old one: a gateway may be another user than who makes keys."""
+        if not self._path.exists():
+            return
+        old, new = self._path.stat(), os.fstat(unfinished)
+        if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            os.fchown(unfinished, old.st_uid, old.st_gid)
+        os.fchmod(unfinished, stat.S_IMODE(old.st_mode))
 
 
 class Keys:

@@ -1,5 +1,6 @@
 """Who may call: keys are known by their hashes, limits hold for all copies together, and nobody else gets in."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -69,6 +70,19 @@ def test_the_file_holds_no_secret_and_only_its_owner_may_read_it(file: KeyFile, 
     _, text = file.create("acme")
     assert text[16:] not in (tmp_path / "keys.json").read_text()
     assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
+
+
+def test_who_may_read_the_file_may_do_so_after_a_change(file: KeyFile, tmp_path: Path) -> None:
+    key, _ = file.create("acme")
+    path = tmp_path / "keys.json"
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 4_242, 4_242)  # as whom a gateway runs
+    before = path.stat()
+    file.change(key.id, requests_per_min=5)
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
 
 def test_a_changed_file_is_noticed_and_a_broken_one_locks_nobody_out(tmp_path: Path, file: KeyFile) -> None:
