@@ -229,6 +229,18 @@ def test_a_past_day_becomes_one_file_with_the_same_rows(config: Config) -> None:
     assert rows(config) == before
 
 
+def test_a_file_from_before_a_column_was_added_becomes_one_with_newer_ones(config: Config) -> None:
+    fill(config, [make_reply(request_id=f"r{number}", cost=0.5) for number in range(4)], file_rows=2)
+    older, _ = current_files(config.ledger.folder)
+    table = pq.ParquetFile(older).read()
+    pq.write_table(table.drop_columns(["cost"]), older)
+    _tidied(config, days_later=2)
+    [file] = current_files(config.ledger.folder)
+    assert pq.read_schema(file).equals(SCHEMA)
+    costs = {name: None if name in table["request_id"].to_pylist() else 0.5 for name in ("r0", "r1", "r2", "r3")}
+    assert dict(rows(config, "request_id, cost")) == costs
+
+
 def test_a_past_day_that_was_written_lately_is_left_alone(config: Config) -> None:
     fill(config, made_up_replies(config, 60, days=1), file_rows=10)
     before = _files_by_day(config)

@@ -46,7 +46,13 @@ def _merge(files: Sequence[Path], merged: Path, schema: pa.Schema) -> None:
             for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP_ROWS):
                 gathered.append(batch)
                 if sum(map(len, gathered)) >= ROW_GROUP_ROWS:
-                    out.write_table(pa.Table.from_batches(gathered, schema))
+                    out.write_table(_table(gathered, schema))
                     gathered = []
         if gathered:
-            out.write_table(pa.Table.from_batches(gathered, schema))
+            out.write_table(_table(gathered, schema))
+
+
+def _table(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """Of what may have been written before the schema got some of its columns: they are null there."""
+    tables = [schema.empty_table(), *(pa.Table.from_batches([batch]) for batch in batches)]
+    return pa.concat_tables(tables, promote_options="default").select(schema.names)
