@@ -85,7 +85,7 @@ def service_rights(
 
 
 def job_rights(config: Config) -> list[Right]:
-    """Of the job. Nobody else writes tasks, but for a worker that hands one to a larger tier."""
+    """Of the job. Nobody else writes tasks, but for a worker that hands one to another tier."""
     topics = config.kafka.topics
     requests = [topic for lane in Lane for topic in request_topics(config, lane)]
     return [
@@ -96,16 +96,17 @@ def job_rights(config: Config) -> list[Right]:
 
 
 def worker_rights(config: Config, tiers: Sequence[str] = ()) -> list[Right]:
-    """Of the workers of some tiers, else of all: they read their tasks and hand those that need it to larger tiers.
+    """Of the workers of some tiers, else of all: they read their tasks, and hand to other tiers what they cannot
+    answer, or not well enough.
 
     Raises:
         ConfigError: a tier is not configured.
     """
     topics = config.kafka.topics
-    own = _known("tier", tiers, list(config.tiers)) or list(config.tiers)
     ladder = list(config.tiers)
-    larger = ladder[min(map(ladder.index, own)) + 1 :]
-    tasks, handed_on = ([topics.tier(tier, lane) for tier in some for lane in Lane] for some in (own, larger))
+    own = _known("tier", tiers, ladder) or ladder
+    others = [tier for tier in ladder if any(tier != one for one in own)]
+    tasks, handed_on = ([topics.tier(tier, lane) for tier in some for lane in Lane] for some in (own, others))
     told = [topics.results, topics.replies, *config.kafka.reply_topics, topics.audit, topics.replies_stream]
     return [
         *_each("topic", [*tasks, topics.control], "Read"),

@@ -18,8 +18,12 @@ from forebay_ops.cli.acls import acls as command
 from forebay_ops.topics import create_topics, topic_specs
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
+from forebay_schemas.records import Hop
+from forebay_workers.escalation import UNAVAILABLE, neighbour
 
+from tests.builders import make_request
 from tests.secure_broker import SecureBroker
+from tests.workers.doubles import configured
 
 FILE = Path(__file__).parents[2] / "ops" / "kafka" / "acls.sh"
 SETTINGS = """
@@ -29,6 +33,15 @@ tenant = "shop"
 "shop.feedback" = "shop"
 [kafka]
 reply_topics = ["shop.replies"]
+"""
+SERVED = """
+[models.model]
+backend = "synthetic"
+price = { input_per_1k = 1.0, output_per_1k = 1.0 }
+[tiers]
+small = { complexity_up_to = 0.3, model = "model", max_tokens = 9 }
+medium = { complexity_up_to = 0.7, model = "model", max_tokens = 9 }
+large = { complexity_up_to = 1.0, model = "model", max_tokens = 9 }
 """
 
 
@@ -41,6 +54,19 @@ def test_the_file_of_acls_is_what_the_command_prints(monkeypatch: pytest.MonkeyP
     assert rest == printed.stdout, f"`forebay acls` says otherwise; write {FILE.name} anew as its head says"
     assert all(line.startswith("#") for line in head.splitlines())
     subprocess.run(["sh", "-n", str(FILE)], check=True)
+
+
+@pytest.mark.parametrize("tier", ["small", "medium", "large"])
+def test_a_worker_may_write_tasks_of_every_tier_that_it_hands_them_to(tier: str, tmp_path: Path) -> None:
+    config = configured(SERVED, tmp_path)
+    asked: set[str] = set()
+    path: list[Hop] = []
+    while (other := neighbour(tier, make_request(), path, config)) is not None:
+        asked.add(other)
+        path.append(Hop(tier=other, model_id="", reason=UNAVAILABLE))
+    writes = {right.name for right in acls.worker_rights(config, [tier]) if "Write" in right.operations}
+    assert {name for name in writes if name.startswith("llm.tier.")} == _tasks(*asked)
+    assert len(asked) == 2
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +128,7 @@ WRITES = {
     "commander": {*_ASKED, "llm.feedback", "llm.control"},
     "job": _FROM_JOB,
     "small": {*_FROM_WORKERS, *_tasks("medium", "large")},
-    "large": _FROM_WORKERS,
+    "large": {*_FROM_WORKERS, *_tasks("small", "medium")},
     "ledger": set[str](),
     "nightly": {*_ASKED, "llm.feedback", "llm.batches"},
     "operator": {*_ALL_ASKED, "llm.control", "llm.events", "llm.batches"},

@@ -82,7 +82,7 @@ def job(user: str, apply: bool) -> None:
 @_options("worker")
 @click.option("--tiers", help="Names with commas between; absent: all.")
 def worker(user: str, apply: bool, tiers: str | None = None) -> None:
-    """A worker: reads its tiers and commands; writes replies, results, and tasks for larger tiers."""
+    """A worker: reads its tiers and commands; writes replies, results, and tasks for other tiers."""
     _give("worker", user, rights_of.worker_rights(cli_config(), tiers.split(",") if tiers else ()), apply)
 
 
