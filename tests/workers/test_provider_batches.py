@@ -396,6 +396,19 @@ async def test_what_is_taken_back_is_answered_so_and_a_batch_of_nothing_else_is_
     await until(lambda: batch.status == "cancelling")
 
 
+@pytest.mark.parametrize("status", [429, 401, 409])
+async def test_a_batch_that_nobody_wants_is_cancelled_although_the_provider_refuses_at_first(
+    provider: Batches, start: Start, status: int
+) -> None:
+    run = await start()
+    deliver(run, "a")
+    batch = await made(provider)
+    provider.refuses["POST /batches"] = [status, status]
+    run.commands.cancel("a")
+    await answered(run, "a")
+    await until(lambda: batch.status == "cancelling")
+
+
 async def test_what_is_taken_back_while_it_is_gathered_goes_into_no_batch(provider: Batches, start: Start) -> None:
     run = await start(gather_s=0.3)
     deliver(run, "a", "b")

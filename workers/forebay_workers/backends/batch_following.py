@@ -58,13 +58,16 @@ class Follower:
     async def follow(self, batch: Batch) -> End | None:
         """Ask for a batch until it has ended, and tell its lines; None where nobody here waits for it any more, or it
         is gone. The lines without an answer are left in it."""
-        pause_s, cancelled = FIRST_POLL_S, False
+        pause_s, pressing, cancelled = FIRST_POLL_S, False, False
         while batch.lines or (batch.unwanted_wholly and not cancelled):
             batch.news.clear()
             if not cancelled and (batch.recalled or batch.unwanted_wholly):
-                cancelled, pause_s = await self._cancelled(batch), FIRST_POLL_S
+                if not pressing:
+                    pressing, pause_s = True, FIRST_POLL_S
+                cancelled = await self._cancelled(batch)
             try:
                 told = await self._calls.retrieve(batch.batch_id)
+                cancelled = cancelled or told.status == "cancelling"
                 if told.status in _ENDED:
                     batch.read = True
                     await self._tell_all(batch, told)
@@ -79,13 +82,13 @@ class Follower:
         return None
 
     async def _cancelled(self, batch: Batch) -> bool:
-        """Cancel a batch; whether the provider has answered, also that it has ended already."""
+        """Cancel a batch; whether that is done, or it is gone. One that has ended says so when it is asked for."""
         _log.info("%s: cancelling batch %s", self._name, batch.batch_id)
         try:
             await self._calls.cancel(batch.batch_id)
         except BatchCallFailed as error:
             _log.warning("%s: batch %s: %s", self._name, batch.batch_id, error)
-            return error.status is not None and error.status < 500
+            return error.status == 404
         return True
 
     async def _tell_all(self, batch: Batch, told: "Told") -> None:
