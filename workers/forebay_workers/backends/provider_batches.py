@@ -66,6 +66,7 @@ class ProviderBatches:
         self._follower = Follower(name, calls, read, config.poll_s)
         self._metrics = metrics
         self._lines: dict[str, Line] = {}
+        self._by_generation: dict[str, Line] = {}
         self._gathered: dict[str, Line] = {}
         self._gathered_bytes = 0
         self._batches: dict[str, Batch] = {}
@@ -97,7 +98,7 @@ class ProviderBatches:
         if wanted.line_id in self._lines:
             raise NotInBatch("an equal task waits for the same line")
         line = Line(request, wanted.line_id, wanted.until_s, wanted.sought_from_ms, loop.create_future())
-        self._lines[line.line_id] = line
+        self._lines[line.line_id] = self._by_generation[request.generation_id] = line
         self._gather(line)
         timer = loop.call_at(line.until_s, self._time_is_over, line)
         if self._maker is None or self._maker.done():
@@ -124,9 +125,8 @@ class ProviderBatches:
     def unwanted(self, generation_id: str) -> None:
         """Nobody wants an answer any more; to be called before its ``generate`` is cancelled. A batch of which nobody
         wants anything is cancelled."""
-        for line in self._lines.values():
-            if line.request.generation_id == generation_id:
-                line.unwanted = True
+        if line := self._by_generation.get(generation_id):
+            line.unwanted = True
 
     async def settled(self) -> None:
         """Until no batch is being made. What left before is in none that comes later, or is to be found at once."""
@@ -159,6 +159,8 @@ class ProviderBatches:
     def _leave(self, line: Line) -> None:
         """Nobody waits for a line any more, here."""
         del self._lines[line.line_id]
+        if self._by_generation.get(line.request.generation_id) is line:
+            del self._by_generation[line.request.generation_id]
         self._ungather(line)
         if line.batch is not None:
             line.batch.lines.pop(line.line_id, None)
