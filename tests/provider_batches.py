@@ -78,6 +78,7 @@ class Batches:
         status: str = "completed",
         *,
         untouched: Collection[str] = (),
+        left_out: Collection[str] = (),
         failing: Mapping[str, tuple[int, str]] | None = None,
         invalid: Mapping[int, str] | None = None,
     ) -> None:
@@ -85,6 +86,7 @@ class Batches:
 
         Args:
             untouched: questions that the end finds unanswered.
+            left_out: questions of which no file says anything.
             failing: status and message by question.
             invalid: of a batch that fails as a whole, messages by line.
         """
@@ -92,6 +94,8 @@ class Batches:
         with self._lock:
             for line, question in zip(batch.lines, batch.questions, strict=True):
                 told: dict[str, Any] = {"id": "r", "custom_id": line["custom_id"], "response": None, "error": None}
+                if question in left_out:
+                    continue
                 if question in untouched or status == "failed":
                     errors.append({**told, "error": {"code": f"batch_{status}", "message": "This was not answered."}})
                 elif failing and question in failing:

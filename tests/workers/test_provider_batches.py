@@ -317,6 +317,18 @@ async def test_a_line_that_fails_is_an_attempt_and_the_next_one_is_a_call(provid
     assert (c.error.code, c.error.message) == ("engine_refused", "model refuses this request: not this")
 
 
+async def test_a_line_of_which_a_complete_batch_says_nothing_has_failed(provider: Batches, start: Start) -> None:
+    run = await start()
+    deliver(run, "a", "b")
+    provider.end(await made(provider), left_out=["b"])
+    await answered(run, "a")
+    await run.asked("b")
+    await run.until(lambda: run.attempts(P) == {1: 2})
+    run.model.answer("b")
+    await answered(run, "b")
+    assert len(provider.made) == 1
+
+
 async def test_a_line_for_which_a_whole_batch_fails_is_an_attempt_and_holds_up_no_other(
     provider: Batches, start: Start
 ) -> None:

@@ -57,7 +57,7 @@ class Follower:
 
     async def follow(self, batch: Batch) -> End | None:
         """Ask for a batch until it has ended, and tell its lines; None where nobody here waits for it any more, or it
-        is gone. The lines without an answer are left in it."""
+        is gone. The lines that are to be put into another batch are left in it."""
         pause_s, pressing, cancelled = FIRST_POLL_S, False, False
         while batch.lines or (batch.unwanted_wholly and not cancelled):
             batch.news.clear()
@@ -92,16 +92,21 @@ class Follower:
         return True
 
     async def _tell_all(self, batch: Batch, told: "Told") -> None:
+        told_of: set[str] = set()
         for file_id in filter(None, (told.output_file_id, told.error_file_id)):
             async for result in self._calls.results(file_id):
                 line = batch.lines.get(result.custom_id)
                 if line is None or line.answer.done():
                     continue
+                told_of.add(line.line_id)
                 await asyncio.sleep(0)  # interactive tasks do not wait for thousands of answers
                 if result.response is not None:
                     self._tell(line, result.response)
                 elif told.status == "completed":  # else the batch ended before its turn
                     self._fail(line, f"failed in a batch: {result.error and result.error.code}")
+        if told.status == "completed":
+            for line in [one for one in batch.lines.values() if one.line_id not in told_of]:
+                self._fail(line, "says nothing of its line in a batch that is complete")
         numbered = {line.number: line for line in batch.lines.values()}
         for problem in (told.errors and told.errors.data) or []:
             if problem.line in numbered:
