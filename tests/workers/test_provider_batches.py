@@ -3,6 +3,7 @@ becomes of the batch, of the provider and of the worker."""
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -10,9 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Reply
-from forebay_workers.backends import batch_following, provider_batches
+from forebay_schemas.tiers import ProviderBatchesConfig, TierConfig
+from forebay_workers.backends import BatchLine, batch_following, provider_batches
+from forebay_workers.backends.batch_calls import BatchCallFailed
+from forebay_workers.backends.provider_batches import ProviderBatches
+from forebay_workers.generation import generation_request
 from forebay_workers.offsets import decode
+from prometheus_client import CollectorRegistry
 
 from ..builders import make_request, user
 from ..provider import serving
@@ -283,6 +290,30 @@ async def test_a_batch_that_was_made_without_an_answer_is_found(provider: Batche
     deliver(run, "a", "b")
     await answered(run, "a", "b")
     assert (len(provider.made), provider.charged) == (1, ["a", "b"])
+
+
+async def test_a_provider_that_refuses_for_days_is_still_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider_batches, "LONGEST_PAUSE_S", 0.0)
+    refusals = 0
+
+    class Refusing:
+        async def upload(self, _: bytes) -> str:
+            nonlocal refusals
+            refusals += 1
+            await asyncio.sleep(0)
+            raise BatchCallFailed("not now", 503)
+
+    calls: Any = Refusing()
+    metrics = WorkerMetrics(CollectorRegistry())
+    batches = ProviderBatches("model", ProviderBatchesConfig(gather_s=0), calls, lambda _: {}, lambda *_: None, metrics)
+    tier = TierConfig(complexity_up_to=1.0, model="model", max_tokens=9)
+    line = BatchLine(line_id="a", until_s=asyncio.get_running_loop().time() + 3_600)
+    request = dataclasses.replace(generation_request("a/0", make_request(), tier, Lane.BATCH), line=line)
+    waiting = asyncio.create_task(batches.generate(request))
+    await until(lambda: refusals > 1_100)  # 2 to the power of as many is no float
+    assert not waiting.done()
+    waiting.cancel()
+    await batches.close()
 
 
 # What befalls a batch

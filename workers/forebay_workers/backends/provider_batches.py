@@ -74,7 +74,7 @@ class ProviderBatches:
         self._hurry = False
         """Whether a line whose time has come is still to be looked for."""
         self._making = asyncio.Lock()
-        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
         self._not_before_s = 0.0
         self._maker: asyncio.Task[None] | None = None
         self._beside: set[asyncio.Task[None]] = set()
@@ -216,8 +216,8 @@ class ProviderBatches:
         return max(self._not_before_s, oldest.gathered_s + self._config.gather_s)
 
     def _failed(self, problem: str, again_s: float | None = None) -> None:
-        pause_s = max(again_s or 0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures))
-        self._failures += 1
+        pause_s = max(again_s or 0.0, self._pause_s)
+        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
         self._not_before_s = time.monotonic() + pause_s
         _log.warning("%s: no new batch for %.0f s: %s", self._name, pause_s, problem)
 
@@ -342,7 +342,7 @@ class ProviderBatches:
             if end.problem is not None:
                 self._failed(end.problem)
             else:
-                self._failures = 0
+                self._pause_s = FIRST_PAUSE_S
         for line in [one for one in batch.lines.values() if not one.answer.done()]:
             del batch.lines[line.line_id]
             if line.is_over:
