@@ -31,7 +31,13 @@ class LogLines(logging.Formatter):
             record = copy.copy(record)
             record.exc_text = None
         line = super().format(record)
-        return self._redact(line) if self._redact else line
+        if self._redact is None:
+            return line
+        try:
+            return self._redact(line)
+        except Exception as error:  # raised on, logging would print the line as it is
+            kind = f"{type(error).__module__}.{type(error).__qualname__}"
+            return f"{record.levelname} {record.name}: a line is left out, as logs.redact failed on it: {kind}"
 
     def formatException(self, ei: Any) -> str:
         return super().formatException(ei) if self._texts else "".join(_places(ei[1])).rstrip()

@@ -17,6 +17,11 @@ def mask(line: str) -> str:
     return line.replace("ada@example.org", "***")
 
 
+def broken(line: str) -> str:
+    """A hook that quotes what it cannot work on."""
+    raise ValueError(line)
+
+
 @pytest.fixture
 def said() -> Iterator[Callable[..., str]]:
     """What a process writes that meets a defect, and had another handler write it before."""
@@ -59,6 +64,14 @@ def test_the_text_is_there_where_it_is_asked_for(said: Callable[..., str]) -> No
 def test_each_line_passes_through_the_hook(said: Callable[..., str]) -> None:
     line = said(LogsConfig(texts=True, redact=f"{__name__}:mask"))
     assert "a request of *** is given up" in line
+
+
+def test_a_line_on_which_the_hook_fails_is_left_out(
+    said: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = said(LogsConfig(texts=True, redact=f"{__name__}:broken"))
+    assert line == "ERROR a process: a line is left out, as logs.redact failed on it: builtins.ValueError\n"
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["nowhere:mask", f"{__name__}:nothing", "no name at all"])
