@@ -277,6 +277,14 @@ def test_a_command_exists_and_its_image_has_what_it_needs(pod: str, variant: str
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_to_forget_in_the_ledgers_pod_there_is_all_that_it_takes(variant: str):
+    assert "FOREBAY_REDIS__PASSWORD" in environment("ledger", variant)
+    needed = forebay._entries["forget"].extra  # pyright: ignore[reportAttributeAccessIssue]: a LazyGroup
+    image = extras(ROOT / "ops" / "docker" / f"{image_of('ledger', variant)}.Dockerfile")
+    assert needed is None or needed in image
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("pod", pods())
 def test_a_pod_starts_with_a_valid_configuration(
     pod: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
