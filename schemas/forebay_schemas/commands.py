@@ -43,10 +43,9 @@ def cancel_task(task_id: str, *, issued_by: str, issued_ms: int) -> Control:
 def invalidate(invalidation: Invalidation, command_id: str, *, issued_by: str, issued_ms: int) -> Control:
     """The command that lets answers hold no longer, acknowledged under its id."""
     arguments = invalidation.arguments()
-    # A key of its own for all that it says: compaction must not take it back for another one that nobody has read yet.
-    about = hashlib.blake2b(json.dumps(arguments, sort_keys=True).encode(), digest_size=16).hexdigest()
     return Control(
-        key=f"{INVALIDATE}/{about}",
+        # Compaction must not take it back for another one that nobody has read yet.
+        key=_key_of_all(INVALIDATE, arguments),
         command=INVALIDATE,
         issued_ms=issued_ms,
         issued_by=issued_by,
@@ -56,10 +55,21 @@ def invalidate(invalidation: Invalidation, command_id: str, *, issued_by: str, i
 
 def forget(tenant: str, user: str | None, command_id: str, *, issued_by: str, issued_ms: int) -> Control:
     """The command that removes what is kept of a tenant, or of one of its users."""
-    arguments = {"tenant": tenant, "id": command_id} | ({"user": user} if user is not None else {})
+    arguments = {"tenant": tenant} | ({"user": user} if user is not None else {})
     return Control(
-        key=f"{FORGET}/{command_id}", command=FORGET, issued_ms=issued_ms, issued_by=issued_by, arguments=arguments
+        # With a repeat goes what was not acknowledged before: it names whom to forget.
+        key=_key_of_all(FORGET, arguments),
+        command=FORGET,
+        issued_ms=issued_ms,
+        issued_by=issued_by,
+        arguments={**arguments, "id": command_id},
     )
+
+
+def _key_of_all(command: str, arguments: dict[str, str]) -> str:
+    """A key that a command has in common only with those that say the same."""
+    about = hashlib.blake2b(json.dumps(arguments, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return f"{command}/{about}"
 
 
 def _command(command: str, about: str, arguments: dict[str, str], issued_by: str, issued_ms: int) -> Control:
