@@ -97,6 +97,16 @@ def test_nothing_names_a_tenant_that_is_forgotten(kept: Kept) -> None:
     assert kept.eraser(tenant="other").count(quiet) == of_other
 
 
+def test_a_hit_that_has_ended_is_not_listed_any_more_under_its_tenants_name(kept: Kept) -> None:
+    prefix = kept.store.prefix
+    for key in kept.redis.keys(f"{prefix}:hit:*"):
+        kept.redis.delete(key)  # as Redis does when its time is over
+    listed = kept.redis.zcard(f"{prefix}:hits")
+    assert kept.eraser().count(quiet)["listed hits"] == kept.eraser().erase(quiet)["listed hits"] == listed / 2
+    assert kept.texts_with(TENANT[:5]) == []
+    assert kept.redis.zcard(f"{prefix}:hits") == listed / 2
+
+
 def test_while_redis_is_away_nothing_is_said_to_be_forgotten(kept: Kept) -> None:
     kept.server.kill()
     try:

@@ -50,13 +50,21 @@ class Eraser:
         for kind, key in self._theirs(say):
             self._asked(lambda client, key=key: client.delete(key))
             erased[kind] += 1
-            if kind == "hits":
+            if kind in ("hits", "listed hits"):
                 name = key.partition(":hit:")[2]
                 self._asked(lambda client, name=name: client.zrem(f"{self._store.prefix}:hits", name))
         return erased
 
     def _theirs(self, say: Say) -> Iterator[tuple[str, str]]:
-        """Kind and key of each; answers come first, and by their digests it is known what was given of them."""
+        """Kind and key of each, once: Redis may name one twice while it goes through them."""
+        told: set[str] = set()
+        for kind, key in self._found(say):
+            if key not in told:
+                told.add(key)
+                yield kind, key
+
+    def _found(self, say: Say) -> Iterator[tuple[str, str]]:
+        """Answers come first, and by their digests it is known what was given of them."""
         digests: set[str] = set()
         for key in self._keys("answer", say):
             data = self._asked(lambda client, key=key: client.hget(key, "answer"))
@@ -71,6 +79,11 @@ class Eraser:
             yield from self._of_tenant(say)
 
     def _of_tenant(self, say: Say) -> Iterator[tuple[str, str]]:
+        # A hit ends by itself, and its name stays in the list of the most doubtful ones until somebody looks
+        # at it; those whose hit is there were told before.
+        for name in self._asked(lambda client: client.zrange(f"{self._store.prefix}:hits", 0, -1)):
+            if name.startswith(self._named.encode()):
+                yield "listed hits", f"{self._store.prefix}:hit:{name.decode(errors='replace')}"
         for key in self._keys("seen", say):
             if key.startswith(f"{self._store.prefix}:seen:{self._named}"):
                 yield "request ids", key
@@ -94,17 +107,15 @@ class Eraser:
         return asked or hit.digest in digests
 
     def _keys(self, kind: str, say: Say) -> Iterator[str]:
-        """All keys of a kind, each once."""
+        """All keys of a kind; some may come twice."""
         pattern = re.sub(r"([\[\]*?\\])", r"\\\1", f"{self._store.prefix}:{kind}:") + "*"
-        seen: set[str] = set()
-        cursor = 0
+        looked_at = cursor = 0
         while True:
             page = self._asked(lambda client, at=cursor: client.scan(at, pattern, _PAGE))
             cursor, keys = cast(tuple[int, list[bytes]], page)
-            new = {key.decode(errors="replace") for key in keys} - seen
-            seen |= new
-            say(f"{len(seen):,} keys of {kind} looked at")
-            yield from new
+            looked_at += len(keys)
+            say(f"{looked_at:,} keys of {kind} looked at")
+            yield from (key.decode(errors="replace") for key in keys)
             if not cursor:
                 return
 
