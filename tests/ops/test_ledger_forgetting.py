@@ -62,6 +62,15 @@ def test_their_rows_go_and_all_others_stay(config: Config, whom: Whom, rows: int
     assert [read_progress(each).ends for each in (root, root / FEEDBACK)] == ends
 
 
+def test_it_is_seen_at_work_at_each_file(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, seen = config.ledger.folder, list[Path]()
+    monkeypatch.setattr(LedgerFolder, "beat", lambda folder: seen.append(folder.root))
+    files = [*current_files(root), *current_files(root / FEEDBACK)]
+    forget(root, ACME, 1.0, quiet)
+    assert len(seen) >= len(files) > 2
+    assert set(seen) == {root}, "the folder that is looked at"
+
+
 def test_whichever_step_a_crash_hits_it_is_finished_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # the disk outlives this crash
     crashes = 0

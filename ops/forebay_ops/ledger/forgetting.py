@@ -92,9 +92,9 @@ def carry_out(replies: LedgerFolder, feedback: LedgerFolder) -> int:
     removed = 0
     for wish in sorted((replies.root / _WISHES).glob("*.json")):
         whom = msgspec.json.decode(wish.read_bytes(), type=Whom)
-        ids = _request_ids([file for _, files in replies.days() for file in files], whom)
+        ids = _request_ids(_at_work((file for _, files in replies.days() for file in files), replies.beat), whom)
         # Feedback first: which is a user's is known by replies.
-        removed += _rewrite(feedback, whom, ids) + _rewrite(replies, whom, ())
+        removed += _rewrite(feedback, whom, ids, replies.beat) + _rewrite(replies, whom, (), replies.beat)
         wish.unlink()
     return removed
 
@@ -103,10 +103,17 @@ def _files(root: Path) -> list[Path]:
     return current_files(root) if root.is_dir() else []
 
 
-def _rewrite(folder: LedgerFolder, whom: Whom, ids: Sequence[str]) -> int:
+def _at_work(files: Iterable[Path], beat: Callable[[], None]) -> Iterator[Path]:
+    """The files, and before each a sign of life: all of them may take longer than a liveness probe waits for one."""
+    for file in files:
+        beat()
+        yield file
+
+
+def _rewrite(folder: LedgerFolder, whom: Whom, ids: Sequence[str], beat: Callable[[], None]) -> int:
     removed = 0
     for day, files in list(folder.days()):
-        for file in files:
+        for file in _at_work(files, beat):
             matching = _matching(file, whom, ids)
             if not matching:
                 continue
@@ -141,7 +148,7 @@ def _matching(file: Path, whom: Whom, ids: Sequence[str]) -> int:
     return sum(pc.sum(_are_theirs(batch, whom, ids)).as_py() or 0 for batch in batches)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _request_ids(files: Sequence[Path], whom: Whom) -> list[str]:
+def _request_ids(files: Iterable[Path], whom: Whom) -> list[str]:
     """Of the replies to a user."""
     if whom.user is None:
         return []
