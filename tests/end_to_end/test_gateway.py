@@ -59,11 +59,12 @@ def test_an_answer_is_generated_once_and_streamed_from_the_cache(running: Runnin
 
 
 def test_pieces_come_while_the_model_writes(openai: OpenAI) -> None:
-    stream = openai.chat.completions.create(
-        model="large", messages=turns("Tell a long story of a barge on a canal."), stream=True
-    )
-    pieces = [chunk.choices[0].delta.content for chunk in stream if chunk.choices[0].delta.content]
-    assert len(pieces) > 3
+    def pieces(number: int) -> int:
+        told = turns(f"Tell a long story of barge number {number}.")
+        stream = openai.chat.completions.create(model="large", messages=told, stream=True)
+        return sum(bool(chunk.choices[0].delta.content) for chunk in stream)
+
+    assert any(pieces(number) > 3 for number in range(10)), "to some a model of random weights says nothing"
 
 
 def test_leaving_a_stream_early_stops_the_model(running: RunningStack, openai: OpenAI) -> None:
@@ -84,15 +85,10 @@ def test_leaving_a_stream_early_stops_the_model(running: RunningStack, openai: O
 
 
 def test_a_json_schema_is_kept(openai: OpenAI) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"ok": {"type": "boolean"}},
-        "required": ["ok"],
-        "additionalProperties": False,
-    }
+    schema = {"type": "string", "enum": ["yes", "no"]}  # random weights would fill an object with spaces for ever
     form: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
     done = openai.chat.completions.create(model="small", messages=turns("Is it well?"), response_format=form)
-    assert set(json.loads(done.choices[0].message.content or "")) == {"ok"}
+    assert json.loads(done.choices[0].message.content or "") in ("yes", "no")
 
 
 def test_a_prompt_that_does_not_fit_is_the_callers_fault(openai: OpenAI) -> None:

@@ -35,7 +35,7 @@ timeout_ms = 10000
 [models.steady]
 backend = "synthetic"
 price = {{ input_per_1k = 0.001, output_per_1k = 0.002 }}
-synthetic = {{ latency_ms = 5, tokens = 6, fail_on = "canary-failure" }}
+synthetic = {{ latency_ms = 5, tokens = 6, fail_on = "cannot be answered" }}
 [tiers.small]
 complexity_up_to = 0.5
 model = "steady"
@@ -44,6 +44,9 @@ max_tokens = 64
 complexity_up_to = 1.0
 model = "steady"
 max_tokens = 64
+# Who asks in these seconds is answered from the flight.
+[desk]
+flight_linger_s = 0
 # What the job asks itself would be among the replies that are counted.
 [audits]
 share = 0
@@ -126,7 +129,7 @@ def test_a_service_is_answered_and_forgotten(secured: RunningStack, service: Cli
 def test_secrets_and_questions_are_told_nowhere(secured: RunningStack, acme: Config, service: Client) -> None:
     service.ask(QUESTION, timeout_s=60)
     with pytest.raises(RequestFailed):
-        service.ask(f"{QUESTION} canary-failure", timeout_s=60)
+        service.ask(f"{QUESTION} It cannot be answered.", timeout_s=60)
     _send_what_is_no_request(acme, secured)
     told = {file.name: file.read_text(errors="replace") for file in secured.stack.home.logs.iterdir()}
     told |= {f"title of {one.pid}": " ".join(one.cmdline()) for one in _processes(secured)}

@@ -20,7 +20,14 @@ from click.testing import CliRunner
 from forebay_ops.cli import forebay
 from forebay_ops.local.effective import port_is_free
 from forebay_schemas.errors import ErrorCode, ForebayError
-from forebay_schemas.metrics import JobMetrics, LedgerMetrics, ReplyMetrics, RolloutMetrics, WorkerMetrics
+from forebay_schemas.metrics import (
+    GatewayMetrics,
+    JobMetrics,
+    LedgerMetrics,
+    ReplyMetrics,
+    RolloutMetrics,
+    WorkerMetrics,
+)
 from forebay_schemas.records import CacheStatus, Lane, Latency, ReplyError, Usage
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
@@ -34,7 +41,7 @@ FAILED = ReplyError(code=ErrorCode.INTERNAL, message="why", retryable=True)
 
 
 class Traffic:
-    """Made-up traffic in the metrics of a job, a worker, a ledger, a controller and Flink, each served apart."""
+    """Made-up traffic in the metrics of all parts and of Flink, each served apart."""
 
     def __init__(self) -> None:
         self._servers: list[Any] = []
@@ -42,6 +49,7 @@ class Traffic:
         self.job, self.worker = JobMetrics(self._serve("forebay-job")), WorkerMetrics(self._serve("forebay-worker"))
         self.ledger = LedgerMetrics(self._serve("forebay-ledger"))
         self.rollouts = RolloutMetrics(self._serve("forebay-rollouts"))
+        self.gateway = GatewayMetrics(self._serve("forebay-gateway"))
         flink = self._serve("flink")
         self.flink = [Gauge(name, "Flink's own.", ["operator_name", "task_name"], registry=flink) for name in FLINK]
 
@@ -54,7 +62,7 @@ class Traffic:
 
     def pass_by(self) -> None:
         """Let every metric grow once, with every label that a panel asks for."""
-        for kind in (self.job, self.worker, self.ledger, self.rollouts):
+        for kind in (self.job, self.worker, self.ledger, self.rollouts, self.gateway):
             for metric in vars(kind).values():
                 if not isinstance(metric, ReplyMetrics):
                     _grow(metric)
