@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from forebay_schemas.errors import ErrorCode
+from forebay_schemas.records import Reply
 from openai import APIStatusError, OpenAI
 
 from ..waiting import eventually
@@ -68,20 +69,24 @@ def test_pieces_come_while_the_model_writes(openai: OpenAI) -> None:
 
 
 def test_leaving_a_stream_early_stops_the_model(running: RunningStack, openai: OpenAI) -> None:
-    with openai.chat.completions.create(
-        model="large",
-        messages=turns("Tell a story that nobody waits for."),
-        stream=True,
-        temperature=1.0,
-        extra_body={"forebay": {"cache": {"policy": "bypass"}}},
-    ) as stream:
-        request_id = next(iter(stream)).id
-    reply = eventually(
-        lambda: next((reply for reply in running.replies() if reply.request_id == request_id), None), "it has ended"
-    )
-    assert reply.error is not None
-    assert reply.error.code == ErrorCode.CANCELLED
-    assert reply.usage.completion_tokens < running.config.tiers["large"].max_tokens
+    def left(number: int) -> Reply:
+        with openai.chat.completions.create(
+            model="large",
+            messages=turns(f"Tell story {number} that nobody waits for."),
+            stream=True,
+            temperature=1.0,
+            extra_body={"forebay": {"cache": {"policy": "bypass"}}},
+        ) as stream:
+            request_id = next(iter(stream)).id
+        return eventually(
+            lambda: next((reply for reply in running.replies() if reply.request_id == request_id), None), "it has ended"
+        )
+
+    replies = map(left, range(10))  # some are so short that they end before it is heard that nobody waits
+    stopped = next(reply for reply in replies if reply.error is not None)
+    assert stopped.error is not None
+    assert stopped.error.code == ErrorCode.CANCELLED
+    assert stopped.usage.completion_tokens < running.config.tiers["large"].max_tokens
 
 
 def test_a_json_schema_is_kept(openai: OpenAI) -> None:
