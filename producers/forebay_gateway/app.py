@@ -58,7 +58,7 @@ def make_app(config: Config, metrics: GatewayMetrics) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncClient(config=config) as client:
-            calls = Calls(client)
+            calls = Calls(client, config.gateway.max_inflight, metrics)
             repeats = Repeats(store, config.kafka.topic_prefix, metrics)
             live = Live(client)
             app.state.service = Service(config, client, Brokers(config), calls, ladder, limits, repeats, live, metrics)

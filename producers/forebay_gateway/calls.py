@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable
 from forebay_client import AsyncClient, ClientClosed, Reply, RequestFailed, StreamRestarted
 from forebay_client.requests import RequestFields
 from forebay_schemas.errors import ForebayError
+from forebay_schemas.metrics import GatewayMetrics
+
+from .errors import overloaded
 
 OnEnd = Callable[[Reply | None], Awaitable[None]]
 """Told how a request ended: its reply, which may be an error, or None where none came."""
@@ -116,10 +119,16 @@ class Call:
 
 
 class Calls:
-    """The requests that this process follows."""
+    """The requests that this process follows.
 
-    def __init__(self, client: AsyncClient) -> None:
+    Args:
+        most: so many at a time, those whose caller has left included.
+    """
+
+    def __init__(self, client: AsyncClient, most: int, metrics: GatewayMetrics) -> None:
         self._client = client
+        self._most = most
+        self._metrics = metrics
         self._following: set[asyncio.Task[None]] = set()
 
     def start(
@@ -137,7 +146,13 @@ class Calls:
 
         Args:
             kept: whether it goes on without its caller.
+
+        Raises:
+            ApiError: there are as many as may be.
         """
+        if len(self._following) >= self._most:
+            self._metrics.refused.labels("busy").inc()
+            raise overloaded(self._most)
         call = Call(request_id, tenant, self._client, kept)
         named = RequestFields(**{**fields, "request_id": request_id, "tenant": tenant})
         task = asyncio.create_task(call.follow(named, timeout_s, stream, on_end))

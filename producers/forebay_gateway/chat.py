@@ -83,15 +83,19 @@ async def _begun(body: ChatRequest, request: Request, service: Service, caller: 
         if caller.key is not None and reply is not None:
             await service.limits.settle(caller.key, reply, datetime.now(UTC))
 
-    return service.calls.start(
-        f"chatcmpl-{uuid.uuid4().hex}",
-        caller.tenant,
-        fields,
-        timeout_s,
-        stream=bool(body.stream) and not service.config.gateway.hold_streams,
-        kept=claim is not None,
-        on_end=settle,
-    )
+    try:
+        return service.calls.start(
+            f"chatcmpl-{uuid.uuid4().hex}",
+            caller.tenant,
+            fields,
+            timeout_s,
+            stream=bool(body.stream) and not service.config.gateway.hold_streams,
+            kept=claim is not None,
+            on_end=settle,
+        )
+    except ApiError:  # whoever repeats the call may begin it
+        await settle(None)
+        raise
 
 
 def _streamed(call: Call, first: str | None, body: ChatRequest, service: Service) -> Response:

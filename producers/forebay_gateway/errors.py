@@ -55,6 +55,16 @@ class ApiError(HTTPException):
         return JSONResponse(self.body, self.status_code, {**(headers or {}), **(self.headers or {})})
 
 
+def overloaded(most: int) -> ApiError:
+    """A call that is one too many."""
+    return ApiError(
+        503,
+        f"this gateway answers {most} calls already (gateway.max_inflight); send the call again",
+        code="overloaded",
+        retry_after_s=1,
+    )
+
+
 def api_error(error: ForebayError) -> ApiError:
     """What a failure of the client, or of the pipeline, means for the caller."""
     if isinstance(error, RequestFailed):

@@ -15,7 +15,7 @@ from forebay_schemas.metrics import GatewayMetrics
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ApiError
+from .errors import ApiError, overloaded
 from .keys import Key, Keys
 from .limits import Limits
 
@@ -26,7 +26,6 @@ _COUNTED = "/v1/"
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _BODY_PER_RECORD = 2
 """JSON writes some texts longer than a record does; what is too large as a record is found out about later."""
-_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +81,7 @@ class Gate:
     def _inflight_checked(self) -> None:
         if self._inflight > self._most:
             self._metrics.refused.labels("busy").inc()
-            raise ApiError(
-                503,
-                f"this gateway answers {self._most} calls already (gateway.max_inflight); send the call again",
-                code="overloaded",
-                retry_after_s=_AGAIN_S,
-            )
+            raise overloaded(self._most)
 
     async def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)

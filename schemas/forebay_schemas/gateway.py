@@ -29,7 +29,11 @@ class GatewayConfig(Section):
         default=120.0, gt=0, le=86_400, description="How long an answer may take where a request says nothing."
     )
     max_inflight: int = Field(
-        default=256, ge=1, le=100_000, description="Calls of one process at a time; more are told to come again."
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Calls of one process at a time, those whose caller left before their end included; more are told"
+        " to come again.",
     )
     limits_url: SecretStr | None = Field(
         default=None,

@@ -53,6 +53,22 @@ def test_a_caller_who_lost_the_connection_finds_the_answer(copies: list[Gateway]
     assert (len(kafka.sent), kafka.cancelled) == (1, [])
 
 
+def test_what_goes_on_without_its_caller_takes_a_place_until_it_ends(kafka: MemoryKafka, counted: Config) -> None:
+    kafka.answer = silence
+    with gateway_on(changed(counted, {"gateway": {"max_inflight": 1}})) as gateway:
+        with pytest.raises(APITimeoutError):
+            ask(gateway, timeout=0.3)
+        eventually(lambda: gateway.counted("forebay_gateway_left_total", outcome="kept"), "the caller has left", 10)
+        with pytest.raises(APIStatusError) as refused:
+            ask(gateway, key="order-18")
+        assert (refused.value.status_code, refused.value.code, len(kafka.sent)) == (503, "overloaded", 1)
+        assert gateway.counted("forebay_gateway_refused_total", reason="busy") == 1
+        kafka.reply(echo(kafka.sent[0].request)[0])
+        kafka.answer = echo
+        assert ask(gateway).choices[0].message.content == "Hello?"
+        assert ask(gateway, key="order-18", timeout=5), "the key was let go"
+
+
 async def test_a_repeat_waits_for_the_first_one(copies: list[Gateway], kafka: MemoryKafka) -> None:
     kafka.answer = silence
     clients = [AsyncOpenAI(base_url=copy.url, api_key="none", max_retries=0) for copy in copies]
