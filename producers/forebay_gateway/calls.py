@@ -129,7 +129,8 @@ class Calls:
         self._client = client
         self._most = most
         self._metrics = metrics
-        self._following: set[asyncio.Task[None]] = set()
+        self._following: dict[asyncio.Task[None], str] = {}
+        """With the tenant of each."""
 
     def start(
         self,
@@ -156,13 +157,13 @@ class Calls:
         call = Call(request_id, tenant, self._client, kept)
         named = RequestFields(**{**fields, "request_id": request_id, "tenant": tenant})
         task = asyncio.create_task(call.follow(named, timeout_s, stream, on_end))
-        self._following.add(task)
+        self._following[task] = tenant
         task.add_done_callback(self._ended)
         return call
 
-    def __len__(self) -> int:
-        """How many are not answered yet."""
-        return len(self._following)
+    def inflight(self, tenant: str | None) -> int:
+        """How many of a tenant's, or of all, are not answered yet."""
+        return sum(tenant in (None, whose) for whose in self._following.values())
 
     async def close(self) -> None:
         """Take back what is left, and wait until it has ended."""
@@ -171,7 +172,7 @@ class Calls:
         await asyncio.gather(*self._following, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._following.discard(task)
+        self._following.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a call ended in a defect", exc_info=error)
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from tests.builders import make_reply, make_route
 from tests.gateway.browser import Page, browsing
 from tests.gateway.feed import feeds_of
 from tests.gateway.running import Gateway, gateway_on
-from tests.producers.doubles import MemoryKafka
+from tests.gateway.test_chat import HELLO
+from tests.producers.doubles import MemoryKafka, echo, silence
 from tests.waiting import eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -83,6 +85,26 @@ def test_figures_are_those_of_the_replies_and_of_nobody_elses(
         assert own["by_status"] == {"miss": 1, "exact": 1, "semantic": 1, "error": 1}
         assert own["by_tier"] == {"small": 1}
         assert {row["tenant"] for row in own["latest"]} == {"acme"}
+
+
+def test_a_tenant_sees_its_own_calls_in_flight(watched: MemoryKafka, config: Config, tmp_path: Path) -> None:
+    watched.answer = silence
+    file = KeyFile(tmp_path / "keys.json")
+    (_, acme), (_, globex), (_, all_) = file.create("acme"), file.create("globex"), file.create("ops", sees_all=True)
+    with gateway_on(changed(config, {"gateway": {"key_file": tmp_path / "keys.json"}})) as gateway:
+
+        def inflight(key: str) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            return httpx.get(f"{gateway.address}/forebay/live", headers=headers).json()["inflight"]
+
+        with ThreadPoolExecutor(1) as calling:
+            body = {"model": "auto", "messages": HELLO}
+            headers = {"authorization": f"Bearer {globex}"}
+            call = calling.submit(httpx.post, f"{gateway.url}/chat/completions", json=body, headers=headers)
+            eventually(lambda: watched.sent, "it is in flight", 10)
+            assert [inflight(key) for key in (acme, globex, all_)] == [0, 1, 1]
+            watched.reply(echo(watched.sent[0].request)[0])
+            assert call.result().status_code == 200
 
 
 def test_the_topic_is_read_only_while_somebody_looks(watched: MemoryKafka, gateway: Gateway) -> None:

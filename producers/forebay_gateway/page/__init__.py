@@ -37,7 +37,7 @@ async def live(
     tenant = None if caller.sees_all else caller.tenant
     return {
         "whose": "all tenants" if tenant is None else f"tenant {tenant}",
-        "inflight": len(service.calls),
+        "inflight": service.calls.inflight(tenant),
         "key": await _spent(service, caller),
         **service.live.look(tenant),
     }
