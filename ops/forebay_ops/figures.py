@@ -13,6 +13,13 @@ def duration(ms: float | None) -> str:
     return f"{ms:.0f} ms" if ms < 999.5 else f"{ms / 1000:.2f} s" if ms < 99_995 else f"{ms / 1000:.0f} s"
 
 
+def roughly(seconds: float) -> str:
+    """A time that is still to come, as people say it: seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def dollars(amount: float) -> str:
     """US dollars to the millionth, which is what an answer of a small model costs."""
     return f"{'-' if amount < 0 else ''}${abs(amount):.6f}" if amount else "$0"

@@ -1,15 +1,12 @@
 """What topics still hold, read from a place or a time to their ends without a trace."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import closing, contextmanager
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from forebay_client.errors import BrokerUnavailable, explain
-from forebay_client.kafka_log import kafka_log
+from forebay_client.reading import RPC_TIMEOUT_S, open_reader, partitions_of
 from forebay_schemas.config import Config
-
-_RPC_TIMEOUT_S = 10.0
 
 
 def values_since(config: Config, names: Sequence[str], since_ms: int | None) -> Iterator[bytes]:
@@ -30,20 +27,9 @@ def values_since(config: Config, names: Sequence[str], since_ms: int | None) -> 
 
 @contextmanager
 def reading(config: Config) -> Iterator[Consumer]:
-    """A consumer that joins no group and commits nothing, so that those who consume the topics are not disturbed."""
-    settings = config.kafka.client(
-        client_id="forebay-topic-log",
-        group_id="forebay-topic-log",  # librdkafka wants a name, also where nobody joins
-        enable_auto_commit=False,
-        enable_partition_eof=True,
-        isolation_level="read_committed",
-        fetch_message_max_bytes=config.kafka.max_wire_bytes,
-    )
-    consumer = Consumer(settings, logger=kafka_log)
-    try:
+    """A consumer of what topics hold, closed in the end."""
+    with closing(open_reader(config, client_id="forebay-topic-log", group_id="forebay-topic-log")) as consumer:
         yield consumer
-    finally:
-        consumer.close()
 
 
 def partitions(consumer: Consumer, names: Sequence[str], config: Config) -> list[tuple[TopicPartition, int]]:
@@ -54,12 +40,10 @@ def partitions(consumer: Consumer, names: Sequence[str], config: Config) -> list
     """
     found: list[tuple[TopicPartition, int]] = []
     for name in names:
+        numbers = partitions_of(consumer, name, config)
         try:
-            topic: Any = consumer.list_topics(name, timeout=_RPC_TIMEOUT_S).topics[name]
-            if topic.error:
-                raise KafkaException(topic.error)
-            for partition in topic.partitions:
-                low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), _RPC_TIMEOUT_S)
+            for partition in numbers:
+                low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), RPC_TIMEOUT_S)
                 if high > low:
                     found.append((TopicPartition(name, partition, low), high))
         except KafkaException as error:
@@ -71,7 +55,7 @@ def _at(consumer: Consumer, places: Sequence[TopicPartition], since_ms: int, con
     """The places of the first records from a time on, of the partitions that have any."""
     wanted = [TopicPartition(place.topic, place.partition, since_ms) for place in places]
     try:
-        return [place for place in consumer.offsets_for_times(wanted, _RPC_TIMEOUT_S) if place.offset >= 0]
+        return [place for place in consumer.offsets_for_times(wanted, RPC_TIMEOUT_S) if place.offset >= 0]
     except KafkaException as error:
         raise BrokerUnavailable(explain(error.args[0], places[0].topic, config.kafka.bootstrap)) from None
 
@@ -81,9 +65,9 @@ def records(consumer: Consumer, places: list[TopicPartition], config: Config) ->
     unread = {(place.topic, place.partition) for place in places}
     consumer.assign(places)
     while unread:
-        message = consumer.poll(_RPC_TIMEOUT_S)
+        message = consumer.poll(RPC_TIMEOUT_S)
         if message is None:
-            raise BrokerUnavailable(f"{min(unread)[0]} gave nothing for {_RPC_TIMEOUT_S:g} s; see that its brokers run")
+            raise BrokerUnavailable(f"{min(unread)[0]} gave nothing for {RPC_TIMEOUT_S:g} s; see that its brokers run")
         error = message.error()
         if error is None:
             yield message.timestamp()[1], message.value() or b""

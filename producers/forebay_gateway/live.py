@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from forebay_client import AsyncClient, Reply
 from forebay_schemas.errors import ForebayError
-from forebay_schemas.records import CacheStatus
+from forebay_schemas.records import REUSED
 
 _WINDOW_S = 300.0
 _MOST = 5_000
@@ -21,7 +21,6 @@ _MOST = 5_000
 _LOOKED_S = 30.0
 """How long after the last look the topic is read on: reading it costs what is replied."""
 _LATEST = 30
-_GIVEN_AGAIN = (CacheStatus.EXACT, CacheStatus.SEMANTIC, CacheStatus.JOINED)
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ def figures(replies: Sequence[Reply]) -> dict[str, Any]:
         "replies": len(replies),
         "errors": len(replies) - len(answers),
         "answers": len(answers),
-        "given_again": sum(reply.cache_status in _GIVEN_AGAIN for reply in answers),
+        "given_again": sum(reply.cache_status in REUSED for reply in answers),
         "cost": sum(reply.cost for reply in replies),
         "baseline_cost": sum(reply.baseline_cost for reply in replies),
         "p50_ms": _percentile(times_ms, 50),

@@ -3,7 +3,7 @@
 `forebay asyncapi` makes an AsyncAPI document of this, of the configuration and of the Avro schemas.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .records import (
@@ -63,33 +63,32 @@ class Channel:
     answered_on: str | None = None
 
 
-_OF_REQUEST = (REQUEST_ID, TENANT, REPLY_TOPIC, REPLY_KEY, DEADLINE, TRACEPARENT)
-_OF_TASK = (REQUEST_ID, TENANT, DEADLINE, BUCKET, TASK, TRACEPARENT)
 _OF_REPLY = (REQUEST_ID, TENANT, TRACEPARENT)
 _REPLY_KEY = f"What the request's header {REPLY_KEY} says, else its id."
-_TASK_KEY = "Digest of the request's static turns, so that equal ones meet at one worker; without any, the task's id."
+
+_REQUESTS = Channel(
+    "requests",
+    "Requests that somebody waits for.",
+    (Request,),
+    written_by=(Part.SERVICES,),
+    read_by=(Part.JOB, Part.OPERATORS),
+    key="Any; the client takes the request's id.",
+    headers=(REQUEST_ID, TENANT, REPLY_TOPIC, REPLY_KEY, DEADLINE, TRACEPARENT),
+    answered_on="replies",
+)
+_TIER = Channel(
+    "tier",
+    "Generations that are asked of the workers of a tier.",
+    (Task,),
+    written_by=(Part.JOB, Part.WORKERS),
+    read_by=(Part.WORKERS,),
+    key="Digest of the request's static turns, so that equal ones meet at one worker; without any, the task's id.",
+    headers=(REQUEST_ID, TENANT, DEADLINE, BUCKET, TASK, TRACEPARENT),
+)
 
 CHANNELS = (
-    Channel(
-        "requests",
-        "Requests that somebody waits for.",
-        (Request,),
-        written_by=(Part.SERVICES,),
-        read_by=(Part.JOB, Part.OPERATORS),
-        key="Any; the client takes the request's id.",
-        headers=_OF_REQUEST,
-        answered_on="replies",
-    ),
-    Channel(
-        "requests_batch",
-        "Requests of the batch lane, which have until the next day.",
-        (Request,),
-        written_by=(Part.SERVICES,),
-        read_by=(Part.JOB, Part.OPERATORS),
-        key="Any; the client takes the request's id.",
-        headers=_OF_REQUEST,
-        answered_on="replies",
-    ),
+    _REQUESTS,
+    replace(_REQUESTS, name="requests_batch", summary="Requests of the batch lane, which have until the next day."),
     Channel(
         "replies",
         "One reply to each request, an answer or an error. The job may write one twice after a failure of its own:"
@@ -153,24 +152,8 @@ CHANNELS = (
         key="Where the record lay, as topic/partition/offset, or the request's id; absent where neither is known.",
         headers=_OF_REPLY,
     ),
-    Channel(
-        "tier",
-        "Generations that are asked of the workers of a tier.",
-        (Task,),
-        written_by=(Part.JOB, Part.WORKERS),
-        read_by=(Part.WORKERS,),
-        key=_TASK_KEY,
-        headers=_OF_TASK,
-    ),
-    Channel(
-        "tier_batch",
-        "The same of the batch lane.",
-        (Task,),
-        written_by=(Part.JOB, Part.WORKERS),
-        read_by=(Part.WORKERS,),
-        key=_TASK_KEY,
-        headers=_OF_TASK,
-    ),
+    _TIER,
+    replace(_TIER, name="tier_batch", summary="The same of the batch lane."),
     Channel(
         "results",
         "What workers tell the job of tasks, in the transaction of the reply.",

@@ -42,34 +42,26 @@ def cancel_task(task_id: str, *, issued_by: str, issued_ms: int) -> Control:
 
 def invalidate(invalidation: Invalidation, command_id: str, *, issued_by: str, issued_ms: int) -> Control:
     """The command that lets answers hold no longer, acknowledged under its id."""
-    arguments = invalidation.arguments()
-    return Control(
-        # Compaction must not take it back for another one that nobody has read yet.
-        key=_key_of_all(INVALIDATE, arguments),
-        command=INVALIDATE,
-        issued_ms=issued_ms,
-        issued_by=issued_by,
-        arguments={**arguments, "id": command_id},
-    )
+    return _acknowledged(INVALIDATE, invalidation.arguments(), command_id, issued_by, issued_ms)
 
 
 def forget(tenant: str, user: str | None, command_id: str, *, issued_by: str, issued_ms: int) -> Control:
     """The command that removes what is kept of a tenant, or of one of its users."""
     arguments = {"tenant": tenant} | ({"user": user} if user is not None else {})
+    return _acknowledged(FORGET, arguments, command_id, issued_by, issued_ms)
+
+
+def _acknowledged(command: str, arguments: dict[str, str], command_id: str, issued_by: str, issued_ms: int) -> Control:
+    """A command whose key it has in common only with those that say the same: compaction must not take it back for
+    another one that nobody has read yet, and a repeat takes the place of what was not acknowledged."""
+    about = hashlib.blake2b(json.dumps(arguments, sort_keys=True).encode(), digest_size=16).hexdigest()
     return Control(
-        # With a repeat goes what was not acknowledged before: it names whom to forget.
-        key=_key_of_all(FORGET, arguments),
-        command=FORGET,
+        key=f"{command}/{about}",
+        command=command,
         issued_ms=issued_ms,
         issued_by=issued_by,
         arguments={**arguments, "id": command_id},
     )
-
-
-def _key_of_all(command: str, arguments: dict[str, str]) -> str:
-    """A key that a command has in common only with those that say the same."""
-    about = hashlib.blake2b(json.dumps(arguments, sort_keys=True).encode(), digest_size=16).hexdigest()
-    return f"{command}/{about}"
 
 
 def _command(command: str, about: str, arguments: dict[str, str], issued_by: str, issued_ms: int) -> Control:

@@ -61,6 +61,10 @@ class CacheStatus(StrEnum):
     """Generated (or refused) without asking a cache."""
 
 
+REUSED = (CacheStatus.EXACT, CacheStatus.SEMANTIC, CacheStatus.JOINED)
+"""Of the answers that were not generated for their request alone."""
+
+
 class Verdict(StrEnum):
     """What was thought of an answer."""
 

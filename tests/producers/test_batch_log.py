@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
-from forebay_client import BrokerUnavailable
+from forebay_client import BrokerUnavailable, reading
 from forebay_client.batch import log as log_module
 from forebay_client.batch.log import ReplyReader, read_states
 from forebay_schemas.batches import Stage, batch_id
@@ -38,7 +38,7 @@ class Topic:
         self.busy = False
         self.open_at: int | None = None
         self.at_end: Callable[[], object] = lambda: None
-        monkeypatch.setattr(log_module, "Consumer", lambda settings, **_: _Consumer(self, settings["isolation.level"]))
+        monkeypatch.setattr(reading, "Consumer", lambda settings, **_: _Consumer(self, settings["isolation.level"]))
 
 
 class _Consumer:

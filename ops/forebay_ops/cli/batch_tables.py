@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..figures import money
+from ..figures import money, roughly
 from .progress import ConsoleProgress
 from .tables import figures_table
 
@@ -63,7 +63,7 @@ class _Bar:
         rate = (done - self._began[1]) / max(0.001, now - self._began[0])
         told = " · ".join([f"{rate:,.0f}/s", *facts])
         if self._lines is not None:
-            left = f", {_time((total - done) / rate)} left" if rate else ""
+            left = f", {roughly((total - done) / rate)} left" if rate else ""
             self._lines.counting(f"{done:,} of {total:,} {self._what}{left} · {told}")
             return
         if self._task is None:
@@ -156,7 +156,7 @@ def sample_table(status: BatchStatus) -> Table:
     table.add_row("cost", money(status.cost * factor))
     table.add_row("answered without a generation", _share(status.hits, status.answered))
     table.add_row("rows that fail", f"{round(status.failed * factor):,}")
-    table.add_row("time, at the rate of the sample", _time(took_s * factor))
+    table.add_row("time, at the rate of the sample", roughly(took_s * factor))
     table.caption, table.caption_justify = (
         "the sample is part of the batch: submit sends and pays only the rest",
         "left",
@@ -198,13 +198,3 @@ def _share(part: int, whole: int) -> str:
 
 def _at(ms: int) -> str:
     return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

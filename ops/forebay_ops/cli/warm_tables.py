@@ -7,7 +7,7 @@ from forebay_jobs.reuse.eligibility import Reuse
 from forebay_schemas.records import CacheStatus
 from rich.console import Console
 
-from ..figures import money
+from ..figures import money, roughly
 from ..warming.run import Tally
 from ..warming.sieve import Sieve
 from .progress import ConsoleProgress
@@ -40,7 +40,7 @@ class Pace:
 
     def __call__(self, tally: Tally) -> None:
         rate = tally.settled / max(0.001, time.monotonic() - self._began_s)
-        left = f", {_time((self._total - tally.settled) / rate)} left" if rate else ""
+        left = f", {roughly((self._total - tally.settled) / rate)} left" if rate else ""
         failed = f", {tally.failed.total():,} failed" if tally.failed else ""
         self._progress.counting(
             f"{tally.settled:,} of {self._total:,}, {rate:.1f} a second{left}: {tally.cached.total():,} cached already,"
@@ -83,13 +83,3 @@ def _outcomes(tally: Tally) -> Iterator[tuple[str, int]]:
         yield "    of these cut off or doubtful: no cache keeps them", tally.unkept
     for code, count in tally.failed.items():
         yield f"  failed: {code}", count
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

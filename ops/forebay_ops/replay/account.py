@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from forebay_schemas import prices
 from forebay_schemas.config import Config
-from forebay_schemas.records import CacheStatus, Reply, Usage
+from forebay_schemas.records import REUSED, Reply, Usage
 
 from ..figures import percentile, tier_of
 from ..ledger.columns import SCHEMA, Rows
@@ -21,8 +21,6 @@ from ..reporting.query import Report, query
 from ..traces.arrivals import Arrival
 from .player import Outcome, Played
 from .run import Run
-
-_REUSED = (CacheStatus.EXACT, CacheStatus.SEMANTIC, CacheStatus.JOINED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +208,7 @@ def _reuse(run: Run, outcomes: Sequence[Outcome]) -> list[Reuse]:
     labels = {each.number: each.arrival.label for each in outcomes}
     counts = Counter[tuple[str, bool | None]]()
     for each in outcomes:
-        if (reply := each.reply) and reply.error is None and reply.cache_status in _REUSED:
+        if (reply := each.reply) and reply.error is None and reply.cache_status in REUSED:
             matched = labels.get(run.number(reply.matched_request_id) or 0)
             known = matched is not None and each.arrival.label is not None
             counts[reply.cache_status, matched != each.arrival.label if known else None] += 1
@@ -221,7 +219,7 @@ def _reuse(run: Run, outcomes: Sequence[Outcome]) -> list[Reuse]:
             wrong=counts[kind, True],
             unknown=counts[kind, None],
         )
-        for kind in _REUSED
+        for kind in REUSED
     ]
 
 
@@ -230,7 +228,7 @@ def _at_trace_length(outcomes: Iterable[Outcome], config: Config) -> AtTraceLeng
     for reply, usage in _counted(outcomes):
         requests += 1
         baseline_cost += prices.baseline_cost(usage, config)
-        if reply.cache_status not in _REUSED:
+        if reply.cache_status not in REUSED:
             generations = [(hop.tier, hop.model_id) for hop in reply.path] + [(tier_of(reply), reply.model_id)]
             for tier, model in generations:
                 if tier in config.tiers and model in config.models:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from forebay_schemas.config import Config
 from forebay_schemas.prices import baseline_cost, cost
-from forebay_schemas.records import CacheStatus, Lane, Usage
+from forebay_schemas.records import REUSED, Lane, Usage
 from forebay_schemas.tiers import Price
 
 from .behaviour import Behaviour
@@ -16,7 +16,6 @@ from .play import Played
 from .quality import Quality, Rows, quality_of
 from .traffic import COMPLETION, GENERATED, PROMPT, STATUSES, Floats, Ints, Recorded, Traffic
 
-_REUSED = (CacheStatus.EXACT, CacheStatus.SEMANTIC, CacheStatus.JOINED)
 _LANES = tuple(Lane)
 _MANY = 1_000_000
 
@@ -87,7 +86,7 @@ def figures_of(cells: Cells, traffic: Traffic, tier: Ints, config: Config, behav
         generated=cells.requests[GENERATED].sum(axis=0),
         paid=paid,
         requests=cells.requests.sum(axis=0),
-        **{status.value: cells.requests[STATUSES.index(status)] for status in _REUSED},
+        **{status.value: cells.requests[STATUSES.index(status)] for status in REUSED},
         baseline_cost=baseline,
         labelled=cells.labelled.sum(axis=0),
         wrong=cells.wrong.sum(axis=0),
@@ -115,7 +114,7 @@ def recorded_figures(
         generated=np.isin(status, GENERATED),
         paid=recorded.cost[rows],
         requests=np.ones(len(status)),
-        **{each.value: status == STATUSES.index(each) for each in _REUSED},
+        **{each.value: status == STATUSES.index(each) for each in REUSED},
         baseline_cost=recorded.baseline_cost[rows],
         labelled=known,
         wrong=wrong,

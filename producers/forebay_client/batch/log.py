@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
 from typing import Any
 
 import msgspec
@@ -14,14 +14,14 @@ from forebay_schemas.records import BatchState
 from forebay_schemas.topics import REQUEST_ID, TENANT
 
 from ..errors import BrokerUnavailable, explain
-from ..kafka_log import kafka_log
+from ..reading import RPC_TIMEOUT_S, open_reader, partitions_of
 
-_RPC_TIMEOUT_S = 10.0
 _PATIENCE_S = 60.0
 """How long brokers may be slow, or away, before it is given up: a broker's restart, or an election."""
 _AT_ONCE = 2_000
 _POLL_S = 0.2
 _METADATA_EVERY_S = 30.0
+_COMMITTED = "read_committed"
 
 
 def read_states(config: Config, codec: Codec) -> dict[str, BatchState]:
@@ -34,7 +34,7 @@ def read_states(config: Config, codec: Codec) -> dict[str, BatchState]:
     states: dict[str, BatchState] = {}
     # Up to the true end: behind a transaction that is still open, of whichever batch, states are committed too.
     unread = dict(enumerate(ends_of(config, topic, isolation_level="read_uncommitted")))
-    with _consumer(config) as consumer:
+    with closing(_reader(config, _COMMITTED)) as consumer:
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in unread])
         until_s = time.monotonic() + _PATIENCE_S
         while unread:
@@ -57,7 +57,7 @@ def read_states(config: Config, codec: Codec) -> dict[str, BatchState]:
     return states
 
 
-def ends_of(config: Config, topic: str, isolation_level: str = "read_committed") -> list[int]:
+def ends_of(config: Config, topic: str, isolation_level: str = _COMMITTED) -> list[int]:
     """Where each partition of a topic ends now.
 
     Args:
@@ -66,11 +66,11 @@ def ends_of(config: Config, topic: str, isolation_level: str = "read_committed")
     Raises:
         BrokerUnavailable: the brokers do not answer, or there is no such topic.
     """
-    with _consumer(config, isolation_level) as consumer:
-        numbers = _partitions(consumer, topic, config)
+    with closing(_reader(config, isolation_level)) as consumer:
+        numbers = partitions_of(consumer, topic, config)
         try:
             return [
-                consumer.get_watermark_offsets(TopicPartition(topic, number), _RPC_TIMEOUT_S)[1] for number in numbers
+                consumer.get_watermark_offsets(TopicPartition(topic, number), RPC_TIMEOUT_S)[1] for number in numbers
             ]
         except KafkaException as error:
             raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
@@ -112,10 +112,9 @@ class ReplyReader:
         """By partition that is not caught up yet, where it ended when it was opened; others go on writing behind."""
         self._checked_s = 0.0
         self._known: set[int] = set()
-        self._opened = _consumer(config)
-        self._consumer = self._opened.__enter__()
+        self._consumer = _reader(config, _COMMITTED)
         try:
-            self._follow_partitions()
+            self._followpartitions_of()
         except BaseException:
             self.close()
             raise
@@ -133,7 +132,7 @@ class ReplyReader:
         """
         if time.monotonic() - self._checked_s > _METADATA_EVERY_S:
             with suppress(BrokerUnavailable):  # reading goes on by itself when they are back
-                self._follow_partitions()
+                self._followpartitions_of()
         portion = Portion([], {})
         first = self._consumer.poll(timeout_s)
         for message in (first, *self._consumer.consume(_AT_ONCE, 0)) if first is not None else ():
@@ -142,7 +141,7 @@ class ReplyReader:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._opened.__exit__(None, None, None)
+        self._consumer.close()
 
     def _take(self, message: Message, portion: Portion) -> None:
         partition, offset = message.partition() or 0, message.offset() or 0
@@ -172,14 +171,14 @@ class ReplyReader:
         ours = len(number) < len(request_id) and number.isdigit() and tenant == self._tenant
         return int(number) if ours else None
 
-    def _follow_partitions(self) -> None:
+    def _followpartitions_of(self) -> None:
         """Begin to read those that are new."""
-        new = [one for one in _partitions(self._consumer, self._topic, self._config) if one not in self._known]
+        new = [one for one in partitions_of(self._consumer, self._topic, self._config) if one not in self._known]
         places = [TopicPartition(self._topic, number, self._begun.get(number, 0)) for number in new]
         ends: dict[int, int] = {}
         try:
             for place in places:
-                oldest, ends[place.partition] = self._consumer.get_watermark_offsets(place, _RPC_TIMEOUT_S)
+                oldest, ends[place.partition] = self._consumer.get_watermark_offsets(place, RPC_TIMEOUT_S)
                 self.gap |= place.offset < oldest
         except KafkaException as error:
             raise BrokerUnavailable(explain(error.args[0], self._topic, self._config.kafka.bootstrap)) from None
@@ -190,30 +189,11 @@ class ReplyReader:
         self._checked_s = time.monotonic()
 
 
-@contextmanager
-def _consumer(config: Config, isolation_level: str = "read_committed") -> Iterator[Consumer]:
-    """Joins no group and commits nothing."""
-    settings = config.kafka.client(
+def _reader(config: Config, isolation_level: str) -> Consumer:
+    return open_reader(
+        config,
         client_id="forebay-batch",
-        group_id="forebay-client-batch",  # librdkafka wants a name, also where nobody joins
-        enable_auto_commit=False,
-        enable_partition_eof=True,
+        group_id="forebay-client-batch",
         isolation_level=isolation_level,
         auto_offset_reset="earliest",  # what is gone from Kafka is passed over, and told
-        fetch_message_max_bytes=config.kafka.max_wire_bytes,
     )
-    consumer = Consumer(settings, logger=kafka_log)
-    try:
-        yield consumer
-    finally:
-        consumer.close()
-
-
-def _partitions(consumer: Consumer, topic: str, config: Config) -> list[int]:
-    try:
-        found: Any = consumer.list_topics(topic, timeout=_RPC_TIMEOUT_S).topics[topic]
-        if found.error:
-            raise KafkaException(found.error)
-    except KafkaException as error:
-        raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
-    return sorted(found.partitions)

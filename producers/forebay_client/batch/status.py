@@ -6,11 +6,10 @@ from collections.abc import Mapping
 import msgspec
 from forebay_schemas.batches import Stage
 from forebay_schemas.errors import ErrorCode
-from forebay_schemas.records import BatchState, CacheStatus
+from forebay_schemas.records import REUSED, BatchState, CacheStatus
 
 from .journal import Counted
 
-HITS = (CacheStatus.EXACT, CacheStatus.SEMANTIC, CacheStatus.JOINED)
 REPLY_GRACE_S = 3_600.0
 """The last error reply of a batch whose window ended may come this much later."""
 
@@ -80,7 +79,7 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def hits(self) -> int:
         """Rows that were answered without a generation of their own."""
-        return sum(counted.rows for kind, counted in self.replies.items() if kind in HITS)
+        return sum(counted.rows for kind, counted in self.replies.items() if kind in REUSED)
 
     @property
     def refused(self) -> int:

@@ -1,5 +1,6 @@
 """The first look at a file: what it is, how many rows it has, and that each has a name of its own."""
 
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,6 @@ from forebay_schemas.errors import ForebayError, InvalidRequest
 from .options import HASH
 from .rows import Source
 
-_BLOCK_BYTES = 1 << 20
 _TOLD_EVERY = 10_000
 
 
@@ -57,14 +57,11 @@ def digest_of(file: Path) -> str:
     Raises:
         ForebayError: it cannot be read.
     """
-    whole = HASH()
     try:
         with file.open("rb") as data:
-            while block := data.read(_BLOCK_BYTES):
-                whole.update(block)
+            return hashlib.file_digest(data, HASH).hexdigest()
     except OSError as error:
         raise ForebayError(f"{file}: cannot be read ({error.strerror})") from None
-    return whole.hexdigest()
 
 
 def _note(names: sqlite3.Connection, name: str, place: str) -> None:
