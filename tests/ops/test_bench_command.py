@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner, Result
-from forebay_ops.bench import report, rig
+from forebay_ops.bench import report
 from forebay_ops.bench.harness import Bench, Goal, Say
+from forebay_ops.bench.process import BenchFailed, Process
 from forebay_ops.cli import bench as command
 
 
@@ -88,15 +89,15 @@ def test_two_rounds_are_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sleeper(tmp_path: Path) -> Iterator[rig.Process]:
+def sleeper(tmp_path: Path) -> Iterator[Process]:
     command = ["sh", "-c", "echo hello; sleep 600 & sleep 600"]
-    process = rig.Process("sleeper", command, dict(os.environ), tmp_path / "sleeper.log", piped=False)
+    process = Process("sleeper", command, dict(os.environ), tmp_path / "sleeper.log", piped=False)
     yield process
     process.end()
 
 
 @pytest.mark.stack
-def test_a_process_ends_with_its_children(sleeper: rig.Process) -> None:
+def test_a_process_ends_with_its_children(sleeper: Process) -> None:
     sleeper.wait_until(lambda: "hello" in sleeper.log.read_text())
     children = psutil.Process(sleeper.popen.pid).children()
     assert children
@@ -105,7 +106,7 @@ def test_a_process_ends_with_its_children(sleeper: rig.Process) -> None:
     assert not children
 
 
-def test_a_process_that_was_stopped_ends_too(sleeper: rig.Process) -> None:
+def test_a_process_that_was_stopped_ends_too(sleeper: Process) -> None:
     os.killpg(sleeper.popen.pid, signal.SIGSTOP)
     sleeper.end()
     assert sleeper.popen.returncode == -signal.SIGTERM
@@ -113,6 +114,6 @@ def test_a_process_that_was_stopped_ends_too(sleeper: rig.Process) -> None:
 
 def test_a_process_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     command = ["sh", "-c", "echo what went wrong; exit 3"]
-    process = rig.Process("worker", command, dict(os.environ), tmp_path / "log", piped=False)
-    with pytest.raises(rig.BenchFailed, match=r"(?s)worker has ended with code 3.*what went wrong"):
+    process = Process("worker", command, dict(os.environ), tmp_path / "log", piped=False)
+    with pytest.raises(BenchFailed, match=r"(?s)worker has ended with code 3.*what went wrong"):
         process.wait_until(lambda: False)

@@ -68,14 +68,23 @@ def test_there_is_no_ratio_to_nothing() -> None:
         (Goal(side="ours", metric="m", at_least=0.95), True),
         (Goal(side="ours", metric="m", at_least=0.97), False),
         (Goal(side="ours", metric="m", at_most=1.15), True),
-        (Goal(side="ours", metric="m", at_most=90, of_baseline=False), False),
-        (Goal(side="ours", metric="m", at_least=96, of_baseline=False), True),
+        (Goal(side="ours", metric="m", at_most=90, of="figure"), False),
+        (Goal(side="ours", metric="m", at_least=96, of="figure"), True),
+        (Goal(side="ours", metric="m", at_most=-4, of="difference"), True),
+        (Goal(side="ours", metric="m", at_most=-5, of="difference"), False),
     ],
 )
-def test_goals_are_for_the_ratio_or_for_the_figure(goal: Goal, met: bool) -> None:
+def test_goals_are_for_the_ratio_the_difference_or_the_figure(goal: Goal, met: bool) -> None:
     _, ours = figures([{"bare": {"m": 100.0}, "ours": {"m": 96.0}}], ["bare", "ours"], [goal])
     assert ours.met is met
     assert ours.goal == str(goal)
+
+
+def test_of_several_goals_for_one_figure_all_count() -> None:
+    ratio = Goal(side="ours", metric="p99_ms", at_most=1.5)
+    whole = Goal(side="ours", metric="p99_ms", at_most=125, of="figure")
+    _, ours = figures([{"bare": {"p99_ms": 100.0}, "ours": {"p99_ms": 130.0}}], ["bare", "ours"], [ratio, whole])
+    assert (ours.goal, ours.met) == ("at most 1.5x; at most 125", False)
 
 
 def test_what_stops_a_side_stops_the_measurement() -> None:

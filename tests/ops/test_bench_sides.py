@@ -11,7 +11,7 @@ import pytest
 from forebay_ops.bench import output, prefix, prompts, traffic, worker
 from forebay_ops.bench.bare import Batch, Taken
 from forebay_ops.bench.lanes import Backlog
-from forebay_ops.bench.rig import Process
+from forebay_ops.bench.process import Process
 from forebay_ops.bench.traffic import Seen
 from forebay_schemas.records import Latency, Request, Usage
 

@@ -4,7 +4,6 @@
 conversations in, what it took out.
 """
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from typing import Any
 import msgspec
 from forebay_schemas.config import load_config
 
-from .rig import Process
+from .pipes import Answers
+from .process import Process
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -49,29 +49,16 @@ class BareVllm:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.loaded = msgspec.json.decode(self._line(), type=Loaded)
+        self.loaded = process.hear(Loaded)
 
     def answer(self, batch: Batch) -> Taken:
         """Have a batch answered."""
-        pipe = self._process.popen.stdin
-        assert pipe is not None, "the process was started with pipes"
-        pipe.write(msgspec.json.encode(batch) + b"\n")
-        pipe.flush()
-        return msgspec.json.decode(self._line(), type=Taken)
-
-    def _line(self) -> bytes:
-        pipe = self._process.popen.stdout
-        assert pipe is not None, "the process was started with pipes"
-        line = pipe.readline()
-        if not line:
-            self._process.popen.wait()
-            raise self._process.failed(f"has ended with code {self._process.popen.returncode}")
-        return line
+        self._process.tell(batch)
+        return self._process.hear(Taken)
 
 
 def main(file: Path) -> None:
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # vLLM writes its log to standard output
+    answers = Answers()  # made first: vLLM writes its log to standard output
     config = load_config(file)
     model = config.models[config.tiers["only"].model]
     began = time.monotonic()
@@ -79,9 +66,8 @@ def main(file: Path) -> None:
 
     imported = time.monotonic()
     engine = LLM(model=model.weights or "", **model.engine)
-    _tell(answers, Loaded(imported - began, time.monotonic() - imported))
-    for line in sys.stdin.buffer:
-        _tell(answers, _answered(engine, msgspec.json.decode(line, type=Batch)))
+    answers.tell(Loaded(imported - began, time.monotonic() - imported))
+    answers.serve(Batch, lambda batch: _answered(engine, batch))
 
 
 def _answered(engine: Any, batch: Batch) -> Taken:
@@ -99,11 +85,6 @@ def _answered(engine: Any, batch: Batch) -> Taken:
         seconds.append(time.monotonic() - began)
         tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
     return Taken(seconds, tokens)
-
-
-def _tell(answers: Any, message: msgspec.Struct) -> None:
-    answers.write(msgspec.json.encode(message) + b"\n")
-    answers.flush()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 Measure = Callable[[], Mapping[str, float]]
 """Measures one side once; the names of the figures carry their units, as in ``p95_ms``."""
@@ -16,22 +17,23 @@ class Goal:
     """What a figure of a side should be at the median.
 
     Attributes:
-        of_baseline: whether the bounds are for the ratio to the baseline, not for the figure itself.
+        of: what the bounds are for: the ratio to the baseline, what there is more than at the baseline, or the figure
+            itself.
     """
 
     side: str
     metric: str
     at_least: float | None = None
     at_most: float | None = None
-    of_baseline: bool = True
+    of: Literal["ratio", "difference", "figure"] = "ratio"
 
     def __str__(self) -> str:
-        times = "x" if self.of_baseline else ""
+        times = {"ratio": "x", "difference": " more", "figure": ""}[self.of]
         bounds = [("at least", self.at_least), ("at most", self.at_most)]
         return " and ".join(f"{word} {bound:g}{times}" for word, bound in bounds if bound is not None)
 
     def met(self, value: float) -> bool:
-        """Whether a ratio, or a figure, reaches the goal."""
+        """Whether a value of that kind reaches the goal."""
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
@@ -58,7 +60,9 @@ class Figure:
         rounds: what each round gave, in order.
         ratio: the median of the rounds' ratios to the baseline in the same round, so that a machine that grows
             slower between rounds changes nothing. None for the baseline itself, and where that was zero.
-        met: None where there is no goal.
+        difference: the median of what each round has more than the baseline; None where no goal is about that.
+        goal: all that there are for it, with semicolons between.
+        met: whether all of them are; None where there is none, or no ratio to judge.
     """
 
     metric: str
@@ -68,6 +72,7 @@ class Figure:
     low: float
     high: float
     ratio: float | None = None
+    difference: float | None = None
     goal: str | None = None
     met: bool | None = None
 
@@ -95,7 +100,7 @@ def figures(
     rounds: Sequence[Mapping[str, Mapping[str, float]]], sides: list[str], goals: Iterable[Goal]
 ) -> list[Figure]:
     """What the rounds come to: by metric, in the order in which the sides report them, the baseline first."""
-    by_place = {(goal.side, goal.metric): goal for goal in goals}
+    goals = tuple(goals)
     metrics = dict.fromkeys(metric for side in sides for metric in rounds[0][side])
     found = []
     for metric in metrics:
@@ -103,20 +108,18 @@ def figures(
         base = [values[reporting[0]][metric] for values in rounds]
         for side in reporting:
             mine = [values[side][metric] for values in rounds]
-            ratio = None if side == reporting[0] else _ratio(mine, base)
-            found.append(_figure(metric, side, mine, ratio, by_place.get((side, metric))))
+            wanted = [goal for goal in goals if (goal.side, goal.metric) == (side, metric)]
+            found.append(_figure(metric, side, mine, None if side == reporting[0] else base, wanted))
     return found
 
 
-def _ratio(mine: list[float], base: list[float]) -> float | None:
-    if not all(base):
-        return None
-    return statistics.median(value / baseline for value, baseline in zip(mine, base, strict=True))
-
-
-def _figure(metric: str, side: str, values: list[float], ratio: float | None, goal: Goal | None) -> Figure:
+def _figure(metric: str, side: str, values: list[float], base: list[float] | None, goals: Sequence[Goal]) -> Figure:
+    pairs = list(zip(values, base or (), strict=base is not None))
+    ratio = statistics.median(value / baseline for value, baseline in pairs) if base and all(base) else None
+    difference = statistics.median(value - baseline for value, baseline in pairs) if base else None
     median = statistics.median(values)
-    judged = None if goal is None else ratio if goal.of_baseline else median
+    judged = {"ratio": ratio, "difference": difference, "figure": median}
+    met = [None if (value := judged[goal.of]) is None else goal.met(value) for goal in goals]
     return Figure(
         metric=metric,
         side=side,
@@ -125,12 +128,13 @@ def _figure(metric: str, side: str, values: list[float], ratio: float | None, go
         low=min(values),
         high=max(values),
         ratio=ratio,
-        goal=None if goal is None else str(goal),
-        met=None if goal is None or judged is None else goal.met(judged),
+        difference=difference if any(goal.of == "difference" for goal in goals) else None,
+        goal="; ".join(map(str, goals)) or None,
+        met=None if not met or None in met else all(met),
     )
 
 
-def percentiles(values: Iterable[float], prefix: str = "") -> dict[str, float]:
-    """``p50_ms`` and ``p95_ms`` of durations in milliseconds, the smallest values that so many do not exceed."""
+def percentiles(values: Iterable[float], prefix: str = "", shares: Sequence[int] = (50, 95)) -> dict[str, float]:
+    """``p50_ms`` and so on of durations in milliseconds, the smallest values that so many do not exceed."""
     ordered = sorted(values)
-    return {f"{prefix}p{share}_ms": ordered[-(-len(ordered) * share // 100) - 1] for share in (50, 95)}
+    return {f"{prefix}p{share}_ms": ordered[-(-len(ordered) * share // 100) - 1] for share in shares}

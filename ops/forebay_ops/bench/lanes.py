@@ -13,7 +13,8 @@ from forebay_schemas.records import Lane, Request
 
 from . import prompts
 from .harness import Bench, Goal, Say, percentiles
-from .rig import BenchFailed, Process, rig
+from .process import BenchFailed, Process
+from .rig import rig
 from .traffic import Replies, Seen, Tasks, paced
 from .worker import settings
 

@@ -9,7 +9,8 @@ from forebay_schemas.records import Request
 
 from . import prompts
 from .harness import Bench, Say
-from .rig import Process, rig, tier
+from .process import Process
+from .rig import rig, tier
 from .traffic import Replies, Seen, Tasks
 from .worker import settings
 

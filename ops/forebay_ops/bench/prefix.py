@@ -11,7 +11,8 @@ from forebay_schemas.topics import task_key
 
 from . import prompts
 from .harness import Bench, Goal, Say, percentiles
-from .rig import Process, rig
+from .process import Process
+from .rig import rig
 from .traffic import Replies, Tasks, paced
 from .worker import settings
 
@@ -50,7 +51,7 @@ def bench(model: str, say: Say) -> Iterator[Bench]:
                     "at random": lambda: prefixes.measure(affinity=False),
                     "by prefix": lambda: prefixes.measure(affinity=True),
                 },
-                goals=(Goal(side="by prefix", metric="cached_share", at_least=LEAST_CACHED, of_baseline=False),),
+                goals=(Goal(side="by prefix", metric="cached_share", at_least=LEAST_CACHED, of="figure"),),
             )
 
 

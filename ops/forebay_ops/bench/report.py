@@ -14,6 +14,9 @@ from rich.table import Table
 from ..json_files import write_json
 from .harness import Figure
 
+COLUMNS = ("metric", "side", "median", "spread", "ratio", "goal")
+_VERDICTS = {True: "met", False: "missed", None: "unknown"}
+_COLOURS = {True: "green", False: "red", None: "yellow"}
 _LOOK_S = 1.0
 
 
@@ -47,6 +50,14 @@ class Report:
     facts: Mapping[str, str | float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table, and whether its goal is met."""
+
+    cells: tuple[str, ...]
+    met: bool | None
+
+
 def this_machine() -> Machine:
     """Describe this machine; to be asked before anything is started, because it looks how busy it is for a while."""
     return Machine(
@@ -73,26 +84,38 @@ def show(report: Report, console: Console) -> None:
     title = f"{report.bench} ({options})" if options else report.bench
     console.print(f"\n{title}, {report.measured_at:%Y-%m-%d}: {report.rounds} rounds on {report.machine}", markup=False)
     table = Table(box=None, header_style="bold")
-    for heading in ("metric", "side", "median", "spread", "ratio", "goal"):
-        table.add_column(heading, justify="right" if heading in ("median", "spread", "ratio") else "left")
-    last = None
-    for figure in report.figures:
-        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}x"
-        spread = f"{_number(figure.low)} to {_number(figure.high)}"
-        metric = figure.metric if figure.metric != last else ""
-        table.add_row(metric, figure.side, _number(figure.median), spread, ratio, _verdict(figure))
-        last = figure.metric
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in ("median", "spread", "ratio") else "left")
+    for row in rows(report):
+        *others, verdict = row.cells
+        table.add_row(*others, f"[{_COLOURS[row.met]}]{verdict}[/]" if verdict else "")
     console.print(table)
     for name, fact in report.facts.items():
         text = fact if isinstance(fact, str) else _number(fact)
         console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _verdict(figure: Figure) -> str:
-    if figure.goal is None:
-        return ""
-    colour, word = {True: ("green", "met"), False: ("red", "missed"), None: ("yellow", "unknown")}[figure.met]
-    return f"{figure.goal}: [{colour}]{word}[/]"
+def rows(report: Report) -> list[Row]:
+    """A row for each metric of each side, as people read it."""
+    found = []
+    last = None
+    for figure in report.figures:
+        cells = (
+            figure.metric if figure.metric != last else "",
+            figure.side,
+            _number(figure.median),
+            f"{_number(figure.low)} to {_number(figure.high)}",
+            _beside_baseline(figure),
+            "" if figure.goal is None else f"{figure.goal}: {_VERDICTS[figure.met]}",
+        )
+        found.append(Row(cells, figure.met))
+        last = figure.metric
+    return found
+
+
+def _beside_baseline(figure: Figure) -> str:
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}x"
+    return ratio if figure.difference is None else f"{ratio}, {figure.difference:+.2f}"
 
 
 def _number(value: float) -> str:

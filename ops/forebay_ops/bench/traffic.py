@@ -13,7 +13,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.records import CacheStatus, Reply, Request, Route, Task
 from forebay_schemas.topics import Headers
 
-from .rig import BenchFailed
+from .process import BenchFailed
 
 _SILENCE_S = 180
 """Without a single reply for so long, the benchmark has failed."""

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import psutil
 from confluent_kafka import Producer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
@@ -15,7 +14,8 @@ from forebay_workers.transactions import TRANSACTION_TIMEOUT_MS
 
 from . import prompts
 from .harness import Bench, Measure, Say, percentiles
-from .rig import Process, rig, synthetic_settings
+from .process import Process
+from .rig import rig, synthetic_settings
 from .traffic import QUIET, Replies, Seen, Tasks, paced
 
 INTERVALS_MS = (1, 20, 100)
@@ -65,14 +65,17 @@ class Relay:
         latencies = [(one.seen_s - at) * 1000 for one, at in zip(seen, due, strict=True)]
         at_once = prompts.asked(prompts.questions(AT_ONCE, seed=2))
         records = [self._tasks.record(request) for request in at_once]  # so that making them does not hold them up
-        used, began = _cpu_s(self._relay, self._broker), time.monotonic()
+        used, began = self._cpu_s(), time.monotonic()
         self._tasks.write(records)
         last = max(one.seen_s for one in self._take(at_once))
         return {
             **percentiles(latencies),
             "replies_per_s": AT_ONCE / (last - began),
-            "cpu_ms_per_reply": (_cpu_s(self._relay, self._broker) - used) * 1000 / AT_ONCE,
+            "cpu_ms_per_reply": (self._cpu_s() - used) * 1000 / AT_ONCE,
         }
+
+    def _cpu_s(self) -> float:
+        return self._relay.cpu_s() + self._broker.cpu_s()
 
     def _take(self, requests: list[Request]) -> list[Seen]:
         return list(self._replies.take([request.request_id for request in requests], self._relay.check).values())
@@ -116,9 +119,3 @@ def _reply(request_id: str) -> bytes:
         finish_reason="stop",
     )
     return Codec().encode(reply)
-
-
-def _cpu_s(*processes: Process) -> float:
-    """Processor time that these have used."""
-    times = [psutil.Process(process.popen.pid).cpu_times() for process in processes]
-    return sum(one.user + one.system for one in times)

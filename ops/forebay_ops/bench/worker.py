@@ -17,7 +17,8 @@ from ..local.provision import CHAT_MODEL
 from . import prompts
 from .bare import BareVllm, Batch
 from .harness import Bench, Goal, Say, percentiles
-from .rig import Process, Rig, model_settings, rig
+from .process import Process
+from .rig import Rig, model_settings, rig
 from .traffic import Replies, Seen, Tasks
 
 MODELS = ("tiny", "smollm2")
