@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from forebay_jobs.reuse.eligibility import is_time_sensitive, is_user_specific
 from forebay_schemas.records import Message, Request
 
 _PRODUCTS = ("the MR-500 pump", "the pond filter", "the UV clarifier", "the rain barrel", "the skimmer", "the hose set")
@@ -50,6 +51,16 @@ def questions(count: int, seed: int) -> list[str]:
     """Questions of one to ten sentences."""
     draw = random.Random(seed)
     return [_question(draw) for _ in range(count)]
+
+
+def reusable(count: int, seed: int) -> list[str]:
+    """Different questions whose answers may be given again: none asks for the customer's own order, or for the day."""
+    draw, found = random.Random(seed), dict[str, None]()
+    while len(found) < count:
+        question = _question(draw)
+        if not is_user_specific(question) and not is_time_sensitive(question):
+            found[question] = None
+    return list(found)
 
 
 def notes(count: int, seed: int) -> list[str]:

@@ -1,0 +1,97 @@
+"""A load on a real broker: what comes back right is timed, and whatever is missing, repeated or wrong is found."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer
+from forebay_ops.bench import load, prompts
+from forebay_ops.bench.deck import deck
+from forebay_ops.bench.load import Load
+from forebay_ops.bench.process import BenchFailed
+from forebay_ops.bench.rig import Rig, rig, synthetic_settings
+from forebay_schemas.config import Config
+
+pytestmark = pytest.mark.stack
+
+COUNT = 50
+Replies = Callable[[int, bytes], list[bytes]]
+
+
+@pytest.fixture(scope="module")
+def it() -> Iterator[Rig]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOREBAY_HOME", str(Path(__file__).parents[2] / ".forebay"))
+        with rig(print) as started:
+            yield started
+
+
+@contextmanager
+def echoing(config: Config, replies: Replies) -> Iterator[None]:
+    """Answers the requests of an installation; ``replies`` says with what, by their number."""
+    stop = threading.Event()
+    topics = config.kafka.topics
+    consumer = Consumer(config.kafka.client(group_id="echo", auto_offset_reset="earliest"))
+    producer = Producer(config.kafka.client())
+    consumer.subscribe([topics.requests])
+
+    def reply_to(number: int, message: Message) -> None:
+        for value in replies(number, message.value() or b""):
+            producer.produce(topics.replies, value, message.key())
+        producer.flush()
+
+    def run() -> None:
+        number = 0
+        while not stop.is_set():
+            message = consumer.poll(0.05)
+            if message is not None and not message.error():
+                reply_to(number, message)
+                number += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        consumer.close()
+
+
+def loaded(it: Rig, config: Config) -> Load:
+    requests = prompts.asked(prompts.reusable(7, seed=1))
+    return Load(it, config, deck(requests, [None] * len(requests), echoed=True))
+
+
+def test_each_reply_is_timed_from_when_its_request_was_due(it: Rig) -> None:
+    config = it.installation(**synthetic_settings())
+    with echoing(config, lambda _, value: [value]):
+        asked = loaded(it, config)
+        first, second = asked.run(COUNT, rate_per_s=200.0), asked.run(COUNT)
+    assert len(first.latencies_ms) == len(second.latencies_ms) == COUNT
+    assert min(first.latencies_ms) > 0
+    assert first.requests_per_s < 210
+    assert list(first.percentiles()) == ["p50_ms", "p95_ms", "p99_ms"]
+
+
+@pytest.mark.parametrize(
+    ("replies", "found"),
+    [
+        (lambda number, value: [value] if number else [], "1 replies are missing, 0 are repeats, 0 are wrong"),
+        (lambda number, value: [value] * (1 if number else 3), "0 replies are missing, 2 are repeats, 0 are wrong"),
+        (
+            lambda number, value: [value if number else value + b"!"],
+            "0 replies are missing, 0 are repeats, 1 are wrong",
+        ),
+    ],
+    ids=["missing", "repeated", "wrong"],
+)
+def test_what_is_not_the_one_right_reply_fails_the_benchmark(
+    it: Rig, monkeypatch: pytest.MonkeyPatch, replies: Replies, found: str
+) -> None:
+    monkeypatch.setattr(load, "SILENCE_S", 2.0)
+    config = it.installation(**synthetic_settings())
+    with echoing(config, replies), pytest.raises(BenchFailed, match=f"of {COUNT} requests {found}"):
+        loaded(it, config).run(COUNT)
