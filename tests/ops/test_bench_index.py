@@ -33,7 +33,7 @@ def test_what_is_missed_or_in_the_wrong_place_costs_recall() -> None:
 
     asked = np.eye(4, dtype=np.float32)
     truth = np.array([[0, 1, 2, 3, 4], [1, 0, 7, 5, 6], [9, 8, 7, 6, 5], [9, 8, 6, 5, 4]])
-    found = index._look_up(Wrong(), asked, truth)  # pyright: ignore[reportArgumentType]
+    found = index.look_up(Wrong(), asked, truth)  # pyright: ignore[reportArgumentType]
     assert found["recall_at_1"] == 0.25
     assert found["recall_at_5"] == pytest.approx((2 + 3 + 1 + 0) / 20)
 

@@ -14,7 +14,8 @@ import psutil
 from forebay_schemas.batches import is_batch
 
 from .harness import Say
-from .rig import BenchFailed, rig, synthetic_settings
+from .process import BenchFailed
+from .rig import rig, synthetic_settings
 
 _SAMPLED_S = 0.02
 _SYSTEM = "You read reviews of a furniture shop. Answer with one word: good, bad or mixed."

@@ -50,23 +50,23 @@ def bench(entries: int, data: Path | None, server: SemanticConfig | None, say: S
         data: labelled texts whose questions are taken; None: vectors are made up.
         server: a Qdrant server to measure besides, and how to reach it.
     """
-    known, asked = _made_up(entries) if data is None else _read(data, entries, say)
-    truth = _exact(known, asked)
+    known, asked = made_up(entries) if data is None else _read(data, entries, say)
+    truth = truly_nearest(known, asked)
     facts: dict[str, str | float] = {"questions": f"{len(known):,}, {data.name if data else 'made up'}"}
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder, ExitStack() as stack:
         plain = SemanticConfig(path=Path(folder) / PLAIN, int8=False)
-        indexes = {PLAIN: _filled(stack, plain, known, PLAIN, facts, say)}
+        indexes = {PLAIN: filled(stack, plain, known, PLAIN, facts, say)}
         for side, int8 in (("graph", False), ("graph, int8", True)):
             settings = SemanticConfig(path=Path(folder) / side, int8=int8)
-            indexes[side] = index = _filled(stack, settings, known, side, facts, say)
+            indexes[side] = index = filled(stack, settings, known, side, facts, say)
             say(f"{side}: building")
-            facts |= {f"{side}, {name}": value for name, value in _build(index, asked).items()}
+            facts |= {f"{side}, {name}": value for name, value in build(index, asked).items()}
         if server is not None:
             collection = stack.enter_context(_collection(server))
-            indexes["server, int8"] = _filled(stack, collection.settings, known, "server, int8", facts, say)
+            indexes["server, int8"] = filled(stack, collection.settings, known, "server, int8", facts, say)
             say("server, int8: building")
             facts["server, int8, s to build"] = _timed(collection.wait)
-        sides = {side: (lambda index=index: _look_up(index, asked, truth)) for side, index in indexes.items()}
+        sides = {side: (lambda index=index: look_up(index, asked, truth)) for side, index in indexes.items()}
         yield Bench(sides, tuple(_goal(side) for side in indexes if side != PLAIN), facts)
 
 
@@ -110,7 +110,8 @@ def _collection(server: SemanticConfig) -> Iterator[_Collection]:
         client.close()
 
 
-def _look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64]) -> Mapping[str, float]:
+def look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64]) -> Mapping[str, float]:
+    """How many of the truly nearest are found, and how fast."""
     times_ms: list[float] = []
     found: list[list[int]] = []
     for row in asked:
@@ -133,7 +134,7 @@ def _look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64])
     }
 
 
-def _filled(
+def filled(
     stack: ExitStack, settings: SemanticConfig, known: Vectors, side: str, facts: dict[str, str | float], say: Say
 ) -> SweepableIndex:
     """An index with all questions, open as long as the stack."""
@@ -151,7 +152,7 @@ def _filled(
     return index
 
 
-def _build(index: SweepableIndex, asked: Vectors) -> dict[str, float]:
+def build(index: SweepableIndex, asked: Vectors) -> dict[str, float]:
     """How long building takes, and lookups while it goes on."""
     times_ms: list[float] = []
     stop = threading.Event()
@@ -178,13 +179,12 @@ def _timed(act: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _exact(known: Vectors, asked: Vectors) -> npt.NDArray[np.int64]:
+def truly_nearest(known: Vectors, asked: Vectors) -> npt.NDArray[np.int64]:
     """The nearest of each that is asked, by comparing it with all."""
-    scores = asked @ known.T
-    return np.argsort(-scores, axis=1, kind="stable")[:, :NEAREST]
+    return np.array([np.argsort(-(known @ row), kind="stable")[:NEAREST] for row in asked])
 
 
-def _made_up(entries: int) -> tuple[Vectors, Vectors]:
+def made_up(entries: int) -> tuple[Vectors, Vectors]:
     """Questions in topics of twenty (cosine of two some 0.6), and rewordings of some of them (some 0.9)."""
     generator = np.random.default_rng(1)
     topics = generator.normal(size=(max(1, entries // 20), DIMENSIONS))

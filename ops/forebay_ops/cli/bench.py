@@ -1,10 +1,7 @@
 """`forebay bench`: what this project costs and saves, measured beside a baseline."""
 
 import os
-import signal
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import click
 from rich.console import Console
 
 from ..bench import batches as batches_bench
+from ..bench import growth as growth_bench
 from ..bench import index as index_bench
 from ..bench import lanes as lanes_bench
 from ..bench import ledger as ledger_bench
@@ -22,26 +20,12 @@ from ..bench import pruning as pruning_bench
 from ..bench import teacher as teacher_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
-from ..bench.harness import Bench, Say, measure
-from ..bench.report import Report, now, show, this_machine, write
+from .bench_running import Listing, Start, options, run
 from .options import cli_config
 from .tables import figures_table
 
-_MIN_ROUNDS = 3
-"""The median of fewer rounds is no better than a guess."""
 
-
-class _Group(click.Group):
-    """Lists its commands with their first sentence in full."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Benchmarks"):
-            formatter.write_dl(
-                [(name, command.get_short_help_str(limit=500)) for name, command in self.commands.items()]
-            )
-
-
-@click.group(cls=_Group)
+@click.group(cls=Listing)
 def bench() -> None:
     """Measure this project beside a baseline, in one run.
 
@@ -49,16 +33,6 @@ def bench() -> None:
     sides in turn, warm, in several rounds, and stops everything; a stack that runs here is left alone, but shares the
     machine. It prints the median and the spread of each figure, its ratio to the baseline and whether the goal is met.
     """
-
-
-def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    rounds = click.option(
-        "--rounds", default=_MIN_ROUNDS, show_default=True, type=click.IntRange(_MIN_ROUNDS), help="Rounds to measure."
-    )
-    out = click.option(
-        "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the figures to, as JSON."
-    )
-    return rounds(out(command))
 
 
 def _model_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -79,7 +53,7 @@ def _model_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., 
     help="Cores that both engines compute on, the others being left to everything else as beside an accelerator; "
     "else all of them.",
 )
-@_options
+@options
 def worker(model: str, engine_cores: int | None, rounds: int, out: Path | None) -> None:
     """Tokens per second and latency of a worker behind Kafka, against vLLM by itself.
 
@@ -88,39 +62,53 @@ def worker(model: str, engine_cores: int | None, rounds: int, out: Path | None) 
       forebay bench worker --model smollm2 --rounds 5 --out worker.json
       forebay bench worker --model smollm2 --engine-cores 1
     """
-    options = {"model": model} | ({"engine_cores": engine_cores} if engine_cores else {})
-    _run("worker", lambda say: worker_bench.bench(model, engine_cores, say), rounds, out, **options)
+    given = {"model": model} | ({"engine_cores": engine_cores} if engine_cores else {})
+    run("worker", lambda say: worker_bench.bench(model, engine_cores, say), rounds, out, **given)
 
 
-@bench.command()
-@_options
-def transactions(rounds: int, out: Path | None) -> None:
-    """What grouping replies in transactions costs, and what one that is left open holds up."""
-    _run("transactions", transactions_bench.bench, rounds, out)
+def _plain(name: str, start: Start, meaning: str) -> None:
+    """Add a benchmark that has no options of its own."""
+
+    @bench.command(name, help=meaning)
+    @options
+    def command(rounds: int, out: Path | None) -> None:
+        run(name, start, rounds, out)
+
+
+_plain(
+    "transactions",
+    transactions_bench.bench,
+    "What grouping replies in transactions costs, and what one that is left open holds up.",
+)
+_plain(
+    "teacher",
+    teacher_bench.bench,
+    "How long a hit by meaning waits beside a judge that compares answers without a pause.",
+)
 
 
 @bench.command()
 @_model_option("tiny")
-@_options
+@options
 def lanes(model: str, rounds: int, out: Path | None) -> None:
     """What a full batch lane costs interactive requests, and an idle interactive lane the batch."""
-    _run("lanes", lambda say: lanes_bench.bench(model, say), rounds, out, model=model)
+    run("lanes", lambda say: lanes_bench.bench(model, say), rounds, out, model=model)
 
 
 @bench.command()
 @_model_option("tiny")
-@_options
+@options
 def prefix(model: str, rounds: int, out: Path | None) -> None:
     """Prompt tokens read from the prefix cache, with tasks sent to the workers by prefix or at random."""
-    _run("prefix", lambda say: prefix_bench.bench(model, say), rounds, out, model=model)
+    run("prefix", lambda say: prefix_bench.bench(model, say), rounds, out, model=model)
 
 
 @bench.command()
 @_model_option("smollm2")
-@_options
+@options
 def output(model: str, rounds: int, out: Path | None) -> None:
     """Tokens that limits, length directives, stops and JSON mode save."""
-    _run("output", lambda say: output_bench.bench(model, say), rounds, out, model=model)
+    run("output", lambda say: output_bench.bench(model, say), rounds, out, model=model)
 
 
 @bench.command()
@@ -132,7 +120,7 @@ def output(model: str, rounds: int, out: Path | None) -> None:
     help="smollm2: a real small model answers; none: only tokens and what is kept, in less than a minute.",
 )
 @click.option("--cross-encoder", metavar="MODEL", help="Folder or Hub name of a cross-encoder to measure besides.")
-@_options
+@options
 def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None) -> None:
     """Tokens that leaving passages out saves, and what it costs in answers.
 
@@ -140,8 +128,8 @@ def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None
       forebay bench pruning
       forebay bench pruning --model none
     """
-    options = {"model": model} | ({"cross_encoder": cross_encoder} if cross_encoder else {})
-    _run("pruning", lambda say: pruning_bench.bench(model, cross_encoder, say), rounds, out, **options)
+    given = {"model": model} | ({"cross_encoder": cross_encoder} if cross_encoder else {})
+    run("pruning", lambda say: pruning_bench.bench(model, cross_encoder, say), rounds, out, **given)
 
 
 @bench.command()
@@ -156,7 +144,7 @@ def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None
     help="A Qdrant server to measure besides, with semantic.api_key and semantic.tls as configured; its collection is"
     " removed in the end.",
 )
-@_options
+@options
 def index(entries: int, data: Path | None, url: str | None, rounds: int, out: Path | None) -> None:
     """How many of the nearest questions the semantic index finds, and how fast, by how it is built.
 
@@ -164,32 +152,39 @@ def index(entries: int, data: Path | None, url: str | None, rounds: int, out: Pa
       forebay bench index --entries 10000
       forebay bench index --data questions.jsonl.gz --url http://localhost:6333
     """
-    options = {"entries": entries} | ({"data": data.name} if data else {})
+    given = {"entries": entries} | ({"data": data.name} if data else {})
     server = cli_config().semantic.model_copy(update={"url": url}) if url else None
-    _run("index", lambda say: index_bench.bench(entries, data, server, say), rounds, out, **options)
+    run("index", lambda say: index_bench.bench(entries, data, server, say), rounds, out, **given)
 
 
 @bench.command()
-@_options
-def teacher(rounds: int, out: Path | None) -> None:
-    """How long a hit by meaning waits beside a judge that compares answers without a pause."""
-    _run("teacher", teacher_bench.bench, rounds, out)
+@click.option(
+    "--entries",
+    default=growth_bench.SIZES[-1],
+    show_default=True,
+    type=click.IntRange(min=growth_bench.SIZES[1]),
+    help="Most questions; 200,000 take some twenty minutes to build on two cores.",
+)
+@options
+def growth(entries: int, rounds: int, out: Path | None) -> None:
+    """How lookups, recall, memory and building grow with the entries of the semantic index."""
+    run("growth", lambda say: growth_bench.bench(entries, say), rounds, out, entries=entries)
 
 
 @bench.command("report")
 @click.option("--rows", default=1_000_000, show_default=True, type=click.IntRange(min=1000), help="Replies.")
-@_options
+@options
 def report_(rows: int, rounds: int, out: Path | None) -> None:
     """How long `forebay report` takes on a ledger of many replies, against reading two of its columns."""
-    _run("report", lambda say: ledger_bench.bench(rows, say), rounds, out, rows=rows)
+    run("report", lambda say: ledger_bench.bench(rows, say), rounds, out, rows=rows)
 
 
 @bench.command()
 @click.option("--rows", default=1_000_000, show_default=True, type=click.IntRange(min=1000), help="Replies.")
-@_options
+@options
 def plan(rows: int, rounds: int, out: Path | None) -> None:
     """How long `forebay plan simulate` takes on a ledger of many replies, against reading two of its columns."""
-    _run("plan", lambda say: plan_bench.bench(rows, say), rounds, out, rows=rows)
+    run("plan", lambda say: plan_bench.bench(rows, say), rounds, out, rows=rows)
 
 
 @bench.command()
@@ -207,35 +202,3 @@ def batch(rows: int) -> None:
     for step in batches_bench.run(rows, lambda what: click.echo(f"... {what}", err=True)):
         table.add_row(step.name, f"{step.took_s:.1f} s", f"{rows / step.took_s:,.0f}", f"{step.peak_mb:.0f} MB")
     Console().print(f"{rows:,} rows", table)
-
-
-def _run(
-    name: str,
-    start: Callable[[Say], AbstractContextManager[Bench]],
-    rounds: int,
-    out: Path | None,
-    **options: str | int | float,
-) -> None:
-    """Measure one benchmark and report it. What it started is stopped however this ends."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI's timeout stops it as Ctrl-C does
-    began = time.monotonic()
-
-    def say(what: str) -> None:
-        click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
-
-    machine = this_machine()
-    with start(say) as prepared:
-        figures = measure(prepared, rounds, say)
-        facts = prepared.facts
-    report = Report(
-        bench=name,
-        measured_at=now(),
-        machine=machine,
-        rounds=rounds,
-        options=options,
-        figures=figures,
-        facts=facts,
-    )
-    if out is not None:
-        write(report, out)
-    show(report, Console())

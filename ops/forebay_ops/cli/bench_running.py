@@ -1,0 +1,70 @@
+"""How a benchmark is run from the command line: its common options, what is said meanwhile, and what becomes of it."""
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ..bench.harness import Bench, Say, measure
+from ..bench.report import Report, now, show, this_machine, write
+
+_MIN_ROUNDS = 3
+"""The median of fewer rounds is no better than a guess."""
+
+Start = Callable[[Say], AbstractContextManager[Bench]]
+
+
+class Listing(click.Group):
+    """Lists its commands with their first sentence in full."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Benchmarks"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(limit=500)) for name, command in self.commands.items()]
+            )
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Those that every benchmark has."""
+    out = click.option(
+        "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the figures to, as JSON."
+    )
+    rounds = click.option(
+        "--rounds", default=_MIN_ROUNDS, show_default=True, type=click.IntRange(_MIN_ROUNDS), help="Rounds to measure."
+    )
+    return rounds(out(command))
+
+
+def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | int | float) -> None:
+    """Measure one benchmark and report it. What it started is stopped however this ends.
+
+    Args:
+        given: options of its own, for the report.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI's timeout stops it as Ctrl-C does
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
+
+    machine = this_machine()
+    with start(say) as prepared:
+        figures = measure(prepared, rounds, say)
+        facts = prepared.facts
+    report = Report(
+        bench=name,
+        measured_at=now(),
+        machine=machine,
+        rounds=rounds,
+        options=given,
+        figures=figures,
+        facts=facts,
+    )
+    if out is not None:
+        write(report, out)
+    show(report, Console())
