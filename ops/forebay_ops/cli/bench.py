@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from ..bench import batches as batches_bench
+from ..bench import exact as exact_bench
 from ..bench import growth as growth_bench
 from ..bench import index as index_bench
 from ..bench import lanes as lanes_bench
@@ -75,6 +76,8 @@ def _plain(name: str, start: Start, meaning: str) -> None:
         run(name, start, rounds, out)
 
 
+_plain("exact", exact_bench.throughput, "Exact hits a second at most, against a Flink job whose Python does nothing.")
+_plain("exact-latency", exact_bench.latency, "Latency of exact hits, against the same job at the same rate.")
 _plain(
     "transactions",
     transactions_bench.bench,
