@@ -14,6 +14,8 @@ from forebay_ops.bench import report
 from forebay_ops.bench.harness import Bench, Goal, Say
 from forebay_ops.bench.process import BenchFailed, Process
 from forebay_ops.cli import bench as command
+from forebay_ops.cli.bench_running import run_all
+from forebay_schemas.errors import ForebayError
 
 
 class Started:
@@ -117,3 +119,28 @@ def test_a_process_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> 
     process = Process("worker", command, dict(os.environ), tmp_path / "log", piped=False)
     with pytest.raises(BenchFailed, match=r"(?s)worker has ended with code 3.*what went wrong"):
         process.wait_until(lambda: False)
+
+
+def test_all_measures_on_where_one_fails_and_its_page_tells_of_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = Started(bare=lambda: {"tokens_per_s": 1000.0}, ours=lambda: {"tokens_per_s": 500.0})
+
+    def fail() -> Mapping[str, float]:
+        raise BenchFailed("kafka has ended with code 1")
+
+    monkeypatch.setattr(report, "_LOOK_S", 0.01)
+    benches = {
+        "broken": lambda say: Started(ours=fail).bench("tiny", None, say),
+        "whole": lambda say: started.bench("tiny", None, say),
+    }
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(ForebayError, match="broken could not be measured"):
+            run_all(benches, 3, tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"whole.json", "index.html"}
+    page = (tmp_path / "out" / "index.html").read_text()
+    for text in ("0.50x", "at least 0.95x: missed", "<svg", "broken: kafka has ended with code 1"):
+        assert text in page

@@ -12,18 +12,28 @@ from ..bench import batches as batches_bench
 from ..bench import exact as exact_bench
 from ..bench import growth as growth_bench
 from ..bench import index as index_bench
+from ..bench import isolation as isolation_bench
+from ..bench import join as join_bench
 from ..bench import lanes as lanes_bench
 from ..bench import ledger as ledger_bench
+from ..bench import miss as miss_bench
+from ..bench import mix as mix_bench
 from ..bench import output as output_bench
 from ..bench import plan as plan_bench
 from ..bench import prefix as prefix_bench
 from ..bench import pruning as pruning_bench
+from ..bench import scale as scale_bench
+from ..bench import semantic as semantic_bench
 from ..bench import teacher as teacher_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
-from .bench_running import Listing, Start, options, run
+from .bench_running import Listing, Start, options, rounds_option, run, run_all
 from .options import cli_config
 from .tables import figures_table
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_GROWTH_OF_ALL = 50_000
+"""Larger indexes take longer to build than all else together."""
 
 
 @click.group(cls=Listing)
@@ -78,6 +88,14 @@ def _plain(name: str, start: Start, meaning: str) -> None:
 
 _plain("exact", exact_bench.throughput, "Exact hits a second at most, against a Flink job whose Python does nothing.")
 _plain("exact-latency", exact_bench.latency, "Latency of exact hits, against the same job at the same rate.")
+_plain("isolation", isolation_bench.bench, "Latency of exact hits beside as many hits by meaning as can be.")
+_plain(
+    "semantic",
+    semantic_bench.throughput,
+    "Hits by meaning a second at most, against embedder and index called directly.",
+)
+_plain("semantic-latency", semantic_bench.latency, "Latency of hits by meaning, against embedder and index one by one.")
+_plain("join", join_bench.bench, "Generations that 1,000 equal requests within a second cost.")
 _plain(
     "transactions",
     transactions_bench.bench,
@@ -88,6 +106,14 @@ _plain(
     teacher_bench.bench,
     "How long a hit by meaning waits beside a judge that compares answers without a pause.",
 )
+
+
+@bench.command()
+@_model_option("tiny")
+@options
+def miss(model: str, rounds: int, out: Path | None) -> None:
+    """What a miss waits for its first token besides the model, against vLLM by itself."""
+    run("miss", lambda say: miss_bench.bench(model, say), rounds, out, model=model)
 
 
 @bench.command()
@@ -172,6 +198,61 @@ def index(entries: int, data: Path | None, url: str | None, rounds: int, out: Pa
 def growth(entries: int, rounds: int, out: Path | None) -> None:
     """How lookups, recall, memory and building grow with the entries of the semantic index."""
     run("growth", lambda say: growth_bench.bench(entries, say), rounds, out, entries=entries)
+
+
+@bench.command()
+@click.option("--url", help="A Qdrant server, so that misses are looked up by meaning too; else they are not.")
+@options
+def scale(url: str | None, rounds: int, out: Path | None) -> None:
+    """Processor time of a request at parallelism 1, 2 and 4, on one TaskManager and on two."""
+    run("scale", lambda say: scale_bench.bench(url, say), rounds, out)
+
+
+@bench.command()
+@click.argument("trace", type=_FILE)
+@click.option("--texts", type=_FILE, multiple=True, required=True, help="Labelled texts; may be given several times.")
+@options
+def mix(trace: Path, texts: tuple[Path, ...], rounds: int, out: Path | None) -> None:
+    """All paths at once: what a public trace's arrivals cost and wait, by who answers.
+
+    TRACE and texts are read as by `forebay replay`.
+
+    \b
+      forebay bench mix azure.csv.gz --texts questions.jsonl.gz
+    """
+    run("mix", lambda say: mix_bench.bench(trace, list(texts), say), rounds, out, trace=trace.name)
+
+
+@bench.command("all")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="benchmarks",
+    show_default=True,
+    help="Folder for a page with plots, and the figures of each benchmark as JSON.",
+)
+@click.option("--trace", type=_FILE, help="With --texts: also the mix, of this trace.")
+@click.option("--texts", type=_FILE, multiple=True, help="Labelled texts; may be given several times.")
+@rounds_option
+def all_(out: Path, trace: Path | None, texts: tuple[Path, ...], rounds: int) -> None:
+    """All benchmarks of the pipeline, one after the other, and a page with plots.
+
+    One that fails does not keep the others from being measured; the page tells what ended it.
+    """
+    chosen: dict[str, Start] = {
+        "exact": exact_bench.throughput,
+        "exact-latency": exact_bench.latency,
+        "isolation": isolation_bench.bench,
+        "semantic": semantic_bench.throughput,
+        "semantic-latency": semantic_bench.latency,
+        "miss": lambda say: miss_bench.bench("tiny", say),
+        "join": join_bench.bench,
+        "scale": lambda say: scale_bench.bench(None, say),
+        "growth": lambda say: growth_bench.bench(_GROWTH_OF_ALL, say),
+    }
+    if trace is not None and texts:
+        chosen["mix"] = lambda say: mix_bench.bench(trace, list(texts), say)
+    run_all(chosen, rounds, out)
 
 
 @bench.command("report")

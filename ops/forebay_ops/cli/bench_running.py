@@ -2,12 +2,13 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import click
+from forebay_schemas.errors import ForebayError
 from rich.console import Console
 
 from ..bench.harness import Bench, Say, measure
@@ -34,13 +35,16 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     out = click.option(
         "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the figures to, as JSON."
     )
-    rounds = click.option(
+    return rounds_option(out(command))
+
+
+def rounds_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
         "--rounds", default=_MIN_ROUNDS, show_default=True, type=click.IntRange(_MIN_ROUNDS), help="Rounds to measure."
-    )
-    return rounds(out(command))
+    )(command)
 
 
-def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | int | float) -> None:
+def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | int | float) -> Report:
     """Measure one benchmark and report it. What it started is stopped however this ends.
 
     Args:
@@ -68,3 +72,28 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
     if out is not None:
         write(report, out)
     show(report, Console())
+    return report
+
+
+def run_all(benchmarks: Mapping[str, Start], rounds: int, folder: Path) -> None:
+    """Measure several, each with its figures in a file, and write a page of all.
+
+    Raises:
+        ForebayError: one could not be measured; the others were.
+    """
+    from ..bench.page import page  # its plots take half a second to import
+
+    folder.mkdir(parents=True, exist_ok=True)
+    reports: list[Report] = []
+    failed: dict[str, str] = {}
+    for name, start in benchmarks.items():
+        click.echo(f"\n{name}", err=True)
+        try:
+            reports.append(run(name, start, rounds, folder / f"{name}.json"))
+        except ForebayError as error:
+            failed[name] = str(error)
+            click.echo(f"{name}: {error}", err=True)
+        if reports:
+            (folder / "index.html").write_text(page(reports, failed), "utf-8")
+    if failed:
+        raise ForebayError(f"{', '.join(failed)} could not be measured")

@@ -1,0 +1,48 @@
+"""Exact hits while as much as possible is answered by meaning beside them, on the same two cores and topics."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from forebay_schemas.records import CacheStatus
+
+from .harness import Bench, Goal, Say
+from .load import Load
+from .process import BenchFailed
+from .semantic import pipeline
+
+ALONE, BESIDE = "exact hits alone", "beside hits by meaning"
+_RATE_PER_S = 500.0
+_LASTING_S = 6.0
+_LONGER = 1.5
+"""So much longer than the exact hits do the others last, as they are slower beside them, not faster."""
+_AT_ONCE = 1_000
+_MOST_TIMES = 2.0
+
+
+@contextmanager
+def bench(say: Say) -> Iterator[Bench]:
+    """The same exact hits, alone and beside more questions in new words than can be answered."""
+    with pipeline(say) as it:
+        exact = Load(it.it, it.config, it.known, statuses=[CacheStatus.EXACT])
+        meaning = it.hits()
+        say("looking how many a second are answered by meaning")
+        meaning.run(_AT_ONCE)
+        most_per_s = meaning.run(_AT_ONCE).requests_per_s
+
+        def alone() -> dict[str, float]:
+            return exact.run(round(_RATE_PER_S * _LASTING_S), _RATE_PER_S).percentiles()
+
+        def beside() -> dict[str, float]:
+            order = meaning.begin(round(most_per_s * _LASTING_S * _LONGER))
+            hits = exact.run(round(_RATE_PER_S * _LASTING_S), _RATE_PER_S)
+            other = meaning.finish(order)
+            lasted_s = max(other.latencies_ms) / 1000
+            if lasted_s < _LASTING_S:
+                raise BenchFailed(f"the hits by meaning were over after {lasted_s:.1f} s, before the exact ones were")
+            return {**hits.percentiles(), "meaning_per_s": other.requests_per_s}
+
+        yield Bench(
+            sides={ALONE: alone, BESIDE: beside},
+            goals=(Goal(side=BESIDE, metric="p99_ms", at_most=_MOST_TIMES),),
+            facts={"exact hits a second": _RATE_PER_S, "by meaning, alone, a second": most_per_s},
+        )

