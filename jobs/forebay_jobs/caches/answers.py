@@ -274,7 +274,7 @@ class AnswerStore:
 
     def worth(self, digests: Sequence[str]) -> list[Worth | None] | None:
         """What each answer has been good for, None where it is gone; None for all while Redis is away."""
-        return self._store.call(lambda client: self._worth(client, digests), None)
+        return self._store.call(lambda _: self._worth(digests), None)
 
     def invalidate(self, invalidation: Invalidation, command: str) -> InvalidationOutcome | None:
         """Let the answers that it names hold no longer, once for each name of a command; None while Redis is away."""
@@ -299,18 +299,15 @@ class AnswerStore:
     def _look(self, client: redis.Redis, request: Request, digest: str, origin: str, read: bool) -> Lookup:
         seen_key = self._seen_key(asker_name(request.tenant, request.request_id))
         row = row_of(request.request_id)
-        with client.pipeline(transaction=False) as pipe:
-            pipe.set(seen_key, origin, nx=True, ex=self._seen_ttl_s)
-            if row:
-                pipe.get(self._seen_key(asker_name(request.tenant, row[0])))
-            asked = self._epochs.ask(pipe, self._epochs.scopes(request, digest))
-            if read:
-                pipe.hmget(self._answer_key(digest), _WHOLE)
-            new, *values = _executed(pipe)
-            first = None
-            if not new:
-                pipe.get(seen_key)
-                (first,) = _executed(pipe)
+        trip = self._store.round_trip()
+        trip.add("SET", seen_key, origin, "NX", "EX", self._seen_ttl_s)
+        if row:
+            trip.add("GET", self._seen_key(asker_name(request.tenant, row[0])))
+        asked = self._epochs.ask(trip, self._epochs.scopes(request, digest))
+        if read:
+            trip.add("HMGET", self._answer_key(digest), *_WHOLE)
+        new, *values = trip.ask()
+        first = None if new else self._first(seen_key)
         batch_cancelled_ms = _cancelled_ms(values.pop(0)) if row else None
         answer = _answer_in(*(values.pop() or (None, None))) if read else None
         epochs = self._epochs.told(client, asked, values)
@@ -325,17 +322,24 @@ class AnswerStore:
             cancelled=cancelled or self._concerns(batch_cancelled_ms, request),
         )
 
+    def _first(self, seen_key: str) -> bytes | None:
+        """What is noted under the id of a request."""
+        trip = self._store.round_trip()
+        trip.add("GET", seen_key)
+        (noted,) = trip.ask()
+        return noted
+
     def _concerns(self, cancelled_ms: int | None, request: Request) -> bool:
         return cancelled_ms is not None and counts_for(cancelled_ms, request.created_ms, self._seen_ttl_s)
 
     def _fetch(self, client: redis.Redis, wanted: Sequence[tuple[str, Epochs]], texts: bool) -> list[Fetched]:
         fields = [*_FIELDS, "text"] if texts else _FIELDS
         scopes = [scopes_at(digest, epochs) for digest, epochs in wanted]
-        with client.pipeline(transaction=False) as pipe:
-            for digest, _ in wanted:
-                pipe.hmget(self._answer_key(digest), fields)
-            asked = self._epochs.ask(pipe, {scope for scopes_of_one in scopes for scope in scopes_of_one})
-            values = _executed(pipe)
+        trip = self._store.round_trip()
+        for digest, _ in wanted:
+            trip.add("HMGET", self._answer_key(digest), *fields)
+        asked = self._epochs.ask(trip, {scope for scopes_of_one in scopes for scope in scopes_of_one})
+        values = trip.ask()
         entries, current = values[: len(wanted)], self._epochs.told(client, asked, values[len(wanted) :])
         fetched: list[Fetched] = []
         for entry, scopes_of_one in zip(entries, scopes, strict=True):
@@ -385,12 +389,12 @@ class AnswerStore:
             self.add_notes(pipe, judged)
             pipe.execute()
 
-    def _worth(self, client: redis.Redis, digests: Sequence[str]) -> list[Worth | None]:
-        with client.pipeline(transaction=False) as pipe:
-            for digest in digests:
-                pipe.exists(self._answer_key(digest))
-                pipe.hmget(self._answer_key(digest), ["hits", "saved"])
-            told = _executed(pipe)
+    def _worth(self, digests: Sequence[str]) -> list[Worth | None]:
+        trip = self._store.round_trip()
+        for digest in digests:
+            trip.add("EXISTS", self._answer_key(digest))
+            trip.add("HMGET", self._answer_key(digest), "hits", "saved")
+        told = trip.ask()
         return [
             _worth_in(*counted) if there and counted else None
             for there, counted in zip(told[::2], told[1::2], strict=True)
@@ -421,17 +425,6 @@ def _answer_in(data: bytes | None, text: bytes | None) -> Answer | None:
         return msgspec.structs.replace(msgspec.msgpack.decode(data, type=Answer), text=text.decode())
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-
-
-def _executed(pipe: Pipeline) -> list[Any]:
-    """What the commands returned; None of one that met a key of another type, which counts as no entry."""
-    values = pipe.execute(raise_on_error=False)
-    for place, value in enumerate(values):
-        if isinstance(value, redis.ResponseError) and str(value).startswith("WRONGTYPE"):
-            values[place] = None
-        elif isinstance(value, Exception):
-            raise value
-    return values
 
 
 def _run(client: redis.Redis, script: str, key: str, *arguments: str | bytes | int) -> Any:

@@ -28,6 +28,8 @@ from forebay_schemas.config import Config
 from forebay_schemas.invalidation import Invalidation, InvalidationOutcome
 from forebay_schemas.records import CacheScope, Request
 
+from .round_trip import RoundTrip
+
 Epochs = dict[str, str]
 """What holds by scope; empty where it was never invalidated. A tenant's scopes begin with its name and ``_OF``."""
 
@@ -65,8 +67,8 @@ class EpochStore:
         """The epoch of a scope, of what is stored."""
         return self._definitions.get(scope, "") + stored
 
-    def ask(self, pipe: Any, scopes: Iterable[str]) -> list[str]:
-        """Add the reading of scopes to a pipeline; they come in the order that is returned, a list for each hash."""
+    def ask(self, trip: RoundTrip, scopes: Iterable[str]) -> list[str]:
+        """Add the reading of scopes to a round trip; they come in the order that is returned, a list for each hash."""
         fields: dict[str, list[str]] = {}
         asked: dict[str, list[str]] = {}
         for scope in scopes:
@@ -74,7 +76,7 @@ class EpochStore:
             fields.setdefault(tenant, []).append(field)
             asked.setdefault(tenant, []).append(scope)
         for tenant, named in fields.items():
-            pipe.hmget(self._hash(tenant), named)
+            trip.add("HMGET", self._hash(tenant), *named)
         return [scope for of_tenant in asked.values() for scope in of_tenant]
 
     def told(self, client: redis.Redis, asked: Sequence[str], values: Iterable[Sequence[bytes | None]]) -> Epochs:

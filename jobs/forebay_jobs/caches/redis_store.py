@@ -1,6 +1,7 @@
 """Redis as the job uses it: one pool of connections, short timeouts, and one judgement on whether it is away."""
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .guard import StoreGuard
+from .round_trip import RoundTrip
 
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ class RedisStore:
             retry=Retry(NoBackoff(), 1),
             retry_on_error=[redis.ConnectionError],
         )
+        self._kept = threading.local()
         self._guard = StoreGuard("redis", settings.retry_after_ms, metrics)
         self.prefix = f"{config.kafka.topic_prefix}:{_FORMAT}"
         metrics.memory.set_function(lambda: self._memory_bytes("used_memory"))
@@ -44,6 +47,13 @@ class RedisStore:
     def call(self, function: Callable[[redis.Redis], T], without: T) -> T:
         """What the function returns for a client, or ``without`` while Redis is away."""
         return self._guard.call(lambda: function(self._client), without)
+
+    def round_trip(self) -> RoundTrip:
+        """Commands to be asked together, by this thread and within ``call``; one at a time."""
+        if not hasattr(self._kept, "connection"):
+            pool: Any = self._client.connection_pool  # typed for asynchronous clients too
+            self._kept.connection = pool.get_connection()
+        return RoundTrip(self._kept.connection)
 
     def _memory_bytes(self, field: str) -> float:
         """What Redis says of its memory when it is asked; NaN where it does not say."""
