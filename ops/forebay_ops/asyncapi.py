@@ -97,7 +97,7 @@ def _servers(config: Config) -> Iterator[tuple[str, Document]]:
 
 def _channel(channel: Channel, address: str, spec: TopicSpec, config: Config) -> Document:
     settings = {
-        name: [value] if name == "cleanup.policy" else int(value)  # as the binding types them
+        name: value.split(",") if name == "cleanup.policy" else int(value)  # as the binding types them
         for name, value in spec.settings.items()
     }
     kafka = {

@@ -11,6 +11,8 @@ from forebay_schemas.records import Lane
 from forebay_schemas.topics import TopicSpec
 
 _TIMEOUT_S = 30
+_BATCHES_KEPT_DAYS = 90
+"""Since a batch changed last: long after its replies are gone. Whoever submits one reads them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,9 @@ def topic_specs(config: Config) -> list[TopicSpec]:
     specs.append(TopicSpec(topics.audit, config.kafka.partitions, limit | kept))
     # Commands are few and take effect in the order in which they were given, so they share one partition. Of a batch
     # the newest record counts, and all of them are read for one.
-    compacted = limit | {"cleanup.policy": "compact"}
-    return [*specs, TopicSpec(topics.control, 1, compacted), TopicSpec(topics.batches, 1, compacted)]
+    commands = limit | {"cleanup.policy": "compact"}
+    batches = limit | {"cleanup.policy": "compact,delete", "retention.ms": str(_BATCHES_KEPT_DAYS * 86_400_000)}
+    return [*specs, TopicSpec(topics.control, 1, commands), TopicSpec(topics.batches, 1, batches)]
 
 
 def create_topics(config: Config) -> TopicsReport:

@@ -120,7 +120,7 @@ CHANNELS = (
     ),
     Channel(
         "batches",
-        "How far the file of each batch is published. Compacted, so that the latest of each batch stays.",
+        "How far the file of each batch is published. Compacted: the latest of each stays, for 90 days.",
         (BatchState,),
         written_by=(Part.SERVICES,),
         read_by=(Part.SERVICES,),

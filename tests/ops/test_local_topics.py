@@ -42,3 +42,10 @@ def test_commands_are_compacted_and_in_one_order() -> None:
     control = next(spec for spec in topic_specs(config) if spec.name == "llm.control")
     assert control.settings["cleanup.policy"] == "compact"
     assert control.partitions == 1
+
+
+def test_of_a_batch_the_newest_record_is_kept_and_not_for_ever() -> None:
+    batches = next(spec for spec in topic_specs(load_config(PROFILE)) if spec.name == "llm.batches")
+    assert batches.settings["cleanup.policy"] == "compact,delete"
+    assert int(batches.settings["retention.ms"]) == 90 * 86_400_000
+    assert batches.partitions == 1
