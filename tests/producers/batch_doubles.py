@@ -43,12 +43,14 @@ class MemoryLog:
     Attributes:
         answer: what job and workers reply to a request, at once; None: not yet.
         endless: whether more is written to the topic of replies than can be read.
+        at_reading: called before replies are read.
         die_before, die_after: numbers of commits, from 1 over all processes, before or after which the process dies.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Answer = echo) -> None:
         self.answer = answer
         self.endless = False
+        self.at_reading: Callable[[], object] = lambda: None
         self.die_before: set[int] = set()
         self.die_after: set[int] = set()
         self.commits = 0
@@ -58,7 +60,7 @@ class MemoryLog:
         self.replies: list[tuple[str, str, bytes]] = []
         self.owners: dict[str, int] = {}
         monkeypatch.setattr(batch_module, "Owner", lambda config, codec, batch_id: _MemoryOwner(self, batch_id))
-        monkeypatch.setattr(batch_module, "read_states", lambda config, codec: dict(self.states))
+        monkeypatch.setattr(batch_module, "StateLog", lambda config, codec: _MemoryStates(self))
         monkeypatch.setattr(batch_module, "ends_of", lambda config, topic: [len(self.replies)])
         monkeypatch.setattr(collecting, "ReplyReader", lambda config, state, at: _MemoryReader(self, state, at))
 
@@ -105,6 +107,16 @@ class _MemoryOwner:
     def close(self) -> None: ...
 
 
+class _MemoryStates:
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def read(self) -> Mapping[str, BatchState]:
+        return dict(self._log.states)
+
+    def close(self) -> None: ...
+
+
 class _MemoryReader:
     gap = False
 
@@ -118,6 +130,7 @@ class _MemoryReader:
         return self._at >= len(self._log.replies) and not self._log.endless
 
     def poll(self, timeout_s: float) -> Portion:
+        self._log.at_reading()
         tenant, batch_id = self._state.tenant, self._state.batch_id
         read = self._log.replies[self._at :]
         self._at += len(read)

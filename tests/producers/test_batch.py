@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 from forebay_client import Batch, BatchEnded, BatchTakenOver, ChangedFile, InvalidRequest, NothingToSend, UnknownBatch
-from forebay_client.batch import known_batches
+from forebay_client.batch import BatchStatus, known_batches
+from forebay_client.batch import batch as batch_module
 from forebay_schemas.batches import Stage, batch_id, row_id
 from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.errors import ForebayError
@@ -234,6 +235,17 @@ def test_a_window_that_workers_do_not_keep_is_refused(
     assert state.deadline_ms - state.created_ms == 7_200_000
 
 
+@pytest.mark.parametrize("other", [{"completion_window_s": 60.0}, {"reply_topic": "shop.replies"}], ids=str)
+def test_what_the_first_call_said_of_window_and_replies_is_not_changed_by_another(
+    log: MemoryLog, file: Path, config: Config, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    submit = Submit(changed(config, {"kafka": {"reply_topics": ["shop.replies"]}}), tmp_path)
+    submit(file, completion_window_s=600)
+    submit(file, completion_window_s=600)
+    with pytest.raises(InvalidRequest, match=f"{next(iter(other))}: .* was begun with .*; leave it out"):
+        submit(file, **other)
+
+
 # Results
 
 
@@ -266,7 +278,9 @@ def test_who_waits_does_so_no_longer_than_was_said_also_for_a_topic_that_never_e
     log: MemoryLog, file: Path, submit: Submit
 ) -> None:
     log.endless = True
-    assert submit(file).wait(0.01).phase in ("running", "completed")
+    told: list[BatchStatus] = []
+    assert submit(file).wait(0.01, told.append).phase in ("running", "completed")
+    assert told, "how far it is"
 
 
 def test_results_of_a_running_batch_hold_what_there_is(log: MemoryLog, file: Path, submit: Submit) -> None:
@@ -278,6 +292,21 @@ def test_results_of_a_running_batch_hold_what_there_is(log: MemoryLog, file: Pat
     log.answer_all()
     assert batch.wait().phase == "completed"
     assert batch.results().answered == 10
+
+
+def test_results_count_no_reply_to_a_row_that_was_published_meanwhile(
+    log: MemoryLog, file: Path, submit: Submit
+) -> None:
+    log.answer = lambda request: None if request.request_id.endswith("-3") else echo(request)
+    batch = submit(file, sample=5)
+
+    def another_process_goes_on() -> None:
+        log.at_reading = lambda: None
+        batch.resume()
+
+    log.at_reading = another_process_goes_on
+    written = batch.results()
+    assert (written.answered, written.failed, written.unanswered) == (9, 0, 1)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"no SQLite" * 1000)])
@@ -360,6 +389,17 @@ def test_whatever_answers_cost_the_ceiling_is_not_passed(
     batch.resume(price_ceiling=20 * one)
     assert log.rows == list(range(1, 11))
     assert batch.status().phase == "completed"
+
+
+def test_who_goes_on_under_a_ceiling_waits_for_no_row_that_was_refused(
+    log: MemoryLog, tmp_path: Path, submit: Submit, config: Config
+) -> None:
+    one = upper_bound(make_request("Fine?"), config, Lane.BATCH)
+    log.answer = lambda request: make_reply(request_id=request.request_id, cost=one)
+    file = write_lines(tmp_path / "rows.jsonl", ["no JSON", a_line("row-2", "Fine?"), a_line("row-3", "Fine?")])
+    for _ in range(2):
+        assert submit(file, price_ceiling=1.5 * one).status().phase == "ceiling"
+    assert log.rows == [2]
 
 
 def test_cheap_answers_make_room_under_the_ceiling_also_for_who_comes_after_a_crash(
@@ -501,6 +541,14 @@ def test_a_batch_that_is_over_is_not_taken_back(log: MemoryLog, file: Path, subm
     batch = submit(file)
     assert batch.cancel().stage == Stage.SENT
     assert (log.commands, batch.status().phase) == ([], "completed")
+
+
+def test_a_batch_is_taken_back_before_all_its_replies_are_read(
+    log: MemoryLog, file: Path, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "_CANCEL_LOOKS_S", 0.01)
+    log.answer, log.endless = nothing_yet, True
+    assert submit(file).cancel().stage == Stage.CANCELLED
 
 
 def test_rows_whose_replies_never_came_have_expired(log: MemoryLog, file: Path, submit: Submit) -> None:

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 from forebay_client import BrokerUnavailable, reading
 from forebay_client.batch import log as log_module
-from forebay_client.batch.log import ReplyReader, read_states
+from forebay_client.batch.log import ReplyReader, StateLog
 from forebay_schemas.batches import Stage, batch_id
 from forebay_schemas.config import Config
 from forebay_schemas.records import BatchState
@@ -103,6 +103,16 @@ def test_a_reader_is_at_the_end_though_others_never_stop_writing(
     reader.close()
 
 
+def test_states_are_read_once_and_then_what_is_new(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
+    topic = Topic(monkeypatch, [CODEC.encode(BATCH)])
+    states = StateLog(config, CODEC)
+    assert states.read() == {BATCH.batch_id: BATCH}
+    newer = msgspec.structs.replace(BATCH, updated_ms=1)
+    topic.values = [b"was read before", CODEC.encode(newer)]
+    assert states.read() == {BATCH.batch_id: newer}
+    states.close()
+
+
 def test_states_behind_an_open_transaction_of_another_batch_are_waited_for(
     monkeypatch: pytest.MonkeyPatch, config: Config
 ) -> None:
@@ -111,9 +121,9 @@ def test_states_behind_an_open_transaction_of_another_batch_are_waited_for(
     topic = Topic(monkeypatch, [CODEC.encode(state) for state in (BATCH, other, newer)])
     topic.open_at = 1
     topic.at_end = lambda: setattr(topic, "open_at", None)  # the transaction ends
-    assert read_states(config, CODEC)[BATCH.batch_id] == newer
+    assert StateLog(config, CODEC).read()[BATCH.batch_id] == newer
 
     topic.open_at, topic.at_end = 1, lambda: None
     monkeypatch.setattr(log_module, "_PATIENCE_S", 0.05)
     with pytest.raises(BrokerUnavailable, match="could not be read to its end"):
-        read_states(config, CODEC)
+        StateLog(config, CODEC).read()

@@ -202,7 +202,7 @@ def watch(batch_id: str, journals: Path | None) -> None:
     """Follow a batch until its last reply. Ctrl-C ends the watching, not the batch."""
     found = _watched(Batch(batch_id, config=cli_config(), journals=journals))
     Console().print(status_table(found))
-    _exit(found)
+    _exit(found, found.failed)
 
 
 @batch.command()
@@ -221,7 +221,8 @@ def results(
     \b
       forebay batch results batch_0123456789abcdef01234567 -o answers.jsonl --errors errors.jsonl
     """
-    _exit(*_write(Batch(batch_id, config=cli_config(), journals=journals), output, errors, out_column, file))
+    written = _write(Batch(batch_id, config=cli_config(), journals=journals), output, errors, out_column, file)
+    _exit(written.status, written.failed)
 
 
 @batch.command()
@@ -289,7 +290,8 @@ def _after_sending(batch: Batch, wait: bool, output: Path | None, errors: Path |
     if wait:
         found = _watched(batch)
         _ERR.print(status_table(found))
-        _exit(*_write(batch, output, errors, out_column, None))
+        written = _write(batch, output, errors, out_column, None)
+        _exit(written.status, written.failed)
         return
     state = batch.state()
     if state.stage == Stage.CEILING:
@@ -302,25 +304,23 @@ def _after_sending(batch: Batch, wait: bool, output: Path | None, errors: Path |
     click.secho(f"all rows are sent; follow them with `forebay batch watch {state.batch_id}`", dim=True, err=True)
 
 
-def _write(
-    batch: Batch, output: Path | None, errors: Path | None, out_column: str, file: Path | None
-) -> tuple[BatchStatus, Written]:
+def _write(batch: Batch, output: Path | None, errors: Path | None, out_column: str, file: Path | None) -> Written:
     with Counter(_ERR, "rows written") as counter:
         written = batch.results(output, errors, out_column=out_column, file=file, told=counter)
     left = f", {written.unanswered:,} not answered yet" if written.unanswered else ""
     click.echo(f"{written.answered:,} answers in {written.output}, {written.failed:,} errors in {written.errors}{left}")
-    return batch.status(), written
+    return written
 
 
-def _exit(found: BatchStatus, written: Written | None = None) -> None:
-    """End with the code that says how the batch stands."""
+def _exit(found: BatchStatus, failed: int) -> None:
+    """End with the code that says how the batch stands, and whether rows failed."""
     if found.ended and found.phase != "completed":
         sys.exit(ENDED)
     if found.phase == Stage.CEILING:
         sys.exit(CEILING)
     if not found.over:
         sys.exit(UNFINISHED)
-    if found.failed or (written and written.failed):
+    if failed:
         sys.exit(ROWS_FAILED)
 
 

@@ -1,5 +1,6 @@
 """A batch from Python: submit a file, look at it, wait for it, get its results, take it back."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from ..preparing import Preparation
 from .budget import Budget
 from .collecting import Collector
 from .errors import BatchEnded, ChangedFile, UnknownBatch, expired
-from .log import ends_of, read_states
+from .log import StateLog, ends_of
 from .options import RowOptions
 from .owner import Owner
 from .planning import BatchFields, allowed_reply_topic, plan, row_options
@@ -33,6 +34,8 @@ from .survey import digest_of
 _STATE_EVERY_S = 5.0
 """How soon who waits learns that another process published more, or took the batch back."""
 _POLL_S = 0.5
+_CANCEL_LOOKS_S = 2.0
+"""How long who takes a batch back looks whether it is over: each moment more is paid for."""
 
 ToldState = Callable[[BatchState], object]
 ToldStatus = Callable[[BatchStatus], object]
@@ -81,7 +84,8 @@ class Batch:
             completion_window_s: after that nobody needs the answers; counts from the first call. At most, and where
                 absent, ``worker.completion_window_s``: after that workers answer no row.
             price_ceiling: US dollars.
-            reply_topic: one of ``kafka.reply_topics``; absent: the standard one. Counts from the first call.
+            reply_topic: one of ``kafka.reply_topics``; absent: the standard one. Of it, and of the window, another call
+                says the same as the first, or nothing.
             sample: publish the first so many rows alone, for now.
             surveyed: told how many rows were looked at before anything is sent.
             told: told of the state: before anything is sent, and after every portion.
@@ -107,7 +111,10 @@ class Batch:
         topic = allowed_reply_topic(reply_topic, config)
         source, planned = plan(Path(file), row_options(tenant, fields), config, surveyed or _nobody)
 
-        def begin() -> BatchState:
+        def begin(known: BatchState | None) -> BatchState:
+            if known is not None:
+                _check_unchanged(known, completion_window_s, reply_topic)
+                return known
             now_ms = time.time_ns() // 1_000_000
             return msgspec.structs.replace(
                 planned,
@@ -181,7 +188,7 @@ class Batch:
             Others as for ``submit``.
         """
         state = self.state()
-        self._publish(self._source(state, file), self.state, price_ceiling, None, told or _nobody)
+        self._publish(self._source(state, file), lambda known: known or state, price_ceiling, None, told or _nobody)
 
     def state(self) -> BatchState:
         """How far its file is published.
@@ -190,40 +197,37 @@ class Batch:
             UnknownBatch: there is no such batch.
             BrokerUnavailable: it cannot be asked for.
         """
-        state = read_states(self._config, self._codec).get(self.batch_id)
-        if state is None:
-            raise UnknownBatch(self.batch_id, self._config.kafka.topics.batches)
-        return state
+        with self._states() as states:
+            return self._in(states)
 
     def status(self) -> BatchStatus:
         """How it stands now, with all replies that there are. For what is raised see ``state``."""
-        with self._collecting(self.state()) as collector:
-            collector.catch_up()
-            return BatchStatus.of(self.state(), collector.tally(), collector.gap)
+        with self._caught_up() as (status, _):
+            return status
 
     def wait(self, timeout_s: float | None = None, told: ToldStatus | None = None) -> BatchStatus:
         """Wait until no reply is awaited any more: all are here, or nobody publishes the rest.
 
         Args:
             timeout_s: None: however long that takes.
-            told: of its status, about twice a second.
+            told: of its status, at least twice a second.
 
         Returns:
             How it stands then, or after the timeout.
         """
-        state, until_s = self.state(), time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
-        read_s = time.monotonic()
-        with self._collecting(state) as collector:
-            collector.catch_up(until_s)
-            while True:
-                if time.monotonic() - read_s > _STATE_EVERY_S:
-                    state, read_s = self.state(), time.monotonic()
-                status = BatchStatus.of(state, collector.tally(), collector.gap)
-                (told or _nobody)(status)
-                rests = status.complete and status.phase in (Stage.SAMPLED, Stage.CEILING)
-                if status.over or rests or time.monotonic() > until_s:
-                    return status
-                collector.collect(_POLL_S)
+        until_s = time.monotonic() + (timeout_s if timeout_s is not None else math.inf)
+        with self._states() as states:
+            state, read_s = self._in(states), time.monotonic()
+            with self._collecting(state) as collector:
+                while True:
+                    collector.collect(_POLL_S)
+                    if time.monotonic() - read_s > _STATE_EVERY_S:
+                        state, read_s = self._in(states), time.monotonic()
+                    status = BatchStatus.of(state, collector.tally(), collector.gap)
+                    (told or _nobody)(status)
+                    rests = status.complete and status.phase in (Stage.SAMPLED, Stage.CEILING)
+                    if (collector.at_end and (status.over or rests)) or time.monotonic() > until_s:
+                        return status
 
     def results(
         self,
@@ -247,23 +251,10 @@ class Batch:
             ChangedFile: the file is another one by now.
             ForebayError: a file cannot be read or written.
         """
-        state = self.state()
-        source = self._source(state, file)
-        at = source.file
-        with self._collecting(state) as collector:
-            collector.catch_up()
-            status = BatchStatus.of(state, collector.tally(), collector.gap)
-            preparation = self._preparation(state)
-            results = Results(
-                state,
-                source,
-                collector.journal,
-                self._codec,
-                preparation,
-                ended=status.ended,
-                complete=status.complete,
-                over=status.over,
-            )
+        with self._caught_up() as (status, collector):
+            source = self._source(status.state, file)
+            at = source.file
+            results = Results(status, source, collector.journal, self._codec, self._preparation(status.state))
             return results.write(
                 Path(output) if output else at.with_name(f"{at.stem}.output{at.suffix}"),
                 Path(errors) if errors else at.with_name(f"{at.stem}.errors.jsonl"),
@@ -281,8 +272,9 @@ class Batch:
             UnknownBatch: there is no such batch.
             BrokerUnavailable: it could not be taken back.
         """
-        if (status := self.status()).over:
-            return status.state
+        with self._caught_up(time.monotonic() + _CANCEL_LOOKS_S) as (status, _):
+            if status.over:
+                return status.state
         with closing(Owner(self._config, self._codec, self.batch_id)) as owner:
             state = self.state()
             if state.stage != Stage.CANCELLED:
@@ -295,13 +287,14 @@ class Batch:
     def _publish(
         self,
         source: Source,
-        begin: Callable[[], BatchState],
+        begin: Callable[[BatchState | None], BatchState],
         price_ceiling: float | None,
         sample: int | None,
         told: ToldState,
     ) -> None:
         with closing(Owner(self._config, self._codec, self.batch_id)) as owner:
-            state = read_states(self._config, self._codec).get(self.batch_id) or begin()
+            with self._states() as states:
+                state = begin(states.read().get(self.batch_id))
             if state.stage == Stage.CANCELLED:
                 raise BatchEnded(state, "was taken back")
             if price_ceiling is not None:
@@ -323,6 +316,25 @@ class Batch:
             return
         with self._collecting(state) as collector:
             yield Budget(state.price_ceiling, collector)
+
+    @contextmanager
+    def _caught_up(self, until_s: float = math.inf) -> Iterator[tuple[BatchStatus, Collector]]:
+        """How it stands now, or as much of that as can be read until then."""
+        with self._states() as states, self._collecting(self._in(states)) as collector:
+            collector.catch_up(until_s)
+            state = self._in(states)  # again: newer than every reply, so that none is missed that it counts
+            yield BatchStatus.of(state, collector.tally(), collector.gap), collector
+
+    @contextmanager
+    def _states(self) -> Iterator[StateLog]:
+        with closing(StateLog(self._config, self._codec)) as states:
+            yield states
+
+    def _in(self, states: StateLog) -> BatchState:
+        state = states.read().get(self.batch_id)
+        if state is None:
+            raise UnknownBatch(self.batch_id, self._config.kafka.topics.batches)
+        return state
 
     @contextmanager
     def _collecting(self, state: BatchState) -> Iterator[Collector]:
@@ -349,12 +361,27 @@ def known_batches(config: Config | None = None) -> list[BatchState]:
         BrokerUnavailable: they cannot be read.
     """
     config = config or load_config()
-    return list(read_states(config, codec_for(config)).values())[::-1]
+    with closing(StateLog(config, codec_for(config))) as states:
+        return list(states.read().values())[::-1]
 
 
 def default_journals() -> Path:
     """Where journals lie if nothing else is said: the user's folder for caches."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forebay" / "batches"
+
+
+def _check_unchanged(state: BatchState, completion_window_s: float | None, reply_topic: str | None) -> None:
+    """See that nothing else is said of the window and of replies than when the batch was begun.
+
+    Raises:
+        InvalidRequest: something is.
+    """
+    window_s = (state.deadline_ms - state.created_ms) / 1000
+    said = {"completion_window_s": (completion_window_s, window_s), "reply_topic": (reply_topic, state.reply_topic)}
+    for name, (now, first) in said.items():
+        if now is not None and now != first:
+            problem = f"is {now}, and {state.batch_id} was begun with {first}"
+            raise InvalidRequest(name, problem, "leave it out, or submit another run of the file")
 
 
 def _nobody(_: object) -> None:

@@ -1,8 +1,9 @@
 """Keeps a batch below its price ceiling, whatever the rows that are out come to cost."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from .collecting import Collector
+from .rows import Row
 
 MOST_OUTSTANDING = 20_000
 """Rows that are awaited at once under a ceiling; what each may cost is held in memory."""
@@ -23,16 +24,21 @@ class Budget:
         self._reserved = 0.0
         self._spent = 0.0
 
-    def go_on(self, sent: Iterable[tuple[int, float]]) -> None:
-        """Take up what another process published: rows, in their order, with what each may cost."""
+    def go_on(self, read: Iterable[Row], may_cost: Callable[[Row], float | None]) -> None:
+        """Take up what another process published.
+
+        Args:
+            read: the rows that it was at, in their order.
+            may_cost: of one that has no reply; None where it was refused, so that none is awaited.
+        """
         self._collector.catch_up()
         answered = self._collector.journal.rows()
         next_answered = next(answered, 0)
-        for row, may_cost in sent:
-            while next_answered and next_answered < row:
+        for row in read:
+            while next_answered and next_answered < row.number:
                 next_answered = next(answered, 0)
-            if next_answered != row:
-                self.reserve(row, may_cost)
+            if next_answered != row.number and (usd := may_cost(row)) is not None:
+                self.reserve(row.number, usd)
         self._spent = self._collector.cost
 
     def reserve(self, row: int, may_cost: float) -> None:

@@ -37,6 +37,11 @@ class Collector:
         """Whether replies may be gone from Kafka that were not read."""
         return self._reader.gap
 
+    @property
+    def at_end(self) -> bool:
+        """Whether all is taken in that there was when collecting began."""
+        return self._reader.at_end
+
     def collect(self, timeout_s: float) -> list[int]:
         """Take in what has come; waits so long at most where there is nothing. The rows whose replies were read, also
         where another process had put them into the journal before.
@@ -51,7 +56,7 @@ class Collector:
 
     def catch_up(self, until_s: float = math.inf) -> None:
         """Take in all that there is now, or what can be until then, in seconds of the monotonic clock."""
-        while not self._reader.at_end and time.monotonic() < until_s:
+        while not self.at_end and time.monotonic() < until_s:
             self.collect(0.1)
 
     def tally(self) -> dict[str, Counted]:

@@ -24,37 +24,58 @@ _METADATA_EVERY_S = 30.0
 _COMMITTED = "read_committed"
 
 
-def read_states(config: Config, codec: Codec) -> dict[str, BatchState]:
-    """Every batch that Kafka knows, as it stands; in the order in which they changed last.
+class StateLog:
+    """Follows what Kafka knows of batches; each read goes on where the one before ended.
 
     Raises:
-        BrokerUnavailable: it cannot be read.
+        BrokerUnavailable: the brokers do not answer, or there is no such topic.
     """
-    topic = config.kafka.topics.batches
-    states: dict[str, BatchState] = {}
-    # Up to the true end: behind a transaction that is still open, of whichever batch, states are committed too.
-    unread = dict(enumerate(ends_of(config, topic, isolation_level="read_uncommitted")))
-    with closing(_reader(config, _COMMITTED)) as consumer:
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in unread])
+
+    def __init__(self, config: Config, codec: Codec) -> None:
+        self._codec = codec
+        self._topic = config.kafka.topics.batches
+        self._states: dict[str, BatchState] = {}
+        self._config = config
+        self._consumer = _reader(config, _COMMITTED)
+        try:
+            self._read_to = dict.fromkeys(partitions_of(self._consumer, self._topic, config), 0)
+        except BaseException:
+            self.close()
+            raise
+        self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in self._read_to])
+
+    def read(self) -> Mapping[str, BatchState]:
+        """Every batch as it stands now, in the order in which they changed last.
+
+        Raises:
+            BrokerUnavailable: it cannot be read.
+        """
+        # Up to the true end: behind a transaction that is still open, of whichever batch, states are committed too.
+        ends = ends_of(self._config, self._topic, isolation_level="read_uncommitted")
         until_s = time.monotonic() + _PATIENCE_S
-        while unread:
+        while any(self._read_to.get(number, end) < end for number, end in enumerate(ends)):
             if time.monotonic() > until_s:
                 raise BrokerUnavailable(
-                    f"{topic} could not be read to its end in {_PATIENCE_S:g} s; see that its brokers run, and"
+                    f"{self._topic} could not be read to its end in {_PATIENCE_S:g} s; see that its brokers run, and"
                     " call again: a transaction that a crash left open ends by itself"
                 )
-            for message in consumer.consume(_AT_ONCE, _POLL_S):
-                partition, read = message.partition() or 0, message.offset() or 0
-                if (error := message.error()) is None:
-                    state = codec.decode(message.value() or b"", BatchState)
-                    states.pop(state.batch_id, None)
-                    states[state.batch_id] = state
-                    read += 1
-                elif error.code() != KafkaError._PARTITION_EOF:
-                    continue
-                if read >= unread.get(partition, math.inf):
-                    del unread[partition]
-    return states
+            for message in self._consumer.consume(_AT_ONCE, _POLL_S):
+                self._take(message)
+        return self._states
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._consumer.close()
+
+    def _take(self, message: Message) -> None:
+        partition, offset = message.partition() or 0, message.offset() or 0
+        if (error := message.error()) is None:
+            state = self._codec.decode(message.value() or b"", BatchState)
+            self._states.pop(state.batch_id, None)
+            self._states[state.batch_id] = state
+            self._read_to[partition] = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # what ended a transaction lies between it and the last state
+            self._read_to[partition] = max(offset, self._read_to[partition])
 
 
 def ends_of(config: Config, topic: str, isolation_level: str = _COMMITTED) -> list[int]:
@@ -114,7 +135,7 @@ class ReplyReader:
         self._known: set[int] = set()
         self._consumer = _reader(config, _COMMITTED)
         try:
-            self._followpartitions_of()
+            self._follow_partitions()
         except BaseException:
             self.close()
             raise
@@ -132,7 +153,7 @@ class ReplyReader:
         """
         if time.monotonic() - self._checked_s > _METADATA_EVERY_S:
             with suppress(BrokerUnavailable):  # reading goes on by itself when they are back
-                self._followpartitions_of()
+                self._follow_partitions()
         portion = Portion([], {})
         first = self._consumer.poll(timeout_s)
         for message in (first, *self._consumer.consume(_AT_ONCE, 0)) if first is not None else ():
@@ -171,7 +192,7 @@ class ReplyReader:
         ours = len(number) < len(request_id) and number.isdigit() and tenant == self._tenant
         return int(number) if ours else None
 
-    def _followpartitions_of(self) -> None:
+    def _follow_partitions(self) -> None:
         """Begin to read those that are new."""
         new = [one for one in partitions_of(self._consumer, self._topic, self._config) if one not in self._known]
         places = [TopicPartition(self._topic, number, self._begun.get(number, 0)) for number in new]

@@ -12,13 +12,14 @@ import msgspec
 from forebay_schemas import batches
 from forebay_schemas.codec import Codec
 from forebay_schemas.errors import ErrorCode, ForebayError, InvalidRequest, RecordError
-from forebay_schemas.records import BatchState, Reply, ReplyError
+from forebay_schemas.records import Reply, ReplyError
 
 from ..openai_format import completion, error_body, http_status
 from ..preparing import Preparation
 from .journal import Journal
 from .rows import Row, Source, parquet_module
 from .sending import prepare
+from .status import BatchStatus
 
 _GROUP_ROWS = 10_000
 """Of one row group of Parquet; so many are held at once."""
@@ -35,11 +36,13 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """What is in the files.
 
     Attributes:
+        status: how the batch stood.
         answered: rows with an answer.
         failed: rows that ended in an error.
         unanswered: rows that are in no file yet; in a table their cell is empty.
     """
 
+    status: BatchStatus
     output: Path
     errors: Path
     answered: int
@@ -48,34 +51,17 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Results:
-    """What each row came to.
-
-    Args:
-        ended: why rows that were not published never will be; None while they may.
-        complete: whether every row that was published has its reply.
-        over: whether none will come any more.
-    """
+    """What each row came to."""
 
     def __init__(
-        self,
-        state: BatchState,
-        source: Source,
-        journal: Journal,
-        codec: Codec,
-        preparation: Preparation,
-        *,
-        ended: ErrorCode | None,
-        complete: bool,
-        over: bool,
+        self, status: BatchStatus, source: Source, journal: Journal, codec: Codec, preparation: Preparation
     ) -> None:
-        self._state = state
+        self._status = status
+        self._state = status.state
         self._source = source
         self._journal = journal
         self._codec = codec
         self._preparation = preparation
-        self._ended = ended
-        self._complete = complete
-        self._over = over
 
     def write(self, output: Path, errors: Path, out_column: str, told: Callable[[int], object]) -> Written:
         """Write both files anew, in the order of the rows; they take the place of those before when they are whole.
@@ -104,7 +90,14 @@ class Results:
                 if row_number % _TOLD_EVERY == 0:
                     told(row_number)
         unanswered = row_number - answered - failed
-        return Written(output=output, errors=errors, answered=answered, failed=failed, unanswered=unanswered)
+        return Written(
+            status=self._status,
+            output=output,
+            errors=errors,
+            answered=answered,
+            failed=failed,
+            unanswered=unanswered,
+        )
 
     def _outcomes(self) -> Iterator[tuple[Row, Reply | ReplyError | None]]:
         replies = self._journal.replies()
@@ -120,15 +113,16 @@ class Results:
 
     def _without_reply(self, row: Row) -> ReplyError | None:
         """Why a row has none: it was refused, or its batch ended before. None where one may come."""
-        missed = ReplyError(code=self._ended, message=_WHY[self._ended], retryable=True) if self._ended else None
+        ended = self._status.ended
+        missed = ReplyError(code=ended, message=_WHY[ended], retryable=True) if ended else None
         if row.number > self._state.read:
             return missed
         try:
             prepare(row, self._state, self._preparation)
         except RecordError as error:
             return ReplyError(code=error.code, message=str(error), retryable=False)
-        if not self._complete:
-            return missed if self._over else None
+        if not self._status.complete:
+            return missed if self._status.over else None
         message = "was refused when the batch was published, and could be now; submit it again"
         return ReplyError(code=ErrorCode.INVALID_REQUEST, message=message, retryable=True)
 

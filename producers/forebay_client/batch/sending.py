@@ -1,7 +1,8 @@
 """Publishes the rows of a batch, each once, however often that is interrupted."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 from forebay_schemas import batches
@@ -62,7 +63,7 @@ class Sending:
             BrokerUnavailable: the brokers refuse, or do not answer.
         """
         if self._budget is not None:
-            self._budget.go_on(self._published())
+            self._budget.go_on(itertools.islice(self._source.rows(), self.state.read), self._may_cost_of)
         stage = Stage.SENT if last >= self.state.rows else Stage.SAMPLED
         for row in self._source.rows(self.state.read):
             if row.number > last:
@@ -100,15 +101,11 @@ class Sending:
         self._portion.add(prepared)
         return True
 
-    def _published(self) -> Iterator[tuple[int, float]]:
-        """The rows that are out, with what each may cost."""
-        for row in self._source.rows():
-            if row.number > self.state.read:
-                return
-            try:
-                yield row.number, self._may_cost(prepare(row, self.state, self._preparation))
-            except RecordError:
-                continue
+    def _may_cost_of(self, row: Row) -> float | None:
+        try:
+            return self._may_cost(prepare(row, self.state, self._preparation))
+        except RecordError:
+            return None
 
     def _may_cost(self, prepared: Prepared) -> float:
         return upper_bound(prepared.request, self._config, Lane.BATCH)
