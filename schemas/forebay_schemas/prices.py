@@ -42,11 +42,16 @@ def upper_bound(request: Request, config: Config, lane: Lane) -> float:
     Each tier that may be asked answers in turn, by the dearest of its models and as long as it may, and twice where
     the answer has to be JSON. A token is at least one byte of the prompt.
     """
+    generations = 2 if request.response_format else 1
+    return generations * sum(_dearest(request, name, config, lane) for name in tiers_for(request, config))
+
+
+def tiers_for(request: Request, config: Config) -> list[str]:
+    """The tiers that may answer a request, the smallest first."""
     names = list(config.tiers)
     first = names.index(request.min_tier) if request.min_tier else 0
     last = names.index(request.max_tier) if request.max_tier else len(names) - 1
-    generations = 2 if request.response_format else 1
-    return generations * sum(_dearest(request, name, config, lane) for name in names[first : last + 1])
+    return names[first : last + 1]
 
 
 def _dearest(request: Request, name: str, config: Config, lane: Lane) -> float:

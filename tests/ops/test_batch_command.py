@@ -107,6 +107,7 @@ def test_a_status_can_be_read_by_programs(forebay: Forebay, log: MemoryLog, file
     told: dict[str, Any] = json.loads(forebay("status", name, "--json").stdout)
     assert (told["phase"], told["answered"], told["failed"], told["rows"]) == ("completed", 9, 1, 10)
     assert told["replies"] == {"miss": 9, "given_up": 1}
+    assert name in forebay("list", journal=False).stdout.split(), "whole, so that it can be copied"
     (listed,) = forebay("list", "--json", journal=False).stdout.splitlines()
     assert json.loads(listed)["batch_id"] == name
 
@@ -158,13 +159,21 @@ def test_a_dry_run_with_a_sample_sends_it_once_and_projects_the_rest(
     assert log.rows == [1, 2, 3, 4]
     assert "$0.0100" in result.stdout  # ten rows at what four cost
     assert "the first 4 rows, which were sent" in result.stdout
+    assert "time, at the rate of the sample" in result.stdout
+    again = forebay("submit", file, "--tenant", "acme", "--dry-run", "--sample", 4)
+    assert "time, at the rate" not in again.stdout, "it was sent some time ago"
     assert forebay("submit", file, "--tenant", "acme").exit_code == 0
     assert log.rows == list(range(1, 11))
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--sample", "5"], "belongs to --dry-run"), (["--metadata", "night"], "write it as KEY=VALUE")],
+    [
+        (["--sample", "5"], "belongs to --dry-run"),
+        (["--metadata", "night"], "write it as KEY=VALUE"),
+        (["-o", "answers.jsonl"], "--output belongs to --wait"),
+        (["--out-column", "mood", "--wait"], "--out-column is for CSV and Parquet"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(forebay: Forebay, file: Path, arguments: list[str], said: str) -> None:
     result = forebay("submit", file, "--tenant", "acme", *arguments)

@@ -474,10 +474,13 @@ def test_a_sample_whose_sender_died_behind_its_last_row_is_one(
 
 def test_a_projection_sends_nothing_and_counts_what_there_is(log: MemoryLog, tmp_path: Path, config: Config) -> None:
     lines = [a_line("a", "Same?"), a_line("b", "Same?"), a_line("c", "Other?"), a_line("d", "Many?", n=3)]
-    found = Batch.project(write_lines(tmp_path / "rows.jsonl", lines), "acme", config=config)
+    file = write_lines(tmp_path / "rows.jsonl", lines)
+    found = Batch.project(file, "acme", config=config)
     assert (found.rows, found.refused, found.repeated) == (4, 1, 1)
     assert found.first_problem.startswith("line 4: n:")
     assert 0 < found.by_tier["small"] < found.by_tier["large"] < found.at_most
+    bounded = Batch.project(file, "acme", config=config, min_tier="medium", max_tier="medium")
+    assert bounded.by_tier == {"medium": found.by_tier["medium"]}
     assert log.commits == 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ _JOURNAL = click.option(
 _RESULTS = (
     click.option("-o", "--output", type=_OUT, help="Where answers go; else NAME.output.SUFFIX beside the input."),
     click.option("--errors", type=_OUT, help="Where errors go; else NAME.errors.jsonl beside the input."),
-    click.option("--out-column", default="answer", show_default=True, help="Of CSV and Parquet: the new column."),
+    click.option("--out-column", metavar="COLUMN", help="Of CSV and Parquet: the new column; else answer."),
 )
 _ERR = Console(stderr=True)
 
@@ -97,7 +98,7 @@ def submit(
     wait: bool,
     output: Path | None,
     errors: Path | None,
-    out_column: str,
+    out_column: str | None,
     journals: Path | None,
     metadata: tuple[str, ...],
     cache_policy: str | None,
@@ -122,6 +123,10 @@ def submit(
     """
     if sample is not None and not dry_run:
         raise click.UsageError("--sample belongs to --dry-run; leave it out, or add that")
+    if out_column is not None and file.suffix.lower() == ".jsonl":
+        raise click.UsageError("--out-column is for CSV and Parquet; leave it out")
+    if not dry_run:
+        _check_wanted(wait, output, errors, out_column)
     if metadata:
         fields["metadata"] = dict(_pair(one) for one in metadata)
     if cache_policy or cache_scope:
@@ -149,7 +154,8 @@ def submit(
         )
     if sample is not None:
         status = _watched(sent)
-        Console().print(status_table(status), sample_table(status))
+        took_s = None if told.began_s is None else time.monotonic() - told.began_s
+        Console().print(status_table(status), sample_table(status, took_s))
         return
     _after_sending(sent, wait, output, errors, out_column)
 
@@ -168,7 +174,7 @@ def resume(
     wait: bool,
     output: Path | None,
     errors: Path | None,
-    out_column: str,
+    out_column: str | None,
     journals: Path | None,
 ) -> None:
     """Send what is left of a batch: after a crash, a sample, or with a higher price ceiling.
@@ -176,6 +182,7 @@ def resume(
     \b
       forebay batch resume batch_0123456789abcdef01234567 --price-ceiling 20 --wait
     """
+    _check_wanted(wait, output, errors, out_column)
     batch = Batch(batch_id, config=cli_config(), journals=journals)
     with _sending() as told:
         batch.resume(price_ceiling=price_ceiling, file=file, told=told)
@@ -211,7 +218,12 @@ def watch(batch_id: str, journals: Path | None) -> None:
 @click.option("--file", type=_FILE, help="Where the input is by now, if not where it was.")
 @_JOURNAL
 def results(
-    batch_id: str, output: Path | None, errors: Path | None, out_column: str, file: Path | None, journals: Path | None
+    batch_id: str,
+    output: Path | None,
+    errors: Path | None,
+    out_column: str | None,
+    file: Path | None,
+    journals: Path | None,
 ) -> None:
     """Write what a batch came to by now, in the order of its rows.
 
@@ -260,6 +272,13 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _check_wanted(wait: bool, output: Path | None, errors: Path | None, out_column: str | None) -> None:
+    """Refuse what is said of results where none are to be written."""
+    for name, value in {"--output": output, "--errors": errors, "--out-column": out_column}.items():
+        if value is not None and not wait:
+            raise click.UsageError(f"{name} belongs to --wait; leave it out, or add that")
+
+
 @contextmanager
 def _sending() -> Iterator[SentBar]:
     """Prints the id of the batch before anything is sent, and shows how its file goes out."""
@@ -285,7 +304,7 @@ def _watched(batch: Batch) -> BatchStatus:
             raise
 
 
-def _after_sending(batch: Batch, wait: bool, output: Path | None, errors: Path | None, out_column: str) -> None:
+def _after_sending(batch: Batch, wait: bool, output: Path | None, errors: Path | None, out_column: str | None) -> None:
     """Wait and write the results where that is wanted, else say how to come back."""
     if wait:
         found = _watched(batch)
@@ -304,7 +323,9 @@ def _after_sending(batch: Batch, wait: bool, output: Path | None, errors: Path |
     click.secho(f"all rows are sent; follow them with `forebay batch watch {state.batch_id}`", dim=True, err=True)
 
 
-def _write(batch: Batch, output: Path | None, errors: Path | None, out_column: str, file: Path | None) -> Written:
+def _write(
+    batch: Batch, output: Path | None, errors: Path | None, out_column: str | None, file: Path | None
+) -> Written:
     with Counter(_ERR, "rows written") as counter:
         written = batch.results(output, errors, out_column=out_column, file=file, told=counter)
     left = f", {written.unanswered:,} not answered yet" if written.unanswered else ""

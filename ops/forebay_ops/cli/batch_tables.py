@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import click
 from forebay_client.batch import BatchStatus, Projection
-from forebay_schemas.batches import Stage
 from forebay_schemas.records import BatchState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -77,6 +76,8 @@ class SentBar(_Bar):
     def __init__(self, console: Console) -> None:
         super().__init__(console, "sent")
         self.batch_id = ""
+        self.began_s: float | None = None
+        """When the first row was to be sent, in seconds of the monotonic clock; None where others were sent before."""
         self._looking: Any = None
 
     def looked(self, rows: int) -> None:
@@ -91,6 +92,7 @@ class SentBar(_Bar):
     def __call__(self, state: BatchState) -> None:
         if not self.batch_id:
             self.batch_id = state.batch_id
+            self.began_s = None if state.read else time.monotonic()
             if self._looking is not None:
                 self._bar.remove_task(self._looking)
             click.echo(state.batch_id)
@@ -147,16 +149,20 @@ def status_table(status: BatchStatus) -> Table:
     return table
 
 
-def sample_table(status: BatchStatus) -> Table:
-    """What the whole batch comes to if all of it is like the sample that was sent."""
+def sample_table(status: BatchStatus, took_s: float | None) -> Table:
+    """What the whole batch comes to if all of it is like the sample that was sent.
+
+    Args:
+        took_s: from the sample's first row to its last reply; None where that is not known.
+    """
     state = status.state
     factor = state.rows / max(1, state.read)
-    took_s = (status.at_ms - state.created_ms) / 1000
     table = figures_table(f"if all is like the first {state.read:,} rows, which were sent", "")
     table.add_row("cost", money(status.cost * factor))
     table.add_row("answered without a generation", _share(status.hits, status.answered))
     table.add_row("rows that fail", f"{round(status.failed * factor):,}")
-    table.add_row("time, at the rate of the sample", roughly(took_s * factor))
+    if took_s is not None:
+        table.add_row("time, at the rate of the sample", roughly(took_s * factor))
     table.caption, table.caption_justify = (
         "the sample is part of the batch: submit sends and pays only the rest",
         "left",
@@ -173,7 +179,7 @@ def projection_table(projection: Projection) -> Table:
     table.add_row("  equal to one before, answered with it", f"{projection.repeated:,}")
     table.add_row("prompt tokens to read, about", f"{projection.prompt_tokens:,}")
     for name, usd in projection.by_tier.items():
-        table.add_row(f"cost if {name} answers all, as long as it may", money(usd))
+        table.add_row(f"cost if {name} answers all that it may, as long as it may", money(usd))
     table.add_row("cost at most, whatever tiers are asked in turn", money(projection.at_most))
     table.caption = "at batch prices, nothing from the caches; hits and time tells --sample ROWS, which sends them"
     table.caption_justify = "left"
@@ -181,14 +187,16 @@ def projection_table(projection: Projection) -> Table:
 
 
 def batches_table(states: Sequence[BatchState]) -> Table:
-    """All batches, a line each."""
-    table = figures_table("batch", "tenant", "file", "stage", "sent", "rows", "began")
+    """All batches, a line each; the id stays whole where there is little room, because it is to be copied."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title, folds in {"batch": False, "tenant": True, "file": True, "stage": False}.items():
+        table.add_column(title, no_wrap=not folds, overflow="fold")
+    for title in ("sent", "began (UTC)"):
+        table.add_column(title, justify="right", no_wrap=True)
     for state in states:
         name = state.source.rpartition("/")[2]
-        stage = "sent" if state.stage == Stage.SENT else _PHASES[state.stage].partition(";")[0]
-        table.add_row(
-            state.batch_id, state.tenant, name, stage, f"{state.sent:,}", f"{state.rows:,}", _at(state.created_ms)
-        )
+        sent, began = _share(state.read, state.rows), _at(state.created_ms, "%m-%d %H:%M")
+        table.add_row(state.batch_id, state.tenant, name, state.stage, sent, began)
     return table
 
 
@@ -196,5 +204,5 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "-"
 
 
-def _at(ms: int) -> str:
-    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _at(ms: int, form: str = "%Y-%m-%d %H:%M UTC") -> str:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime(form)

@@ -156,7 +156,7 @@ class Batch:
         *,
         output: Path | str | None = None,
         errors: Path | str | None = None,
-        out_column: str = "answer",
+        out_column: str | None = None,
         timeout_s: float | None = None,
         **options: Any,
     ) -> tuple[BatchStatus, Written]:
@@ -234,7 +234,7 @@ class Batch:
         output: Path | str | None = None,
         errors: Path | str | None = None,
         *,
-        out_column: str = "answer",
+        out_column: str | None = None,
         file: Path | str | None = None,
         told: ToldRows | None = None,
     ) -> Written:
@@ -243,12 +243,13 @@ class Batch:
 
         Args:
             output, errors: absent: beside the input, ``NAME.output.SUFFIX`` and ``NAME.errors.jsonl``.
-            out_column: of CSV and Parquet, where the answers go.
+            out_column: of CSV and Parquet, where the answers go; absent: ``answer``.
             file: where the input is by now, if not where it was.
             told: of the rows that were written, now and then.
 
         Raises:
             ChangedFile: the file is another one by now.
+            InvalidRequest: the file has such a column already, or no columns; or the input would be overwritten.
             ForebayError: a file cannot be read or written.
         """
         with self._caught_up() as (status, collector):

@@ -9,7 +9,7 @@ import msgspec
 from forebay_schemas.canonical import all_messages
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
-from forebay_schemas.prices import cost, upper_bound
+from forebay_schemas.prices import cost, tiers_for, upper_bound
 from forebay_schemas.records import BatchState, Lane, Request, Usage
 
 from ..preparing import Preparation
@@ -28,7 +28,7 @@ class Projection(msgspec.Struct, kw_only=True):
         refused: rows that make no request that could be answered; ``first_problem`` tells of the first.
         repeated: rows that equal one before them, so that they share its answer.
         prompt_tokens: of the rows that are generated, about.
-        by_tier: if each tier alone answered all that it may, and as long as it may.
+        by_tier: if each tier alone answered all that it may, and as long as it may; without those that may answer none.
         at_most: whatever tiers are asked in turn; what a price ceiling reckons with.
     """
 
@@ -45,7 +45,7 @@ def project(
     state: BatchState, source: Source, config: Config, preparation: Preparation, told: Callable[[int], object]
 ) -> Projection:
     """Look at every row as it would be sent, in bounded memory."""
-    found = Projection(by_tier=dict.fromkeys(config.tiers, 0.0))
+    found = Projection()
     with closing(sqlite3.connect("")) as known:
         known.execute("CREATE TABLE known (digest BLOB PRIMARY KEY) WITHOUT ROWID")
         for row in source.rows():
@@ -62,6 +62,7 @@ def project(
                 found.repeated += 1
             if row.number % _TOLD_EVERY == 0:
                 told(row.number)
+    found.by_tier = {name: found.by_tier[name] for name in config.tiers if name in found.by_tier}
     return found
 
 
@@ -70,11 +71,10 @@ def _add(found: Projection, request: Request, config: Config) -> None:
     tokens = chars // CHARS_PER_TOKEN
     found.prompt_tokens += tokens
     found.at_most += upper_bound(request, config, Lane.BATCH)
-    for name, tier in config.tiers.items():
-        usage = Usage(
-            prompt_tokens=tokens, completion_tokens=min(request.max_tokens or tier.max_tokens, tier.max_tokens)
-        )
-        found.by_tier[name] += cost(usage, config.price(name), Lane.BATCH)
+    for name in tiers_for(request, config):
+        longest = config.tiers[name].max_tokens
+        usage = Usage(prompt_tokens=tokens, completion_tokens=min(request.max_tokens or longest, longest))
+        found.by_tier[name] = found.by_tier.get(name, 0.0) + cost(usage, config.price(name), Lane.BATCH)
 
 
 def _digest(row: Row) -> bytes:

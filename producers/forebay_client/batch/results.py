@@ -24,6 +24,7 @@ from .status import BatchStatus
 _GROUP_ROWS = 10_000
 """Of one row group of Parquet; so many are held at once."""
 _TOLD_EVERY = 10_000
+_OUT_COLUMN = "answer"
 _ENDED = {ErrorCode.DEADLINE_EXCEEDED: "batch_expired", ErrorCode.CANCELLED: "batch_cancelled"}
 """What OpenAI calls the end of a row that was not worked on."""
 _WHY = {
@@ -63,15 +64,15 @@ class Results:
         self._codec = codec
         self._preparation = preparation
 
-    def write(self, output: Path, errors: Path, out_column: str, told: Callable[[int], object]) -> Written:
+    def write(self, output: Path, errors: Path, out_column: str | None, told: Callable[[int], object]) -> Written:
         """Write both files anew, in the order of the rows; they take the place of those before when they are whole.
 
         Args:
-            out_column: of CSV and Parquet, where the answers go.
+            out_column: of CSV and Parquet, where the answers go; None: ``answer``.
             told: of the rows that were written, now and then.
 
         Raises:
-            InvalidRequest: the file has such a column already, or one file would take the place of another.
+            InvalidRequest: the file has such a column already, or none; or one file would take the place of another.
             ForebayError: a file cannot be written.
         """
         _check_apart(output=output, errors=errors, file=self._source.file)
@@ -138,11 +139,14 @@ def _check_apart(**files: Path) -> None:
 
 
 @contextmanager
-def _output(file: Path, source: Source, out_column: str) -> Iterator[Put]:
+def _output(file: Path, source: Source, out_column: str | None) -> Iterator[Put]:
     if source.columns is None:
+        if out_column is not None:
+            raise InvalidRequest("out_column", f"does not fit {source.file.name}, which has no columns", "leave it out")
         with _json_lines(file) as put:
             yield lambda row, reply: put(_answer_line(row, reply)) if reply else None
         return
+    out_column = out_column or _OUT_COLUMN
     if out_column in source.columns:
         raise InvalidRequest("out_column", f"{out_column!a} is a column of the file already", "choose another name")
     table = _parquet if source.file.suffix.lower() == ".parquet" else _csv
