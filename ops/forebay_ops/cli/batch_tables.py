@@ -2,6 +2,7 @@
 
 import datetime as dt
 import time
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -28,13 +29,17 @@ _PHASES = {
     "expired": "its completion window ended",
 }
 
+_RATE_OVER_S = 30.0
+"""As rich estimates what is left. What was done before is read at once, and says nothing of what comes."""
+
 
 class _Bar:
     """A bar on a terminal, elsewhere a line now and then."""
 
     def __init__(self, console: Console, what: str) -> None:
         self._what = what
-        self._began: tuple[float, int] | None = None
+        self._marks: deque[tuple[float, int]] = deque()
+        """When how much was done, over the last seconds."""
         self._lines = None if console.is_terminal else ConsoleProgress(console)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -56,10 +61,13 @@ class _Bar:
         self._bar.stop()
 
     def show(self, done: int, total: int, *facts: str) -> None:
-        """So far it is; what is told besides goes beside the rate, which is that of this process."""
+        """So far it is; what is told besides goes beside the rate."""
         now = time.monotonic()
-        self._began = self._began or (now, done)
-        rate = (done - self._began[1]) / max(0.001, now - self._began[0])
+        self._marks.append((now, done))
+        while now - self._marks[0][0] > _RATE_OVER_S:
+            self._marks.popleft()
+        began_s, before = self._marks[0]
+        rate = (done - before) / max(0.001, now - began_s)
         told = " · ".join([f"{rate:,.0f}/s", *facts])
         if self._lines is not None:
             left = f", {roughly((total - done) / rate)} left" if rate else ""
