@@ -212,6 +212,16 @@ async def test_a_rollouts_model_has_batches_of_its_own(provider: Batches, start:
     assert (reply.model_id, reply.arm) == ("canary", "canary@1")
 
 
+async def test_more_is_read_as_soon_as_something_goes_into_a_batch(provider: Batches, start: Start) -> None:
+    run = await start(outstanding=10)
+    room = run.rooms[Lane.BATCH]
+    while await room.wait(0.01):
+        room.take()
+    deliver(run, "a")
+    await made(provider)
+    assert await room.wait(0.01)
+
+
 # Who comes after
 
 

@@ -34,11 +34,9 @@ class Handover:
         self._window = Window.of(config.worker)
         self._batches: dict[str, ProviderBatches] = {}
 
-    @property
-    def outstanding(self) -> int:
-        """The most tasks that wait in batches at the same time."""
-        endpoints = [model.endpoint for model in self._config.models.values()]
-        return max((one.batches.outstanding for one in endpoints if one.batch_api), default=0)
+    def outstanding(self, delivery: Delivery) -> int:
+        """The most tasks that wait in the batches of a task's model at the same time."""
+        return self._config.models[self._model(delivery)].endpoint.batches.outstanding
 
     def takes(self, delivery: Delivery) -> bool:
         """Whether a task goes into a batch: one that never failed and has time, or that may be in one already."""

@@ -95,6 +95,7 @@ class Room:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._widened_by = 0
         self._held = 0
         self._freed = asyncio.Event()
         self.unread: dict[str, int] = {}
@@ -104,7 +105,7 @@ class Room:
         """Wait until there is a place; False when none came in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._held >= self._limit:
+                while self._held >= self._limit + self._widened_by:
                     self._freed.clear()
                     await self._freed.wait()
         except TimeoutError:
@@ -120,9 +121,15 @@ class Room:
         self._held -= 1
         self._freed.set()
 
+    def widen(self, places: int) -> None:
+        """Have at least so many places besides, for tasks that wait without using the model."""
+        if places > self._widened_by:
+            self._widened_by = places
+            self._freed.set()
+
     def close(self) -> None:
         """There is no place for any further task."""
-        self._limit = 0
+        self._limit = self._widened_by = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Batches(Protocol):
 
     def takes(self, delivery: Delivery) -> bool: ...
 
+    def outstanding(self, delivery: Delivery) -> int: ...
+
     async def batches(self, delivery: Delivery) -> Generator: ...
 
     def unwanted(self, delivery: Delivery) -> None: ...
@@ -383,6 +385,8 @@ class Worker:
     def _hand_over(self, delivery: Delivery) -> None:
         """Let a provider's batch answer, as soon as that is committed."""
         delivery.handed_over = True
+        # Only now: a rollout may name any model, and who hands nothing over leaves tasks in Kafka to others.
+        self._models[delivery.tier].rooms[delivery.lane].widen(self._handover.outstanding(delivery))
         self._handed_over.add(delivery.partition[0])
         self._generations(delivery)[delivery] = None
         self._commits.hand_over(delivery)

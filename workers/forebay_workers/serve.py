@@ -91,10 +91,7 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
     pools = {tier: _pool(config, tier, backends, shelf) for tier in tiers}
     answerer = Answerer(config, codec)
     handover = Handover(config, shelf, answerer.arms, metrics)
-    shared = {
-        name: _model(config, name, pools, answerer.arms, handover)
-        for name in {pool.model_id for pool in pools.values()}
-    }
+    shared = {name: _model(config, name, pools, answerer.arms) for name in {pool.model_id for pool in pools.values()}}
     models = {tier: shared[pool.model_id] for tier, pool in pools.items()}
     lag_probe = LagProbe(config.kafka)
     worker = Worker(
@@ -138,9 +135,8 @@ def _model_names(config: Config, tier: str) -> list[str]:
     return [config.tiers[tier].model, *config.tiers[tier].standby]
 
 
-def _model(config: Config, name: str, pools: Mapping[str, Pool], arms: ArmConfigs, handover: Handover) -> Model:
-    """Where the tasks of a model wait. More than it can soon use, or providers' batches take, is left in Kafka, where
-    other workers find it."""
+def _model(config: Config, name: str, pools: Mapping[str, Pool], arms: ArmConfigs) -> Model:
+    """Where the tasks of a model wait. More than it can soon use is left in Kafka, where other workers find it."""
     own = {tier: pool for tier, pool in pools.items() if pool.model_id == name}
     concurrency = next(iter(own.values())).concurrency
     places = config.worker.max_inflight or 2 * concurrency
@@ -151,8 +147,7 @@ def _model(config: Config, name: str, pools: Mapping[str, Pool], arms: ArmConfig
         Window.of(config.worker),
         lambda delivery: _kind(delivery, pools[delivery.tier], arms),
     )
-    rooms = {Lane.INTERACTIVE: Room(places), Lane.BATCH: Room(places + handover.outstanding)}
-    return Model(line, rooms, own)
+    return Model(line, {lane: Room(places) for lane in Lane}, own)
 
 
 def _kind(delivery: Delivery, pool: Pool, arms: ArmConfigs) -> Kind:
