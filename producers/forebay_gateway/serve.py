@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import ssl
 
 import uvicorn
 from forebay_schemas.config import Config
@@ -32,6 +33,7 @@ def serve(config: Config) -> None:
             " could spend your money; make keys with `forebay gateway keys create --tenant ...`, or listen on 127.0.0.1"
         )
     app = make_app(config, GatewayMetrics())
+    tls = _tls(config)
     listening = _listen(settings.host, settings.port)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -40,6 +42,7 @@ def serve(config: Config) -> None:
             access_log=False,  # metrics count calls, and a path may hold what is nobody's business
             timeout_graceful_shutdown=round(settings.drain_timeout_s),
             server_header=False,
+            ssl_context_factory=(lambda *_: tls) if tls else None,
         )
     )
     serve_metrics("gateway_port", config.metrics.gateway_port, "each gateway of this machine")
@@ -47,12 +50,23 @@ def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     _log.info(
-        "serving http://%s:%d/v1, %s",
+        "serving %s://%s:%d/v1, %s",
+        "https" if tls else "http",
         settings.host,
         settings.port,
         f"with the keys of {settings.key_file}" if settings.key_file else "to this machine alone, without keys",
     )
     server.run([listening])
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    tls = config.gateway.tls
+    try:
+        return tls.context() if tls else None
+    except OSError as error:
+        raise ConfigError(
+            f"gateway.tls: a file cannot be used ({error}); give PEM files, the server's with its certificate and key"
+        ) from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

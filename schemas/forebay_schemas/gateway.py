@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
+from .section import ServerTlsConfig
 from .sections import Section
 
 
@@ -14,6 +15,9 @@ class GatewayConfig(Section):
         default="127.0.0.1", description="Address to listen on; one that other machines reach needs keys."
     )
     port: int = Field(default=8090, ge=1, le=65_535, description="Port to listen on.")
+    tls: ServerTlsConfig | None = Field(
+        default=None, description="What it speaks TLS with; absent: it speaks plain HTTP."
+    )
     key_file: Path | None = Field(
         default=None,
         description="File of API keys, which `forebay gateway keys` writes; absent: no key is asked for, and only this"

@@ -99,3 +99,30 @@ class TlsConfig(Section):
         if self.certificate_file is not None:
             context.load_cert_chain(self.certificate_file)
         return context
+
+
+class ServerTlsConfig(Section):
+    """The certificate that callers are shown, and whose they must show themselves."""
+
+    certificate_file: PemFile = Field(
+        description="PEM file with the server's certificate, those that signed it, and its private key (PKCS#8, without"
+        " a password).",
+    )
+    client_ca_file: PemFile | None = Field(
+        default=None,
+        description="PEM file of the authorities of which one must have signed the certificate that a caller shows;"
+        " absent: none is asked for.",
+    )
+
+    def context(self) -> ssl.SSLContext:
+        """For a server that speaks TLS by Python's own library.
+
+        Raises:
+            OSError: a file cannot be read, or is none of PEM (``ssl.SSLError``).
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate_file)
+        if self.client_ca_file is not None:
+            context.load_verify_locations(self.client_ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context

@@ -281,12 +281,17 @@ def _worker(config: Config) -> Part:
 
 def _gateway(config: Config) -> Part:
     settings, (metrics, _) = config.gateway, _metrics_of("gateway", config.metrics.gateway_port)
-    address = f"http://localhost:{settings.port}"
+    address = f"{'https' if settings.tls else 'http'}://localhost:{settings.port}"
+    # Where callers show certificates, and from whom, only those know.
+    plain, by_tls = (
+        partial(probes.http_answers, f"{address}/readyz"),
+        partial(probes.accepts, f"localhost:{settings.port}"),
+    )
     return Part(
         name="gateway",
         command=(sys.executable, "-m", "forebay_ops.cli", "gateway"),
         address=address,
-        ready=partial(probes.http_answers, f"{address}/readyz"),
+        ready=by_tls if settings.tls else plain,
         memory_mb=150,
         ports={"gateway.port": settings.port, "metrics.gateway_port": metrics},
         after=("kafka",),

@@ -21,7 +21,7 @@ _HEARTBEATS_S = 2.5
 
 def kafka_answers(config: Config) -> bool:
     """Whether a broker tells its topics."""
-    if not any(_accepts(address) for address in config.kafka.bootstrap.split(",")):
+    if not any(accepts(address) for address in config.kafka.bootstrap.split(",")):
         return False  # asked first, because librdkafka waits the whole time-out where nobody listens
     try:
         AdminClient(config.kafka.client() | {"log_level": 0}).list_topics(timeout=_TIMEOUT_S)
@@ -97,7 +97,7 @@ def _json(address: str, path: str) -> Any | None:
         connection.close()
 
 
-def _accepts(address: str) -> bool:
+def accepts(address: str) -> bool:
     host, _, port = address.strip().rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=_TIMEOUT_S).close()
