@@ -6,12 +6,14 @@ Plain Python; `operators.intake` moves records between this and Flink.
 import logging
 import time
 
+import msgspec
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, ForebayError, InvalidRequest, RecordError
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CachePolicy, CacheStatus, Lane, Request
+from forebay_schemas.sections import WEIGHTS_NONE
 from forebay_schemas.topics import Headers
 from forebay_schemas.validation import check_tenant, validate
 
@@ -141,7 +143,7 @@ class Intake:
                 joinable=read,
                 bypass=not read,
                 look_by_meaning=read and by_meaning and not refresh,  # it would find the very answer that is too old
-                question=question_of(request) if by_meaning else None,
+                question=question_of(request) if by_meaning or _routed_by_meaning(request, config) else None,
                 context=keys.context,
                 owner=owner_in(owner_of(request), asker.arm),
                 prefix=keys.prefix,
@@ -158,3 +160,12 @@ class Intake:
         """Whether this request has the answer generated anew: the first to find it past its category's objective."""
         fresh_s = self._arms.config(asker.arm).category(asker.category).fresh_s
         return fresh_s is not None and not answer.fresh(now_ms, fresh_s) and self._answers.claim_refresh(digest)
+
+
+def _routed_by_meaning(request: Request, config: Config) -> bool:
+    """Whether a request that wishes to pass the caches is embedded all the same, for learned weights: they are to route
+    it as they would without that wish."""
+    if request.cache.policy is not CachePolicy.BYPASS or config.router.weights == WEIGHTS_NONE:
+        return False
+    used = msgspec.structs.replace(request.cache, policy=CachePolicy.USE)
+    return reuse_of(msgspec.structs.replace(request, cache=used), config) is Reuse.SEMANTIC

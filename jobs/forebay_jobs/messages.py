@@ -129,7 +129,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     bypass: bool = False
     """Whether no cache was asked, by the request's wish or nature."""
     question: str | None = None
-    """What is compared by meaning and indexed; None where it must not be."""
+    """What is embedded: to be routed by, and where the flags below say so, to be compared by meaning and indexed."""
     context: str | None = None
     owner: str = ""
     """Whose answers it may share, as the scope of their epoch: a tenant, or all that share."""

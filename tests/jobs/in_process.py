@@ -5,13 +5,14 @@ from forebay_jobs.desk import Desk
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Incoming, Outgoing
 from forebay_schemas.categories import CategoryConfig
-from forebay_schemas.config import load_config
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheStatus, Reply, Request, Result, Task
 
 from tests.builders import NOW_MS
 
 from .doubles import (
     CODEC,
+    LetterEmbedder,
     Meaning,
     MemoryAnswers,
     MemoryIndex,
@@ -30,14 +31,14 @@ from .doubles import (
 class Pipeline:
     """Intake, desk and both caches in one process; a worker answers when a test lets it."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config | None = None, embedder: LetterEmbedder | None = None) -> None:
         fixed = CategoryConfig(policy="fixed", similarity=0.95)  # reuses whatever is near
-        config, counted = load_config().model_copy(update={"categories": {"default": fixed}}), metrics()
+        config, counted = (config or load_config()).model_copy(update={"categories": {"default": fixed}}), metrics()
         self.arms = Arms(config)
         self.answers = MemoryAnswers(config)
         self.intake = Intake(config, CODEC, self.answers, counted, self.arms)
-        meaning = Meaning(config, MemoryIndex(), self.answers, counted, arms=self.arms)
-        self.embedder = meaning.embedder
+        self.embedder = embedder or LetterEmbedder()
+        meaning = Meaning(config, MemoryIndex(), self.answers, counted, embedder=self.embedder, arms=self.arms)
         dispatcher = a_dispatcher(config, counted, self.arms)
         shadows = the_shadows(config, counted)
         self.desk = Desk(config, CODEC, self.answers, meaning.cache, dispatcher, shadows, counted, self.arms)

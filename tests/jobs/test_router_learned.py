@@ -1,9 +1,11 @@
 """The learned scorer: what it makes of a question, when it is used, and that bounds and quality are kept."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from forebay_jobs.router.router import Router, Routers
 from forebay_jobs.router.weights import Weights, encoded
@@ -11,10 +13,13 @@ from forebay_jobs.router.worth import complexity_of, interpolated
 from forebay_ops.routing.explaining import explained
 from forebay_ops.routing.training import train
 from forebay_schemas.config import Config, changed, load_config
-from forebay_schemas.records import Route
+from forebay_schemas.records import CacheOptions, CachePolicy, CacheStatus, Route
 
 from tests.builders import make_request
-from tests.ops.routing_labels import EASY, HARD, data_in, lines, vector, write
+from tests.ops.routing_labels import DIMENSIONS, EASY, HARD, data_in, lines, vector, write
+
+from .doubles import LetterEmbedder, Vector, is_task, task_of
+from .in_process import Pipeline
 
 CONFIG = load_config()
 MODEL = CONFIG.embedding.model
@@ -38,6 +43,17 @@ def with_weights(weights: Weights, folder: Path) -> Config:
     return changed(CONFIG, {"router": {"weights": str(file)}})
 
 
+class LabelledEmbedder(LetterEmbedder):
+    """Embeds as the made-up labels are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dimensions = DIMENSIONS
+
+    def embed(self, texts: Sequence[str]) -> Vector:
+        return np.stack([vector(text) for text in texts])
+
+
 def routed(question: str, config: Config, **fields: Any) -> Route:
     return Router(config).route(make_request(question, **fields), vector(question))
 
@@ -47,6 +63,25 @@ def test_a_question_like_those_that_only_the_large_tier_answered_goes_higher(con
     assert (easy.tier, hard.tier) == ("medium", "large")
     assert easy.complexity < 0.7 < hard.complexity
     assert hard.features["chance.small"] < 0.4 < 0.8 < hard.features["chance.large"]
+
+
+def test_a_request_that_passes_the_caches_is_routed_as_others_are_and_leaves_nothing_in_them(config: Config) -> None:
+    pipeline = Pipeline(config, LabelledEmbedder())
+    for question in (EASY_ONE, HARD_ONE):
+        passes = make_request(question, request_id=f"past {question}", cache=CacheOptions(policy=CachePolicy.BYPASS))
+        sent = pipeline.ask(passes)
+        (past,) = map(task_of, filter(is_task, sent))
+        pipeline.answer(sent)
+        (usual,) = map(task_of, filter(is_task, pipeline.ask(make_request(question, request_id=question))))
+        assert (past.cache_status, usual.cache_status) == (CacheStatus.BYPASS, CacheStatus.MISS)
+        assert past.route == usual.route
+        assert past.route.features["chance.small"]
+
+
+def test_without_weights_a_request_that_passes_the_caches_is_not_embedded() -> None:
+    pipeline = Pipeline(changed(CONFIG, {"router": {"weights": "none"}}))
+    pipeline.ask(make_request(EASY_ONE, cache=CacheOptions(policy=CachePolicy.BYPASS)))
+    assert pipeline.embedder.batches == []
 
 
 def test_a_tier_without_labels_lies_between_those_that_have_some(config: Config) -> None:

@@ -274,6 +274,17 @@ def test_what_is_asked_elsewhere_or_by_a_program_is_no_rewording(rig: Rig, field
     assert known.complaint is None
 
 
+def test_what_only_the_router_is_to_know_is_embedded_and_complains_about_nothing(rig: Rig) -> None:
+    rig.find(make_request(NEAR, user="ada", request_id="first"))
+    asked = make_request("How do I return a parcel, dears?", user="ada")
+    found = rig.find(asked, look_by_meaning=False, keep=False)
+    assert found.vector is not None
+    assert (found.answer, found.similarity, found.decision) == (None, None, None)
+    known = rig.hits.find("4:acme:first")
+    assert known is not None
+    assert known.complaint is None
+
+
 def test_one_tenants_complaint_about_a_shared_answer_holds_for_itself_until_another_agrees(fixed: Rig) -> None:
     shared = {"cache": CacheOptions(scope=CacheScope.SHARED)}
     fixed.generate(make_request(KNOWN, **shared))

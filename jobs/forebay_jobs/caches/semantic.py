@@ -121,7 +121,8 @@ class SemanticCache:
     def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
         """Embed the arrivals that have a question, look for answers to them, in one batch each, and decide.
 
-        Has to be called once for each arrival: the policies count requests.
+        Where an answer is not to be kept, the vector alone is told, for the router. Has to be called once for each
+        arrival: the policies count requests.
         """
         found = [Found()] * len(arrivals)
         started = time.perf_counter()
@@ -141,9 +142,12 @@ class SemanticCache:
             asked, vectors = np.array(asked)[~timely].tolist(), vectors[~timely]
         if not asked:
             return found
-        looked_up = self._look_up([arrivals[position] for position in asked], vectors, now_ms)
+        kept = [row for row, position in enumerate(asked) if arrivals[position].keep]
+        known = self._look_up([arrivals[asked[row]] for row in kept], vectors[kept], now_ms) if kept else []
+        looked_up = dict(zip(kept, known, strict=True))
         lookup_ms = (time.perf_counter() - embedded) * 1000
-        for position, one in zip(asked, looked_up, strict=True):
+        for row, position in enumerate(asked):
+            one = looked_up.get(row) or Found(vector=vectors[row].tobytes())
             found[position] = msgspec.structs.replace(one, embedding_ms=embedding_ms, lookup_ms=lookup_ms)
         return found
 
