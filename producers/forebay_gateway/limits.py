@@ -67,8 +67,9 @@ _SETTLE = (
 local tokens = tonumber(ARGV[1])
 if tokens then put(KEYS[2], level(KEYS[2], tokens) - ARGV[2], tokens) end
 for place = 3, 4 do
-  redis.call('INCRBYFLOAT', KEYS[place], ARGV[3])
-  redis.call('EXPIRE', KEYS[place], ARGV[1 + place])
+  -- Not INCRBYFLOAT: in a script it breaks the memory of Redis 6.2, which writes it anew with more arguments.
+  local spent = tonumber(redis.call('GET', KEYS[place]) or '0') + ARGV[3]
+  redis.call('SET', KEYS[place], string.format('%.17g', spent), 'EX', ARGV[1 + place])
 end
 """
 )
