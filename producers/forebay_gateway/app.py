@@ -1,5 +1,6 @@
 """The gateway's application: where its parts meet."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -11,9 +12,14 @@ from forebay_client import AsyncClient
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.metrics import GatewayMetrics
+from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException
 
 from . import chat, health, page, responses
+from .batches import routes
+from .batches.files import Files
+from .batches.jobs import Jobs
+from .batches.running import Payer, Runner
 from .brokers import Brokers
 from .calls import Calls
 from .errors import ApiError, api_error, invalid_body
@@ -53,28 +59,48 @@ def make_app(config: Config, metrics: GatewayMetrics) -> FastAPI:
     store = connect(config)
     limits = Limits(config, store, metrics)
     ladder = Ladder(config)
+    prefix = f"{config.kafka.topic_prefix}:gateway"
     _check_aliases(ladder)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncClient(config=config) as client:
             calls = Calls(client, config.gateway.max_inflight, metrics)
-            repeats = Repeats(store, config.kafka.topic_prefix, metrics)
+            files = Files(store, prefix, config.gateway)
+            jobs = Jobs(store, prefix, config.gateway.files_kept_s)
+            runner = Runner(config, files, jobs, Payer(keys, jobs, limits), metrics)
             live = Live(client)
-            app.state.service = Service(config, client, Brokers(config), calls, ladder, limits, repeats, live, metrics)
+            app.state.service = Service(
+                config=config,
+                client=client,
+                brokers=Brokers(config),
+                calls=calls,
+                ladder=ladder,
+                limits=limits,
+                repeats=Repeats(store, prefix, metrics),
+                files=files,
+                jobs=jobs,
+                runner=runner,
+                live=live,
+                metrics=metrics,
+            )
+            running = asyncio.create_task(runner.run())
             yield
+            running.cancel()
             await live.close()
             await calls.close()
+            await runner.close()
         await store.aclose()
 
     app = FastAPI(title="Forebay", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Gate, config=config, keys=keys, limits=limits, metrics=metrics)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(ForebayError, _forebay_error)
+    app.add_exception_handler(RedisError, _redis_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
-    for router in (chat.router, models, health.router, page.router):
+    for router in (chat.router, models, routes.files, routes.batches, health.router, page.router):
         app.include_router(router)
     app.openapi = lambda: _document(app)
     return app
@@ -95,6 +121,15 @@ async def _api_error(_: Request, error: Any) -> Response:
 
 async def _forebay_error(_: Request, error: Any) -> Response:
     return api_error(error).response()
+
+
+async def _redis_error(_: Request, error: Any) -> Response:
+    """Of files and batches: all other calls do without Redis, or say themselves what is missing."""
+    if isinstance(error, OutOfMemoryError):
+        message = "Redis has no room for more files; delete some, or give it more memory (gateway.redis_url)"
+        return ApiError(503, message, code="file_storage_exceeded", retry=False).response()
+    message = f"Redis, which holds files and batches, does not answer ({type(error).__name__}); send the call again"
+    return ApiError(503, message, code="unavailable", retry_after_s=1).response()
 
 
 async def _invalid(_: Request, error: Any) -> Response:

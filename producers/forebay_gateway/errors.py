@@ -14,6 +14,8 @@ from .chat_request import UNSUPPORTED, Forebay
 
 _CLIENTS_FAULT = "invalid_request_error"
 _OURS = "server_error"
+_FORM_FIELD = "expires_after["
+"""So OpenAI's clients write members of an object in a form."""
 
 
 class ApiError(HTTPException):
@@ -63,6 +65,12 @@ def overloaded(most: int) -> ApiError:
         code="overloaded",
         retry_after_s=1,
     )
+
+
+def too_large_file(most: int) -> ApiError:
+    """A file above the limit."""
+    message = f"file: has more than {most:,} bytes (gateway.max_file_bytes); split it into several"
+    return ApiError(413, message, code="too_large", param="file")
 
 
 def api_error(error: ForebayError) -> ApiError:
@@ -119,6 +127,6 @@ def _place(loc: Sequence[int | str]) -> str:
     for part in loc[1:]:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.isidentifier():
+        elif part.isidentifier() or part.startswith(_FORM_FIELD):
             path += f".{part}" if path else part
     return path

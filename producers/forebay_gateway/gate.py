@@ -15,7 +15,7 @@ from forebay_schemas.metrics import GatewayMetrics
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ApiError, overloaded
+from .errors import ApiError, overloaded, too_large_file
 from .keys import Key, Keys
 from .limits import Limits
 
@@ -23,7 +23,12 @@ OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 """Paths without a key: they tell nothing of anybody."""
 _COUNTED = "/v1/"
 """The page asks for its figures all the time."""
+_SPENDING = frozenset({"/v1/chat/completions", "/v1/batches"})
+"""What costs tokens and money. Whoever has spent all may still fetch what was paid for."""
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_FILES = "/v1/files"
+_FORM_BYTES = 65_536
+"""What a form adds to the file in it."""
 _BODY_PER_RECORD = 2
 """JSON writes some texts longer than a record does; what is too large as a record is found out about later."""
 
@@ -61,6 +66,7 @@ class Gate:
         self._tenant = config.gateway.tenant
         self._most = config.gateway.max_inflight
         self._most_bytes = _BODY_PER_RECORD * config.kafka.max_record_bytes
+        self._most_file_bytes = config.gateway.max_file_bytes
         self._keys, self._limits, self._metrics = keys, limits, metrics
         self._inflight = 0
 
@@ -73,7 +79,7 @@ class Gate:
                 if scope["path"] not in OPEN:
                     self._inflight_checked()
                     scope.setdefault("state", {})["caller"] = await self._caller(scope)
-                    receive = self._bounded(Headers(scope=scope), receive)
+                    receive = self._bounded(scope, receive)
                 await self._inner(scope, receive, counting_send)
             except ApiError as error:
                 await error.response()(scope, receive, counting_send)
@@ -102,29 +108,35 @@ class Gate:
                 code="invalid_api_key",
             )
         if scope["path"].startswith(_COUNTED):
-            await self._limits.admit(key, datetime.now(UTC))
+            spends = scope["method"] == "POST" and scope["path"] in _SPENDING
+            await self._limits.admit(key, datetime.now(UTC), spends=spends)
         return Caller(key.tenant, key)
 
-    def _bounded(self, headers: Headers, receive: Receive) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """The body, as far as it may go: by what it says of its length, and by what comes."""
-        said = headers.get("content-length", "")
-        if said.isdecimal() and int(said) > self._most_bytes:
-            raise self._too_large()
+        if scope["path"] == _FILES:
+            most, refused = self._most_file_bytes + _FORM_BYTES, too_large_file(self._most_file_bytes)
+        else:
+            most = self._most_bytes
+            refused = ApiError(413, f"the body is larger than {most} bytes; send less context", code="too_large")
+
+        def check(size: int) -> None:
+            if size > most:
+                self._metrics.refused.labels("too_large").inc()
+                raise refused
+
+        said = Headers(scope=scope).get("content-length", "")
+        check(int(said) if said.isdecimal() else 0)
         read = 0
 
         async def bounded() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._most_bytes:
-                raise self._too_large()
+            check(read)
             return message
 
         return bounded
-
-    def _too_large(self) -> ApiError:
-        self._metrics.refused.labels("too_large").inc()
-        return ApiError(413, f"the body is larger than {self._most_bytes} bytes; send less context", code="too_large")
 
     @contextmanager
     def _counted(self, scope: Scope, send: Send) -> Any:

@@ -169,6 +169,11 @@ class Keys:
         right = hmac.compare_digest(_sha256(match["secret"] if match else ""), key.sha256 if key else _NOBODY)
         return key if right and key is not None and key.revoked_ms is None else None
 
+    def known(self, key_id: str) -> Key | None:
+        """The key of an id, revoked or not; None where it is gone."""
+        self._follow()
+        return self._keys.get(key_id)
+
     def _follow(self) -> None:
         if self._clock() < self._looked_s + _LOOK_EVERY_S:
             return

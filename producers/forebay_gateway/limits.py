@@ -86,8 +86,8 @@ class Spent:
 
 
 def connect(config: Config) -> redis.Redis:
-    """The Redis where gateways count, which may be another than the caches'."""
-    own = config.gateway.limits_url
+    """The Redis of the gateways, which may be another than the caches'."""
+    own = config.gateway.redis_url
     reached: dict[str, Any] = {"url": own.get_secret_value()} if own else config.redis.client()
     timeout_s = config.redis.timeout_ms / 1000
     return redis.Redis.from_url(
@@ -113,15 +113,19 @@ class Limits:
         self._admit = store.register_script(_ADMIT)
         self._settle = store.register_script(_SETTLE)
 
-    async def admit(self, key: Key, now: datetime) -> None:
+    async def admit(self, key: Key, now: datetime, *, spends: bool) -> None:
         """Count a call that begins.
+
+        Args:
+            spends: whether it may cost tokens and dollars; what does not is counted as a call alone.
 
         Raises:
             ApiError: a limit is used up, or nothing can be counted.
         """
         if not key.limited:
             return
-        limits = (key.requests_per_min, key.tokens_per_min, key.usd_per_day, key.usd_per_month)
+        of_spending = (key.tokens_per_min, key.usd_per_day, key.usd_per_month) if spends else (None, None, None)
+        limits = (key.requests_per_min, *of_spending)
         try:
             told: Any = await self._admit(self._names(key, now), ["" if limit is None else limit for limit in limits])
         except (RedisError, OSError) as error:
@@ -141,15 +145,11 @@ class Limits:
 
     async def settle(self, key: Key, reply: Reply, now: datetime) -> None:
         """Charge what a reply has used, an error reply and a cancelled one too."""
-        if not key.limited:
-            return
-        kept = (_DAYS_KEPT * 86_400, _MONTHS_KEPT_D * 86_400)
-        limit = "" if key.tokens_per_min is None else key.tokens_per_min
-        try:
-            await self._settle(self._names(key, now), [limit, _tokens(reply), repr(reply.cost), *kept])
-        except (RedisError, OSError) as error:
-            self._metrics.uncounted.labels("settle").inc()
-            _log.warning("$%.9f of key %s are not counted: %s", reply.cost, key.id, error)
+        await self._count(key, _tokens(reply), reply.cost, now)
+
+    async def charge(self, key: Key, usd: float, now: datetime) -> None:
+        """Charge what rows of a batch have cost; of tokens a minute they use none."""
+        await self._count(key, 0, usd, now)
 
     async def spent(self, key: Key, now: datetime) -> Spent:
         """What it has spent today and this month.
@@ -159,6 +159,29 @@ class Limits:
         """
         day, month = await self._store.mget(self._names(key, now)[2:])
         return Spent(float(day or 0), float(month or 0))
+
+    async def left_usd(self, key: Key, now: datetime) -> float | None:
+        """US dollars that it may spend yet, negative where it spent more; None: no limit holds.
+
+        Raises:
+            RedisError, OSError: Redis is away.
+        """
+        if key.usd_per_day is None and key.usd_per_month is None:
+            return None
+        spent = await self.spent(key, now)
+        limits = ((key.usd_per_day, spent.day_usd), (key.usd_per_month, spent.month_usd))
+        return min(limit - used for limit, used in limits if limit is not None)
+
+    async def _count(self, key: Key, tokens: int, usd: float, now: datetime) -> None:
+        if not key.limited:
+            return
+        kept = (_DAYS_KEPT * 86_400, _MONTHS_KEPT_D * 86_400)
+        limit = "" if key.tokens_per_min is None else key.tokens_per_min
+        try:
+            await self._settle(self._names(key, now), [limit, tokens, repr(usd), *kept])
+        except (RedisError, OSError) as error:
+            self._metrics.uncounted.labels("settle").inc()
+            _log.warning("$%.9f of key %s are not counted: %s", usd, key.id, error)
 
     def _names(self, key: Key, now: datetime) -> Sequence[str]:
         own = f"{self._prefix}:{{{key.id}}}"  # braces: a script's keys lie on one node of a cluster

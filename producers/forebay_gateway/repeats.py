@@ -73,7 +73,7 @@ class Repeats:
         if not 0 < len(key) <= _MAX_CHARS:
             raise _wrong(f"has {len(key)} characters; give between 1 and {_MAX_CHARS}")
         digest = hashlib.sha256(f"{tenant}\0{key}".encode()).hexdigest()
-        name = f"{self._prefix}:gateway:repeat:{digest}"
+        name = f"{self._prefix}:repeat:{digest}"
         asked = hashlib.sha256(body).hexdigest()
         pending = msgspec.msgpack.encode(_Kept(asked))
         try:

@@ -7,6 +7,9 @@ from forebay_client import AsyncClient
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import GatewayMetrics
 
+from .batches.files import Files
+from .batches.jobs import Jobs
+from .batches.running import Runner
 from .brokers import Brokers
 from .calls import Calls
 from .gate import Caller
@@ -16,7 +19,7 @@ from .models import Ladder
 from .repeats import Repeats
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """The parts of a gateway."""
 
@@ -27,6 +30,9 @@ class Service:
     ladder: Ladder
     limits: Limits
     repeats: Repeats
+    files: Files
+    jobs: Jobs
+    runner: Runner
     live: Live
     metrics: GatewayMetrics
 

@@ -39,10 +39,19 @@ class GatewayConfig(Section):
         description="Calls of one process at a time, those whose caller left before their end included; more are told"
         " to come again.",
     )
-    limits_url: SecretStr | None = Field(
+    redis_url: SecretStr | None = Field(
         default=None,
-        description="redis:// address where the limits of keys are counted, and answers to idempotent calls kept;"
-        " absent: redis.url.",
+        description="redis:// address where the limits of keys are counted, and files, batches and answers to"
+        " idempotent calls kept; absent: redis.url.",
+    )
+    max_file_bytes: int = Field(
+        default=100_000_000, ge=1, le=512_000_000, description="A file of requests that is uploaded may have so many."
+    )
+    tenant_file_bytes: int = Field(
+        default=1_000_000_000, ge=1, description="So much may be uploaded for a tenant while it has such files."
+    )
+    files_kept_s: int = Field(
+        default=7 * 86_400, ge=3_600, description="How long files are kept at most, from uploads and of results."
     )
     allow_uncounted: bool = Field(
         default=False,

@@ -579,6 +579,17 @@ class GatewayMetrics:
             ["what"],
             registry=registry,
         )
+        self.batches = Counter(
+            "forebay_gateway_batches_total",
+            "Batches by HTTP that have ended, by how: completed, failed, expired, cancelled.",
+            ["status"],
+            registry=registry,
+        )
+        self.batch_failures = Counter(
+            "forebay_gateway_batch_failures_total",
+            "Times that work on a batch broke off, because Kafka or Redis was away for example; it is tried again.",
+            registry=registry,
+        )
 
 
 def _begin_at_zero(by_code: Counter) -> None:

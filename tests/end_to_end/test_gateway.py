@@ -10,6 +10,7 @@ from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import Reply
 from openai import APIStatusError, OpenAI
 
+from ..producers.batch_doubles import a_line
 from ..waiting import eventually
 from .conftest import RunningStack
 
@@ -94,6 +95,19 @@ def test_a_json_schema_is_kept(openai: OpenAI) -> None:
     form: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
     done = openai.chat.completions.create(model="small", messages=turns("Is it well?"), response_format=form)
     assert json.loads(done.choices[0].message.content or "") in ("yes", "no")
+
+
+def test_a_batch_is_answered(openai: OpenAI) -> None:
+    lines = [a_line(f"row-{number}", f"What is stored in warehouse {number}?", max_tokens=8) for number in range(5)]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    file = openai.files.create(file=("rows.jsonl", data), purpose="batch")
+    batch = openai.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    done = eventually(
+        lambda: (now := openai.batches.retrieve(batch.id)).status == "completed" and now, "the batch is done", 180, 1
+    )
+    written = [openai.files.content(file_id).text for file_id in (done.output_file_id, done.error_file_id) if file_id]
+    names = [json.loads(line)["custom_id"] for line in "".join(written).splitlines()]
+    assert sorted(names) == [line["custom_id"] for line in lines]  # to some a model of random weights says nothing
 
 
 def test_a_prompt_that_does_not_fit_is_the_callers_fault(openai: OpenAI) -> None:

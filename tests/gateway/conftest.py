@@ -10,6 +10,7 @@ from openai import OpenAI
 from tests.gateway.running import Gateway, always_there, gateway_on
 from tests.producers.conftest import kafka
 from tests.producers.doubles import MemoryKafka
+from tests.redis_server import RedisServer
 
 __all__ = ["kafka"]
 
@@ -17,6 +18,18 @@ __all__ = ["kafka"]
 @pytest.fixture
 def config() -> Config:
     return changed(load_config(), {"gateway": {"timeout_s": 20}})
+
+
+@pytest.fixture
+def counted(config: Config, redis_server: RedisServer) -> Config:
+    """With a Redis, where copies meet."""
+    return changed(config, {"redis": {"url": redis_server.url, "timeout_ms": 5_000}})
+
+
+@pytest.fixture
+def copies(kafka: MemoryKafka, counted: Config) -> Iterator[list[Gateway]]:
+    with gateway_on(counted) as one, gateway_on(counted) as other:
+        yield [one, other]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Calls that are sent again under one Idempotency-Key are paid for once, whichever copy they come to."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,17 +15,6 @@ from tests.redis_server import RedisServer
 from tests.waiting import eventually, until
 
 SAME = {"Idempotency-Key": "order-17"}
-
-
-@pytest.fixture
-def counted(config: Config, redis_server: RedisServer) -> Config:
-    return changed(config, {"redis": {"url": redis_server.url, "timeout_ms": 5_000}})
-
-
-@pytest.fixture
-def copies(kafka: MemoryKafka, counted: Config) -> Iterator[list[Gateway]]:
-    with gateway_on(counted) as one, gateway_on(counted) as other:
-        yield [one, other]
 
 
 def ask(gateway: Gateway, key: str = "order-17", **given: Any) -> Any:

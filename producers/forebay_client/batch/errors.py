@@ -3,7 +3,7 @@
 import datetime as dt
 from pathlib import Path
 
-from forebay_schemas.errors import ForebayError
+from forebay_schemas.errors import ForebayError, InvalidRequest
 from forebay_schemas.records import BatchState
 
 
@@ -12,6 +12,18 @@ class UnknownBatch(ForebayError):
 
     def __init__(self, batch_id: str, topic: str) -> None:
         super().__init__(f"{batch_id}: {topic} knows no such batch; `forebay batch list` shows those that there are")
+
+
+class RepeatedName(InvalidRequest):
+    """Two rows have one name.
+
+    Attributes:
+        place: of the second.
+    """
+
+    def __init__(self, name: str, first: str, place: str) -> None:
+        super().__init__("custom_id", f"{name!a:.80} is in {first} and in {place}", "give each row a name of its own")
+        self.place = place
 
 
 class BatchTakenOver(ForebayError):

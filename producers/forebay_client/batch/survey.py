@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
-from forebay_schemas.errors import ForebayError, InvalidRequest
+from forebay_schemas.errors import ForebayError
 
+from .errors import RepeatedName
 from .options import HASH
 from .rows import Source
 
@@ -34,7 +35,7 @@ def survey(file: Path, source: Source, told: Callable[[int], object]) -> Survey:
         told: of the rows that were looked at, now and then.
 
     Raises:
-        InvalidRequest: two rows have one name.
+        RepeatedName: two rows have one name.
         ForebayError: it cannot be read, or has no rows.
     """
     digest = digest_of(file)
@@ -69,5 +70,4 @@ def _note(names: sqlite3.Connection, name: str, place: str) -> None:
         names.execute("INSERT INTO names VALUES (?, ?)", (name, place))
     except sqlite3.IntegrityError:
         ((first,),) = names.execute("SELECT place FROM names WHERE name = ?", (name,))
-        problem = f"{name!a:.80} is in {first} and in {place}"
-        raise InvalidRequest("custom_id", problem, "give each row a name of its own") from None
+        raise RepeatedName(name, first, place) from None
