@@ -27,6 +27,7 @@ from .feedback import COMPLAINTS, Complaints
 from .flights import flight_to_lead, flights_to_join, join, lead, leave, release, waiters, waiting
 from .invalidations import INVALIDATIONS, Invalidations
 from .judging.model import verdict_of
+from .look_ahead import LookAhead
 from .messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Thumb, counts_for
 from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
@@ -62,6 +63,7 @@ class Desk:
         self._codec = codec
         self._answers = answers
         self._semantic = semantic
+        self._ahead = LookAhead(semantic, config.embedding.batch)
         self._dispatcher = dispatcher
         self._shadows = shadows
         self._metrics = metrics
@@ -101,6 +103,7 @@ class Desk:
             return []
         lead(state, key, Flight(leader=arrival, lane=arrival.asker.lane))
         state.add_pending(key)
+        self._ahead.gather(arrival)
         return []
 
     def tick(self, state: DeskState, now_ms: int) -> list[Outgoing]:
@@ -138,7 +141,7 @@ class Desk:
             if what.answer is None:
                 missed.append((key, flight, what))
             else:
-                sent += self._guarded(self._give, state, key, flight, what.answer, what, now_ms + what.took_ms)
+                sent += self._guarded(self._give, state, key, flight, what.answer, what, max(now_ms, what.found_ms))
         prepared = self._prepared([flight for _, flight, _ in missed])
         for (key, _, what), flight in zip(missed, prepared, strict=True):
             sent += self._guarded(self._dispatch, state, key, flight, what, now_ms)
@@ -147,7 +150,7 @@ class Desk:
     def _found(self, leaders: Sequence[Arrival], now_ms: int) -> list[Found]:
         """What is known by meaning. On a defect nothing is: all are generated, as while a store is away."""
         try:
-            return self._semantic.find(leaders, now_ms)
+            return self._ahead.find(leaders, now_ms)
         except Exception:
             logger.exception("%d requests are not answered by meaning, on a defect", len(leaders))
             return [Found(keep=leader.question is None) for leader in leaders]
@@ -416,6 +419,7 @@ class Desk:
 
     def _succeed(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
         """Let the first follower whose time has not passed lead; without one the flight is over."""
+        self._ahead.drop(flight.leader.asker.name)
         sent: list[Outgoing] = []
         for number, asker in waiters(state, key, flight):
             if asker.expired(now_ms):
@@ -489,6 +493,7 @@ class Desk:
         return Answer.of(reply, leader.epochs or {}, leader.ttl_s, leader.question, leader.rules)
 
     def _forget(self, state: DeskState, key: str, flight: Flight) -> None:
+        self._ahead.drop(flight.leader.asker.name)
         release(state, key, flight)
         state.drop_flight(key)
         self._metrics.flights_closed.inc()

@@ -330,7 +330,7 @@ class ScriptedMeaning(SemanticCache):
 
     def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
         self.batches.append(len(arrivals))
-        return [self._find(arrival) for arrival in arrivals]
+        return [self._find(arrival, now_ms) for arrival in arrivals]
 
     def learn(self, arrival: Arrival, vector: Vector, now_ms: int) -> None:
         self.learned.append(arrival.digest)
@@ -349,7 +349,7 @@ class ScriptedMeaning(SemanticCache):
     def told(self, lesson: Lesson, right: bool | None) -> None:
         self.verdicts.append(right)
 
-    def _find(self, arrival: Arrival) -> Found:
+    def _find(self, arrival: Arrival, now_ms: int) -> Found:
         if arrival.question is None:
             return Found()
         answer = self.known.get(arrival.question) if arrival.look_by_meaning else None
@@ -363,6 +363,7 @@ class ScriptedMeaning(SemanticCache):
             entry="known",
             embedding_ms=2,
             lookup_ms=1,
+            found_ms=now_ms + 3,
         )
 
 

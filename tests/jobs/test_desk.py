@@ -14,7 +14,7 @@ from forebay_jobs.reuse.lesson import Lesson
 from forebay_schemas.batches import batch_id, row_id
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import load_config
-from forebay_schemas.records import CacheOptions, CacheScope, Lane, Latency, ReplyError, Request
+from forebay_schemas.records import CacheOptions, CacheScope, CacheStatus, Lane, Latency, ReplyError, Request
 from forebay_schemas.topics import Headers, task_key
 
 from tests.builders import NOW_MS, make_reply, make_request, make_result, system
@@ -22,7 +22,9 @@ from tests.jobs.doubles import (
     CODEC,
     EPOCHS,
     DeskRig,
+    MemoryState,
     ScriptedMeaning,
+    an_arrival,
     an_asker,
     cancelled_task,
     configured,
@@ -715,6 +717,22 @@ def test_what_the_judge_leaves_open_is_asked_of_the_large_tier_and_shown_to_nobo
     assert rig.answers.answers.keys() == {digest}  # the verdict is in no cache
     rig.forget_all()
     assert rig.state.empty
+
+
+def test_what_waits_in_several_buckets_is_looked_up_once_and_in_one_batch(rig: DeskRig) -> None:
+    asked = [f"How do I return parcel {number}?" for number in range(3)]
+    rig.meaning.known[asked[2]] = Answer.of(make_reply(), {}, None)
+    buckets = [MemoryState() for _ in asked]
+    for number, (bucket, text) in enumerate(zip(buckets, asked, strict=True)):
+        rig.desk.arrive(bucket, an_arrival(make_request(text, request_id=f"request-{number}")), NOW_MS)
+    rig.desk.cancel(buckets[1], Cancel(tenant="acme", request_id="request-1", issued_ms=NOW_MS), NOW_MS)
+    sent = [rig.desk.tick(bucket, NOW_MS + late_ms) for bucket, late_ms in zip(buckets, (0, 1, 9), strict=True)]
+    assert rig.meaning.batches == [2]
+    assert CODEC.decode(only_task(sent[0]).request, Request).request_id == "request-0"
+    assert sent[1] == []
+    hit = reply_of(*sent[2])
+    assert (hit.request_id, hit.cache_status) == ("request-2", CacheStatus.SEMANTIC)
+    assert hit.completed_ms == NOW_MS + 9  # it was found at 3, and its own bucket came to it at 9
 
 
 def test_a_hit_by_meaning_took_as_long_as_the_embedding_and_the_lookup_of_its_batch(rig: DeskRig) -> None:

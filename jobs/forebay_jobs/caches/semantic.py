@@ -53,11 +53,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the embedding, of the whole batch."""
     lookup_ms: float = 0.0
     """Time of the lookup, likewise."""
-
-    @property
-    def took_ms(self) -> int:
-        """From the batch's beginning until its answers were there."""
-        return round(self.embedding_ms + self.lookup_ms)
+    found_ms: int = 0
+    """When all of this was known, in milliseconds since the Unix epoch; 0 where nothing was looked for."""
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -148,7 +145,12 @@ class SemanticCache:
         lookup_ms = (time.perf_counter() - embedded) * 1000
         for row, position in enumerate(asked):
             one = looked_up.get(row) or Found(vector=vectors[row].tobytes())
-            found[position] = msgspec.structs.replace(one, embedding_ms=embedding_ms, lookup_ms=lookup_ms)
+            found[position] = msgspec.structs.replace(
+                one,
+                embedding_ms=embedding_ms,
+                lookup_ms=lookup_ms,
+                found_ms=now_ms + round(embedding_ms + lookup_ms),
+            )
         return found
 
     def _look_up(self, arrivals: Sequence[Arrival], vectors: Vector, now_ms: int) -> list[Found]:
