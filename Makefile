@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help setup demo test quick check lint fast lock clean
+.PHONY: help setup demo test quick check lint fast fuzz lock clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -35,6 +35,11 @@ lint: $(READY)
 
 fast: $(READY) # many of these wait, so that two cores carry three processes
 	$(BIN)/pytest -q -n 3 --dist worksteal --hypothesis-profile=$(or $(EXAMPLES),many) -m "not stack and not model"
+
+fuzz: INPUTS := 1000000
+fuzz: $(READY) ## Feed a million hostile inputs to all that reads what others write (INPUTS=..., half an hour)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 
 lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --extra local --group dev --python-version 3.11 --upgrade \

@@ -389,7 +389,7 @@ class LetterEmbedder(Embedder):
         counts = np.array(
             [[text.lower().count(chr(97 + letter)) for letter in range(26)] for text in texts], np.float32
         )
-        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+        return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1)  # some texts have no letters
 
 
 class MemoryIndex:

@@ -252,11 +252,10 @@ class _Parquet(_Table):
     def _opened(self) -> Iterator[Any]:
         parquet = parquet_module()
         try:
-            opened = parquet.ParquetFile(self.file)
-        except (OSError, ValueError) as error:
+            with parquet.ParquetFile(self.file) as opened:
+                yield opened
+        except Exception as error:  # a broken page shows when it is read, by whatever the decoder of its values raises
             raise ForebayError(f"{self.file}: cannot be read as Parquet ({error})") from None
-        with opened:
-            yield opened
 
 
 def parquet_module() -> Any:

@@ -1,0 +1,23 @@
+"""Everything that reads what others write, by name. What is quick gets most of the inputs."""
+
+from .target import Target
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("of_schemas", "records", share=460),
+        Target("of_schemas", "texts", share=170),
+        Target("of_schemas", "digests", share=2),
+        Target("of_jobs", "intake", share=20),
+        Target("of_jobs", "requests", share=5),
+        Target("of_jobs", "results", share=8),
+        Target("of_jobs", "commands", share=40),
+        Target("of_answers", "schemas", share=80),
+        Target("of_prompts", "prompts", share=60),
+        Target("of_files", "templates", share=100),
+        Target("of_files", "jsonl", share=20),
+        Target("of_files", "csv", share=20),
+        Target("of_files", "parquet", share=12),
+        Target("of_gateway", "bodies", share=3),
+    )
+}
