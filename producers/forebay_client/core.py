@@ -45,6 +45,7 @@ _DEADLINE_GRACE_S = 60.0
 """The error reply to a request that is past its deadline may come this much later."""
 _EXIT_FLUSH_S = 5.0
 _MAX_UNDELIVERED = 1000
+_FOREIGN = "its headers name another request than it is for"
 
 OnChunk = Callable[[Chunk], object]
 """Is given each piece of an answer, on the thread that reads them."""
@@ -411,9 +412,14 @@ class Core:
         if on_chunk is None:
             return  # another client's, or behind its reply
         try:
-            on_chunk(self._codec.decode(record.value, Chunk))
+            chunk = self._codec.decode(record.value, Chunk)
         except ForebayError as error:
             _log.warning("a piece of an answer is passed over: %s", error)
+            return
+        if (chunk.tenant, chunk.request_id) == _key_of(record):
+            on_chunk(chunk)
+        else:
+            _log.warning("a piece of an answer is passed over: %s", _FOREIGN)
 
     def _take(self, record: ReplyRecord) -> None:
         key = _key_of(record)
@@ -423,10 +429,13 @@ class Core:
             reply = self._codec.decode(record.value, Reply)
         except ForebayError as error:
             self._outstanding.settle(key, error)
-        else:
-            if self._tracing is not None:
-                traces.received(self._tracing, record, reply)
-            self._outstanding.settle(key, reply)
+            return
+        if (reply.tenant, reply.request_id) != key:
+            _log.warning("a reply is passed over: %s", _FOREIGN)
+            return
+        if self._tracing is not None:
+            traces.received(self._tracing, record, reply)
+        self._outstanding.settle(key, reply)
 
 
 def _key_of(record: ReplyRecord) -> Key:

@@ -27,7 +27,7 @@ from forebay_schemas.records import ReplyError
 from forebay_schemas.sections import RequestTopic
 
 from tests.builders import make_reply, make_request
-from tests.producers.doubles import MemoryKafka, echo, silence
+from tests.producers.doubles import CODEC, MemoryKafka, echo, silence
 
 
 def failing(code: str) -> Any:
@@ -75,6 +75,19 @@ def test_an_answer_that_cannot_be_decoded_is_an_error_at_once(client: Client, ka
     kafka.answer = garbage
     with pytest.raises(RecordError):
         client.ask("Hello?")
+
+
+def test_another_requests_answer_under_the_headers_of_this_one_is_given_to_nobody(
+    client: Client, kafka: MemoryKafka
+) -> None:
+    def forged_first(request: Request) -> list[Reply]:
+        named = make_reply(request_id=request.request_id)
+        for other in (make_reply(request_id="another"), make_reply(request_id=request.request_id, tenant="rival")):
+            kafka.reply(named, value=CODEC.encode(other))
+        return echo(request)
+
+    kafka.answer = forged_first
+    assert client.ask("Hello?").text == "Hello?"
 
 
 def test_error_replies_are_typed(client: Client, kafka: MemoryKafka) -> None:
