@@ -36,6 +36,8 @@ class StateLog:
         self._topic = config.kafka.topics.batches
         self._states: dict[str, BatchState] = {}
         self._config = config
+        # Asked for the true end: behind a transaction that is still open, of whichever batch, states are committed too.
+        self._asking = _reader(config, "read_uncommitted")
         self._consumer = _reader(config, _COMMITTED)
         try:
             self._read_to = dict.fromkeys(partitions_of(self._consumer, self._topic, config), 0)
@@ -50,8 +52,7 @@ class StateLog:
         Raises:
             BrokerUnavailable: it cannot be read.
         """
-        # Up to the true end: behind a transaction that is still open, of whichever batch, states are committed too.
-        ends = ends_of(self._config, self._topic, isolation_level="read_uncommitted")
+        ends = _ends(self._asking, self._topic, self._config)
         until_s = time.monotonic() + _PATIENCE_S
         while any(self._read_to.get(number, end) < end for number, end in enumerate(ends)):
             if time.monotonic() > until_s:
@@ -66,6 +67,7 @@ class StateLog:
     def close(self) -> None:
         """Let go of the connections."""
         self._consumer.close()
+        self._asking.close()
 
     def _take(self, message: Message) -> None:
         partition, offset = message.partition() or 0, message.offset() or 0
@@ -78,23 +80,14 @@ class StateLog:
             self._read_to[partition] = max(offset, self._read_to[partition])
 
 
-def ends_of(config: Config, topic: str, isolation_level: str = _COMMITTED) -> list[int]:
-    """Where each partition of a topic ends now.
-
-    Args:
-        isolation_level: read_committed: where the first transaction that is still open begins counts as the end.
+def ends_of(config: Config, topic: str) -> list[int]:
+    """Where each partition of a topic ends now, or the first transaction begins that is still open.
 
     Raises:
         BrokerUnavailable: the brokers do not answer, or there is no such topic.
     """
-    with closing(_reader(config, isolation_level)) as consumer:
-        numbers = partitions_of(consumer, topic, config)
-        try:
-            return [
-                consumer.get_watermark_offsets(TopicPartition(topic, number), RPC_TIMEOUT_S)[1] for number in numbers
-            ]
-        except KafkaException as error:
-            raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
+    with closing(_reader(config, _COMMITTED)) as consumer:
+        return _ends(consumer, topic, config)
 
 
 class Portion(msgspec.Struct, frozen=True):
@@ -197,17 +190,32 @@ class ReplyReader:
         new = [one for one in partitions_of(self._consumer, self._topic, self._config) if one not in self._known]
         places = [TopicPartition(self._topic, number, self._begun.get(number, 0)) for number in new]
         ends: dict[int, int] = {}
-        try:
-            for place in places:
-                oldest, ends[place.partition] = self._consumer.get_watermark_offsets(place, RPC_TIMEOUT_S)
-                self.gap |= place.offset < oldest
-        except KafkaException as error:
-            raise BrokerUnavailable(explain(error.args[0], self._topic, self._config.kafka.bootstrap)) from None
+        for place in places:
+            oldest, ends[place.partition] = _bounds(self._consumer, place, self._config)
+            self.gap |= place.offset < oldest
         if places:
             self._consumer.incremental_assign(places)
             self._known.update(new)
             self._unended |= ends
         self._checked_s = time.monotonic()
+
+
+def _ends(consumer: Consumer, topic: str, config: Config) -> list[int]:
+    places = (TopicPartition(topic, number) for number in partitions_of(consumer, topic, config))
+    return [_bounds(consumer, place, config)[1] for place in places]
+
+
+def _bounds(consumer: Consumer, place: TopicPartition, config: Config) -> tuple[int, int]:
+    """Where a partition begins and ends."""
+    until_s = time.monotonic() + RPC_TIMEOUT_S
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, RPC_TIMEOUT_S)
+        except KafkaException as error:
+            # On a busy machine a client that has just connected does not always know yet what it was told.
+            if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > until_s:
+                raise BrokerUnavailable(explain(error.args[0], place.topic, config.kafka.bootstrap)) from None
+            time.sleep(_POLL_S)
 
 
 def _reader(config: Config, isolation_level: str) -> Consumer:
