@@ -1,12 +1,13 @@
-"""The nightly job on the whole stack: killed twice, each row once; and a batch that is taken back in the middle."""
+"""The nightly example on the whole stack: killed twice, each row once; and a batch that is taken back in the middle."""
 
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from forebay_client import Batch
@@ -16,61 +17,71 @@ from forebay_schemas.batches import row_of
 from ..waiting import eventually
 from .conftest import RunningStack
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "nightly_enrichment"
 ROWS = 2_000
-DIFFERENT = 1_500
-"""The others repeat one of them, and share its answer."""
-TEMPLATE = "Is this review good or bad? {text}"
-FIELDS = {"category": "staged", "max_tokens": 4, "max_tier": "small"}
 
 
-def reviews(folder: Path, rows: int, different: int) -> Path:
-    """A table of reviews, some of which say the same."""
+def write_tickets(folder: Path) -> Path:
+    """A file of so many tickets."""
+    tickets = folder / "tickets.csv"
+    with tickets.open("w") as file:
+        subprocess.run([sys.executable, str(EXAMPLE / "make_tickets.py"), str(ROWS)], stdout=file, check=True)
+    return tickets
+
+
+@contextmanager
+def night(tickets: Path, settings: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The command as it runs; killed where it still does at the end."""
+    environment = os.environ | {
+        "FOREBAY_CONFIG": str(settings),
+        "XDG_CACHE_HOME": str(tickets.parent / "cache"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `forebay` is
+    }
+    command = [str(EXAMPLE / "enrich.sh"), str(tickets)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_nightly_example_that_is_killed_twice_gets_each_row_once(running: RunningStack, tmp_path: Path) -> None:
+    tickets, settings = write_tickets(tmp_path), running.stack.home.config
+    with night(tickets, settings) as first:  # killed before anything is sent, or a moment later
+        assert first.stdout is not None
+        batch = Batch(first.stdout.readline().strip(), config=running.config, journals=tmp_path / "beside")
+    with night(tickets, settings):
+        eventually(lambda: batch.batch_id in {one.batch_id for one in known_batches(running.config)}, "it is begun")
+        eventually(lambda: batch.status().answered > 100, "some rows are answered")
+    with night(tickets, settings) as third:
+        assert third.wait(600) == 0
+
+    with tickets.open(newline="") as given, (tmp_path / "tickets.output.csv").open(newline="") as written:
+        found = list(csv.DictReader(written))
+        assert [row | {"topic": found[at]["topic"]} for at, row in enumerate(csv.DictReader(given))] == found
+    assert len(found) == ROWS
+    status = batch.status()
+    assert (status.phase, status.answered, status.failed) == ("completed", ROWS, 0)
+    assert status.hits > 0  # some tickets say the same
+    rows = Counter(reply.request_id for reply in running.replies() if reply.request_id.startswith(batch.batch_id))
+    assert (len(rows), set(rows.values())) == (ROWS, {1})
+
+
+def reviews(folder: Path, rows: int) -> Path:
+    """A table of reviews."""
     file = folder / "reviews.csv"
     with file.open("w", newline="") as text:
         writer = csv.writer(text)
         writer.writerow(["sku", "text"])
-        writer.writerows([f"sku-{number}", f"Lamp {number % different} is fine"] for number in range(rows))
+        writer.writerows([f"sku-{number}", f"Lamp {number} is fine"] for number in range(rows))
     return file
-
-
-def test_a_nightly_job_that_is_killed_twice_gets_each_row_once(running: RunningStack, tmp_path: Path) -> None:
-    file = reviews(tmp_path, ROWS, DIFFERENT)
-    options = ["--id", "sku", "--category", "staged", "--max-tokens", "4", "--max-tier", "small"]
-    command = ["submit", str(file), "--tenant", "nightly", "--template", TEMPLATE, *options, "--wait"]
-    command += ["--out-column", "mood", "--journal", str(tmp_path)]
-
-    def start() -> "subprocess.Popen[str]":
-        environment = os.environ | {"FOREBAY_CONFIG": str(running.stack.home.config)}
-        whole = [sys.executable, "-m", "forebay_ops.cli", "batch", *command]
-        return subprocess.Popen(whole, stdout=subprocess.PIPE, text=True, env=environment)
-
-    first = start()
-    assert first.stdout is not None
-    batch = Batch(first.stdout.readline().strip(), config=running.config, journals=tmp_path / "beside")
-    first.kill()  # before anything is sent, or a moment later
-    first.wait()
-    second = start()
-    eventually(lambda: batch.batch_id in {one.batch_id for one in known_batches(running.config)}, "it is begun")
-    eventually(lambda: batch.status().answered > 100, "some rows are answered")
-    second.send_signal(signal.SIGKILL)
-    second.wait()
-    assert start().wait(600) == 0
-
-    with (tmp_path / "reviews.output.csv").open(newline="") as text:
-        found = list(csv.DictReader(text))
-    assert [row["sku"] for row in found] == [f"sku-{number}" for number in range(ROWS)]
-    status = batch.status()
-    assert (status.phase, status.answered, status.failed) == ("completed", ROWS, 0)
-    assert 0 < status.hits <= ROWS - DIFFERENT  # a model of random weights finds no end to most: those are not kept
-    rows = Counter(reply.request_id for reply in running.replies() if reply.tenant == "nightly")
-    assert (len(rows), set(rows.values())) == (ROWS, {1})
 
 
 def test_a_batch_that_is_taken_back_ends_and_each_row_has_one_reply(running: RunningStack, tmp_path: Path) -> None:
     sent = 2_000  # more than are answered before the command comes
-    file = reviews(tmp_path, sent, sent)
-    fields = {**FIELDS, "max_tokens": 64}
-    batch = Batch.submit(file, "taken", template=TEMPLATE, config=running.config, journals=tmp_path, **fields)
+    file = reviews(tmp_path, sent)
+    fields = {"template": "Good or bad? {text}", "category": "staged", "max_tokens": 64, "max_tier": "small"}
+    batch = Batch.submit(file, "taken", config=running.config, journals=tmp_path, **fields)
     batch.cancel()
     status = batch.wait(120)
     assert status.phase == "cancelled"

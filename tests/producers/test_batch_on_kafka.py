@@ -7,14 +7,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from forebay_client import Batch, BatchTakenOver
 from forebay_client.batch import known_batches
+from forebay_client.batch.log import StateLog
 from forebay_ops.topics import create_topics
 from forebay_schemas.batches import Stage
+from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.topics import REQUEST_ID
 
@@ -130,6 +133,14 @@ def test_of_two_processes_with_one_batch_the_second_goes_on_alone(config: Config
         Batch.submit(file, "acme", config=config, journals=tmp_path, told=told)
     assert second[0].state().stage == Stage.SENT
     assert sum(published(config).values()) - before == 20_000
+
+
+def test_who_follows_batches_sees_each_as_soon_as_it_is_committed(config: Config, tmp_path: Path) -> None:
+    with closing(StateLog(config, Codec())) as states:
+        for name in ("one", "two", "three"):
+            file = write_lines(tmp_path / f"{name}.jsonl", [a_line(name, "Fine?")])
+            batch = Batch.submit(file, "follower", config=config, journals=tmp_path)
+            assert states.read()[batch.batch_id].stage == Stage.SENT
 
 
 def test_ctrl_c_twice_leaves_what_was_sent_and_nothing_half_sent(config: Config, tmp_path: Path) -> None:
