@@ -45,6 +45,11 @@ class AsyncClient:
         """Whose requests these are, unless a request says otherwise."""
         return self._core.tenant
 
+    @property
+    def broken(self) -> bool:
+        """Whether no reply can come any more, though nobody closed it: close it, and make a new one."""
+        return self._core.broken
+
     async def publish(
         self,
         question: Question | None = None,

@@ -283,6 +283,11 @@ class Core:
         """Whether ``close`` was called."""
         return self._closing.is_set()
 
+    @property
+    def broken(self) -> bool:
+        """Whether no reply can come any more, though nobody closed it."""
+        return not self.closed and self._outstanding.closed
+
     def close(self, timeout_s: float) -> None:
         """Flush, fail what is still awaited, and let go of thread and connections. A second call does nothing.
 

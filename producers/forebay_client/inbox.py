@@ -8,6 +8,7 @@ keys may hash to the same partition; their replies are passed over by their head
 """
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ _METADATA_TIMEOUT_S = 0.5  # the thread that asks also watches the timeouts
 _ELECTING = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 """Of a topic that was just made, or whose broker just left; over within a second or so."""
 _ELECTION_POLL_S = 0.05
+_TELL_EVERY_S = 10.0
 _LOOK_BACK_S = 60.0
 """Before the last time at which the number of partitions was known; covers clocks that differ."""
 
@@ -69,6 +71,7 @@ class Inbox:
             fetch_wait_max_ms=100,
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
+        self._told_s = -math.inf
         self._consumer = Consumer(settings, logger=kafka_log)
         try:
             self._begin(timeout_s)
@@ -77,14 +80,20 @@ class Inbox:
             raise
 
     def poll(self, timeout_s: float) -> ReplyRecord | None:
-        """The next record of the partition, anyone's, or None where none came within the timeout."""
+        """The next record of the partition, anyone's, or None where none came within the timeout.
+
+        Raises:
+            BrokerUnavailable: nothing can be read any more: this user may not, for example.
+        """
         if time.monotonic() >= self._check_at_s:
             self._follow_partitions()
         message = self._consumer.poll(timeout_s)
         if message is None:
             return None
         if error := message.error():
-            _log.warning("reading %s: %s", self._topic, error.str())
+            if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:  # neither passes by itself
+                raise BrokerUnavailable(explain(error, self._topic, self._bootstrap))
+            self._tell(error)
             return None
         headers: Any = message.headers()  # typed for producing, where values may be text too
         return ReplyRecord(headers or [], message.value() or b"")
@@ -92,6 +101,12 @@ class Inbox:
     def close(self) -> None:
         """Let go of the connections."""
         self._consumer.close()
+
+    def _tell(self, error: KafkaError) -> None:
+        """Brokers that are away say so with every look."""
+        if time.monotonic() > self._told_s + _TELL_EVERY_S:
+            self._told_s = time.monotonic()
+            _log.warning("reading %s: %s", self._topic, error.str())
 
     def _begin(self, timeout_s: float) -> None:
         place = self._end(time.monotonic() + timeout_s)

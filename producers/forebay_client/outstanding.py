@@ -86,6 +86,11 @@ class Outstanding:
         for (_, request_id), entry in due.items():
             self._finish(entry, _overdue(request_id, entry, now_s))
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be awaited any more."""
+        return self._closed_because is not None
+
     def close(self, reason: str) -> None:
         """Fail everything that is awaited with ``ClientClosed``, and refuse likewise what comes later."""
         with self._lock:

@@ -72,7 +72,7 @@ async def _begun(body: ChatRequest, request: Request, service: Service, caller: 
     timeout_s = body.forebay.deadline_s or service.config.gateway.timeout_s
     claim: Claim | Reply | None = None
     if (key := request.headers.get(HEADER)) is not None:
-        claiming = service.repeats.claim(caller.tenant, key, await request.body(), timeout_s)
+        claiming = service.repeats.claim(caller.tenant, key, await request.body())
         claim = await while_connected(request, claiming)
     if isinstance(claim, Reply):
         return Call.answered(claim, service.client)

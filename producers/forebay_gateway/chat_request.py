@@ -83,12 +83,6 @@ class Turn(_Strict):
     function_call: None = None
     annotations: list[Any] | None = Field(default=None, description="Passed over: an answer that is sent back has it.")
 
-    def text(self) -> str | None:
-        """The content as one text."""
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content
-
 
 class Function(_Strict):
     """A function that the model may call."""

@@ -11,9 +11,12 @@ from .service import Service, service_of
 router = APIRouter()
 
 
-@router.get("/healthz")
-async def live() -> dict[str, str]:
-    """Answers while the process does."""
+@router.get("/healthz", responses=errors({503: "Replies cannot be read any more: start it anew."}))
+async def live(service: Annotated[Service, Depends(service_of)]) -> dict[str, str]:
+    """Answers while the process does its work, or could when the brokers are back."""
+    if service.client.broken:
+        message = "replies cannot be read any more, the log says why; start the gateway anew"
+        raise ApiError(503, message, code="unavailable", retry=False)
     return {"status": "ok"}
 
 

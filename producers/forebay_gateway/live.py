@@ -21,6 +21,8 @@ _MOST = 5_000
 _LOOKED_S = 30.0
 """How long after the last look the topic is read on: reading it costs what is replied."""
 _LATEST = 30
+_FRESH_S = 1.0
+"""Figures hold for so long: however often a caller looks, they are added up no more often."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +41,18 @@ class Live:
         self._seen: deque[_Seen] = deque(maxlen=_MOST)
         self._watching: asyncio.Task[None] | None = None
         self._since_s = self._looked_s = 0.0
+        self._added_up: dict[str | None, tuple[float, dict[str, Any]]] = {}
+        """When, and to what, by tenant."""
 
     def look(self, tenant: str | None) -> dict[str, Any]:
         """The figures of one tenant, or of all, since somebody first looked, for ``_WINDOW_S`` at most."""
         self._looked_s = now_s = time.monotonic()
+        self._added_up = {who: told for who, told in self._added_up.items() if now_s < told[0] + _FRESH_S}
+        if tenant not in self._added_up:
+            self._added_up[tenant] = now_s, self._look(tenant, now_s)
+        return self._added_up[tenant][1]
+
+    def _look(self, tenant: str | None, now_s: float) -> dict[str, Any]:
         if self._watching is None or self._watching.done():
             self._seen.clear()
             self._since_s = now_s

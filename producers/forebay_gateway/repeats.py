@@ -20,10 +20,13 @@ from .errors import ApiError
 HEADER = "idempotency-key"
 _KEPT_S = 3600
 """OpenAI's clients give up after minutes; a job that was started again by hand comes within the hour."""
-_GRACE_S = 10.0
-"""Beyond the time that an answer may take: then its gateway is gone, and the repeat takes its place."""
+_LEASE_S = 15.0
+"""How long after the death of the first one's gateway the repeat takes its place."""
+_RENEW_EVERY_S = _LEASE_S / 3
 _LOOK_EVERY_S = 0.1
 _MAX_CHARS = 255
+# KEYS: a call. ARGV: what is known of it while it is not answered, and for how many milliseconds more; 0 for no more.
+_HOLD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 
 _log = logging.getLogger(__name__)
 
@@ -40,11 +43,19 @@ class Claim:
 
     def __init__(self, repeats: "Repeats", name: str, asked: str) -> None:
         self._repeats, self._name, self._asked = repeats, name, asked
+        self._renewing = asyncio.create_task(self._renew())
 
     async def settle(self, reply: Reply | None) -> None:
         """Keep an answer; after an error the next call under the key asks anew."""
+        self._renewing.cancel()
         answer = reply if reply is not None and reply.error is None else None
         await self._repeats._settle(self._name, self._asked, answer)
+
+    async def _renew(self) -> None:
+        """Say that this gateway lives, for as long as it does."""
+        while True:
+            await asyncio.sleep(_RENEW_EVERY_S)
+            await self._repeats._hold(self._name, self._asked, _LEASE_S)
 
 
 class Repeats:
@@ -56,13 +67,13 @@ class Repeats:
 
     def __init__(self, store: redis.Redis, prefix: str, metrics: GatewayMetrics) -> None:
         self._store, self._prefix, self._metrics = store, prefix, metrics
+        self._held = store.register_script(_HOLD)
 
-    async def claim(self, tenant: str, key: str, body: bytes, timeout_s: float) -> Claim | Reply | None:
+    async def claim(self, tenant: str, key: str, body: bytes) -> Claim | Reply | None:
         """Begin a call: whether it is the first, or the answer of the first.
 
         Args:
             body: what is asked; the same key may not stand for something else.
-            timeout_s: how long an answer may take.
 
         Returns:
             None where Redis is away.
@@ -75,9 +86,8 @@ class Repeats:
         digest = hashlib.sha256(f"{tenant}\0{key}".encode()).hexdigest()
         name = f"{self._prefix}:repeat:{digest}"
         asked = hashlib.sha256(body).hexdigest()
-        pending = msgspec.msgpack.encode(_Kept(asked))
         try:
-            while not await self._store.set(name, pending, nx=True, px=round((timeout_s + _GRACE_S) * 1000)):
+            while not await self._store.set(name, _pending(asked), nx=True, px=round(_LEASE_S * 1000)):
                 value = await self._store.get(name)
                 known = msgspec.msgpack.decode(value, type=_Kept) if value else None
                 if known and known.asked != asked:
@@ -93,15 +103,25 @@ class Repeats:
     async def _settle(self, name: str, asked: str, answer: Reply | None) -> None:
         try:
             if answer is None:
-                await self._store.delete(name)
+                await self._hold(name, asked, 0)
             else:
                 await self._store.set(name, msgspec.msgpack.encode(_Kept(asked, answer)), ex=_KEPT_S)
+        except (RedisError, OSError) as error:
+            self._failed(error)
+
+    async def _hold(self, name: str, asked: str, for_s: float) -> None:
+        try:
+            await self._held([name], [_pending(asked), round(for_s * 1000)])
         except (RedisError, OSError) as error:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         self._metrics.uncounted.labels("idempotency").inc()
         _log.warning("an Idempotency-Key is passed over: %s", error)
+
+
+def _pending(asked: str) -> bytes:
+    return msgspec.msgpack.encode(_Kept(asked))
 
 
 def _wrong(problem: str) -> ApiError:

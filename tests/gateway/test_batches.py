@@ -248,7 +248,7 @@ def test_while_the_brokers_are_away_a_batch_waits(
         return sum(copy.counted("forebay_gateway_batch_failures_total") for copy in copies)
 
     with monkeypatch.context() as broken:
-        broken.setattr(batch_module, "read_states", away)
+        broken.setattr(batch_module, "StateLog", away)
         batch = submit(openai, questions(2))
         eventually(lambda: failures() > 1, "it is tried again and again", 20)
     assert ended(openai, batch).status == "completed"

@@ -5,13 +5,14 @@ from typing import Any
 
 import httpx
 import pytest
+from forebay_client import BrokerUnavailable
 from forebay_schemas.config import Config, changed
 from openai import APIStatusError, AsyncOpenAI, OpenAI
 
 from tests.gateway.running import Gateway, gateway_on
 from tests.gateway.test_chat import HELLO
 from tests.producers.doubles import MemoryKafka, echo, silence
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 
 def test_a_body_that_no_record_could_hold_is_refused(openai: OpenAI, kafka: MemoryKafka, gateway: Gateway) -> None:
@@ -60,6 +61,21 @@ def test_everything_that_is_not_there_is_said_in_openais_shape(gateway: Gateway)
         assert path in answer.json()["error"]["message"]
     answer = httpx.post(f"{gateway.url}/chat/completions", content="{", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
+def test_a_gateway_that_can_read_no_reply_any_more_asks_to_be_started_anew(
+    gateway: Gateway, openai: OpenAI, kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: float) -> None:
+        raise BrokerUnavailable("this user may not use llm.replies")
+
+    openai.chat.completions.create(model="auto", messages=HELLO)
+    assert httpx.get(f"{gateway.address}/healthz").status_code == 200
+    monkeypatch.setattr(kafka.inboxes[0], "poll", refused)
+    eventually(lambda: httpx.get(f"{gateway.address}/healthz").status_code == 503, "it is noticed", 10)
+    with pytest.raises(APIStatusError, match="may not use") as failed:
+        openai.chat.completions.create(model="auto", messages=HELLO)
+    assert failed.value.status_code == 503
 
 
 def test_calls_are_counted_by_path_and_status(gateway: Gateway, openai: OpenAI) -> None:

@@ -255,6 +255,9 @@ def test_keys_are_made_changed_and_revoked_by_commands(
         eventually(lambda: "$0.500 of $2.00" in run("list"), "what it spent is listed", 10)
         assert "acme: shop" in run("list")
         assert "requests_per_min none" in run("set", key_id, "--requests-per-min", "0")
+        run("create", "--tenant", "rival")
+        [line] = [line for line in run("list").splitlines() if "rival" in line]
+        assert "$" not in line, "nobody counts what a key without limits has spent"
         assert "is revoked" in run("revoke", key_id)
         eventually(lambda: not _answers(gateway, text), "it is revoked", 10)
     assert CliRunner().invoke(command, ["keys", "revoke", "nobody"]).exit_code != 0

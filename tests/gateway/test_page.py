@@ -1,7 +1,7 @@
 """The page at /: what it shows, to whom, and that a prompt can be tried in a browser."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from forebay_client import core
+from forebay_gateway import live
 from forebay_gateway.keys import KeyFile
 from forebay_schemas.config import Config, changed
 from forebay_schemas.errors import ErrorCode
@@ -58,6 +59,17 @@ def some_replies() -> list[Reply]:
     ]
 
 
+def test_figures_are_added_up_once_a_second_however_often_they_are_asked_for(
+    watched: MemoryKafka, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added_up: list[Sequence[Reply]] = []
+    monkeypatch.setattr(live, "_FRESH_S", 60.0)
+    monkeypatch.setattr(live, "figures", lambda replies: added_up.append(replies) or {})
+    for _ in range(5):
+        assert httpx.get(f"{gateway.address}/forebay/live").is_success
+    assert len(added_up) == 1
+
+
 def test_figures_are_those_of_the_replies_and_of_nobody_elses(
     watched: MemoryKafka, config: Config, tmp_path: Path
 ) -> None:
@@ -76,7 +88,7 @@ def test_figures_are_those_of_the_replies_and_of_nobody_elses(
         seen = eventually(lambda: (told := look(all_))["replies"] == 5 and told, "all are seen", 10)
         assert {row["tenant"] for row in seen["latest"]} == {"acme", "globex"}
         assert seen["latest"][0]["request_id"] == "r-5"
-        own = look(acme)
+        own = eventually(lambda: (told := look(acme))["replies"] and told, "the look before is older than a second", 10)
         assert (own["whose"], own["replies"], own["errors"], own["answers"], own["given_again"]) == (
             "tenant acme", 4, 1, 3, 2,
         )  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from forebay_gateway import repeats
 from forebay_schemas.config import Config, changed
 from forebay_schemas.errors import ErrorCode
 from openai import APIStatusError, APITimeoutError, AsyncOpenAI, OpenAI
@@ -68,6 +69,30 @@ async def test_a_repeat_waits_for_the_first_one(copies: list[Gateway], kafka: Me
     kafka.reply(echo(kafka.sent[0].request)[0])
     one, other = await asyncio.gather(*asking)
     assert (one.id, len(kafka.sent)) == (other.id, 1)
+
+
+def test_a_copy_that_died_holds_up_no_repeat(
+    copies: list[Gateway], kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "_LEASE_S", 0.5)
+    monkeypatch.setattr(repeats, "_RENEW_EVERY_S", 60.0)  # the first copy says no more that it lives
+    kafka.answer = silence
+    with pytest.raises(APITimeoutError):
+        ask(copies[0], timeout=0.3)
+    kafka.answer = echo
+    assert ask(copies[1]).choices[0].message.content == "Hello?"
+
+
+def test_a_copy_that_lives_keeps_its_call(
+    copies: list[Gateway], kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "_LEASE_S", 0.5)
+    monkeypatch.setattr(repeats, "_RENEW_EVERY_S", 0.1)
+    kafka.answer = silence
+    for copy in copies:
+        with pytest.raises(APITimeoutError):
+            ask(copy, timeout=1.5)
+    assert len(kafka.sent) == 1
 
 
 def test_after_an_error_the_repeat_asks_anew(copies: list[Gateway], kafka: MemoryKafka) -> None:

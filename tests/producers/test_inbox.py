@@ -21,6 +21,8 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.partitions = 4
         self.away: KafkaError | None = None
+        self.told: KafkaError | None = None
+        """An error that every poll brings."""
         self.electing = 0
         """How many more questions the partition has no leader to answer."""
         self.since_then = OFFSET_END
@@ -44,8 +46,8 @@ class MemoryBroker:
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned += [(place.partition, place.offset) for place in partitions]
 
-    def poll(self, timeout: float) -> None:
-        return None
+    def poll(self, timeout: float) -> Any:
+        return SimpleNamespace(error=lambda: self.told) if self.told else None
 
     def close(self) -> None:
         self.closed = True
@@ -96,6 +98,18 @@ def test_brokers_that_go_away_later_do_not_end_the_reading(broker: MemoryBroker,
     reader = Inbox(config, TOPIC, KEY, timeout_s=1)
     broker.away = KafkaError(KafkaError._TRANSPORT)
     assert reader.poll(0) is None
+
+
+def test_brokers_that_are_away_are_told_now_and_then_and_a_refusal_ends_the_reading(
+    broker: MemoryBroker, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Inbox(config, TOPIC, KEY, timeout_s=1)
+    broker.told = KafkaError(KafkaError._ALL_BROKERS_DOWN)
+    assert [reader.poll(0) for _ in range(100)] == [None] * 100
+    assert len(caplog.records) == 1
+    broker.told = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(BrokerUnavailable, match="may not use"):
+        reader.poll(0)
 
 
 @pytest.mark.parametrize(

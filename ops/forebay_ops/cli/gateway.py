@@ -94,7 +94,7 @@ def create(tenant: str, note: str, sees_all: bool, **limits: float | None) -> No
 
 @keys.command(name="list")
 def list_() -> None:
-    """List all keys, with what they have spent where Redis tells it."""
+    """List all keys, with what those with limits have spent where Redis tells it."""
     config, file = cli_config(), _file()
     known = KeyFile(file).read()
     if not known:
@@ -103,7 +103,7 @@ def list_() -> None:
     spent = asyncio.run(_spent(config, list(known.values())))
     table = figures_table("whose", "key", "a minute", "spent today", "this month", "revoked")
     for key in known.values():
-        told = spent.get(key.id)
+        told = spent.get(key.id) if key.limited else None  # without a limit nothing is counted
         table.add_row(
             f"{key.tenant}: {key.note}" if key.note else key.tenant,
             key.id,
