@@ -102,7 +102,10 @@ def _grow(metric: Any) -> None:
             metric.labels("tier_above", "support", "small", outcome).inc()
 
 
-_LABELS = {"lane": "interactive", "tier": "small", "verdict": "down", "source": "user", "age": "within"}
+_LABELS = {
+    "lane": "interactive", "tier": "small", "verdict": "down", "source": "user", "age": "within",
+    "path": "/v1/chat/completions", "status": "200",
+}  # fmt: skip
 _OF_REUSE = {"policy": "bounded", "verdict": "reused", "outcome": "wrong", "source": "feedback"}
 
 
