@@ -3,6 +3,7 @@
 import sys
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from forebay_schemas import canonical
 from forebay_schemas.canonical import all_messages, category_of, digests, question_of
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
-from forebay_schemas.records import Request
+from forebay_schemas.records import CachePolicy, Request
 from forebay_schemas.validation import validate
 
 from ..replay.run import Run, UnusableArrival
@@ -223,7 +224,8 @@ class _Reader:
             # The desk hands on no vector of what it holds back for its time, and there is none of what is not embedded.
             vector = None if text == UNKNOWN or for_now or not vectors[text].any() else vectors[text]
             chances.append(self._router.chances(texts[text], found, vector) if vector is not None else None)
-        compared = [terms_of(kind, self._config).learns for kind in kinds]
+        # Weights route what wishes to pass the caches as they would without that wish.
+        compared = [terms_of(replace(kind, policy=CachePolicy.USE), self._config).learns for kind in kinds]
         for question, kind in zip(self._question, self._kind, strict=True):
             known = chances[question] if compared[kind] else None
             score = (
