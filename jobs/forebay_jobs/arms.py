@@ -8,7 +8,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.overrides import applied
 from forebay_schemas.records import Request
-from forebay_schemas.rollouts import Rollout, Stage, check_beside, in_order, merged
+from forebay_schemas.rollouts import Rollout, Stage, check_beside, in_order, left_of, merged
 
 ARM = "\x1e"
 """Between an owner and an arm: names hold no control characters."""
@@ -49,8 +49,8 @@ class Arms:
 
     def arm_of(self, request: Request) -> str | None:
         """The arm of a request: the same for all of its unit until a rollout ends or takes in more."""
-        rollouts = self._live.rollouts
-        return "+".join(one.arm for one in rollouts if one.takes(request.tenant, request.user)) or None
+        taken = [one for one in self._live.rollouts if one.takes(request.tenant, request.user)]
+        return "+".join(one.arm for one in (left_of(taken) if len(taken) > 1 else taken)) or None
 
     def shadows(self) -> Sequence[Rollout]:
         """The rollouts whose answers are compared and shown to nobody."""

@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from .config import Config, changed
@@ -84,6 +85,11 @@ def shared(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
     return None
 
 
+def laid_over(beneath: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    """What holds where some overrides lie over others: of a setting that both change, that of ``over``."""
+    return {**{path: value for path, value in beneath.items() if shared({path: value}, over) is None}, **over}
+
+
 def path_text(path: Path) -> str:
     """A path as TOML writes it."""
     return ".".join(part if _BARE_KEY.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in path)
@@ -125,6 +131,7 @@ def _check(path: Path, config: Config) -> None:
         raise ConfigError(f"{path_text(path)}: {rest[0]!r} is no tier; use one of {', '.join(config.tiers)}")
 
 
+@lru_cache(maxsize=1024)  # those of live rollouts are read for each request that is in several
 def _parts(text: str) -> Path:
     parts: list[str] = []
     try:

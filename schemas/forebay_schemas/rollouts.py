@@ -14,7 +14,7 @@ import msgspec
 
 from .config import Config
 from .errors import ConfigError, ForebayError
-from .overrides import applied, paths, shared
+from .overrides import applied, laid_over, paths, shared
 from .records import Control
 from .tiers import Backend
 
@@ -24,7 +24,8 @@ EVENT = "rollout"
 """The event that tells of a transition."""
 
 MOST_LIVE = 4
-"""Rollouts at a time: all of their combinations are checked at the start of each, and each has caches of its own."""
+"""Rollouts at a time, without the superseded ones: all of their combinations are checked at the start of each, and each
+has caches of its own."""
 HISTORY = 50
 """Steps that are kept; of the older ones their number is."""
 _WHY_CHARS = 300
@@ -189,9 +190,10 @@ def start(
         raise RolloutError(f"{name}: is live, at the stage {before.stage}; roll it back first, or choose another name")
     live = in_order(known.values())
     check_beside(name, overrides, live)
-    if applied(config, overrides) == config:
-        raise RolloutError(f"{name}: the configuration has these values already; give others")
-    _check_combinations(name, overrides, live, config)
+    standing = merged(one for one in live if one.stage is Stage.ALL)
+    if applied(config, laid_over(standing, overrides)) == applied(config, standing):
+        raise RolloutError(f"{name}: everybody has these values already; give others")
+    _check_combinations(name, overrides, _in_force(live), config)
     _check_models(applied(config, overrides), config)
     rollout = Rollout(
         name=name,
@@ -210,22 +212,49 @@ def start(
 
 def in_order(rollouts: Iterable[Rollout]) -> list[Rollout]:
     """Those that are live, as they were started: who comes first, holds."""
-    return sorted((one for one in rollouts if one.stage.live), key=lambda one: (one.started_ms, one.name))
+    return _by_age(one for one in rollouts if one.stage.live)
+
+
+def left_of(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """Of the rollouts that a request is in, those of which something holds, as they were started.
+
+    One that answers everybody is what later ones are tried against. They may change its settings, so it lies beneath
+    them; where nothing of it is left, the request is in their arm alone.
+    """
+    held: list[Rollout] = []
+    over: dict[str, str] = {}
+    for rollout in reversed(_by_age(rollouts)):
+        if any(shared({path: value}, over) is None for path, value in rollout.overrides.items()):
+            held.append(rollout)
+        over = laid_over(rollout.overrides, over)
+    return held[::-1]
+
+
+def superseded(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """Those that answer everybody and of which nothing is left, as later ones that do so too change all that they
+    changed. They hold again where those are rolled back."""
+    standing = [one for one in in_order(rollouts) if one.stage is Stage.ALL]
+    held = {one.name for one in left_of(standing)}
+    return [one for one in standing if one.name not in held]
 
 
 def check_beside(name: str, overrides: Mapping[str, str], live: Sequence[Rollout]) -> None:
-    """That a rollout changes no setting of those that are live, and that they are not too many.
+    """That a rollout changes no setting that a live one changes for some, and that they are not too many.
 
     Raises:
         RolloutError: it does, or they are.
         ConfigError: it changes what is no setting.
     """
     paths(overrides)
-    if len(live) >= MOST_LIVE:
-        raise RolloutError(f"{name}: {len(live)} rollouts are live, the most there may be; finish or roll back one")
-    for other in live:
-        if (path := shared(overrides, other.overrides)) is not None:
-            raise RolloutError(f"{path}: is changed by the rollout {other.name} too; finish it or roll it back first")
+    in_force = _in_force(live)
+    if len(in_force) >= MOST_LIVE:
+        raise RolloutError(f"{name}: {len(in_force)} rollouts are live, the most there may be; finish or roll back one")
+    for other in in_force:
+        if other.stage is not Stage.ALL and (path := shared(overrides, other.overrides)) is not None:
+            raise RolloutError(
+                f"{path}: is changed by the rollout {other.name} too, at the stage {other.stage}; let it get to 100 or"
+                " roll it back first"
+            )
 
 
 def crowded_out(known: Mapping[str, Rollout]) -> dict[str, str]:
@@ -249,7 +278,8 @@ def promote(rollout: Rollout, *, who: str, why: str, now_ms: int) -> Rollout:
     after = _NEXT.get(rollout.stage)
     if after is None:
         raise RolloutError(
-            f"{rollout.name}: answers everybody already; put its settings into the configuration, then finish it"
+            f"{rollout.name}: answers everybody already; start the next one over it, or put its settings into the"
+            " configuration, then finish it"
         )
     return _step(rollout, "promote", who, why, now_ms, stage=after)
 
@@ -271,21 +301,34 @@ def resume(rollout: Rollout, *, who: str, why: str, now_ms: int) -> Rollout:
 
 
 def roll_back(rollout: Rollout, *, who: str, why: str, now_ms: int) -> Rollout:
-    """The rollout at its end: nobody gets what it changed any more."""
+    """The rollout at its end: nobody gets what it changed any more, but what holds beneath it."""
     _check_live(rollout, "rolled back")
     return _step(rollout, "roll back", who, why, now_ms, stage=Stage.ROLLED_BACK, paused=False)
 
 
-def finish(rollout: Rollout, config: Config, *, who: str, why: str, now_ms: int) -> Rollout:
-    """The rollout at its good end: what it changed is in the configuration.
+def finish(
+    rollout: Rollout, known: Mapping[str, Rollout], config: Config, *, who: str, why: str, now_ms: int
+) -> Rollout:
+    """The rollout at its good end: what it changed is in the configuration, or later ones changed all of it.
+
+    Args:
+        known: all rollouts by name.
 
     Raises:
-        RolloutError: it does not answer everybody yet, or the configuration does not have what it changed.
+        RolloutError: it does not answer everybody yet, another one beneath it would hold again, or the configuration
+            does not have what it changed.
     """
     _check_live(rollout, "finished")
     if rollout.stage is not Stage.ALL:
         raise RolloutError(f"{rollout.name}: is at the stage {rollout.stage}; it can be finished at 100")
-    if applied(config, rollout.overrides) != config:
+    standing = [one for one in in_order(known.values()) if one.stage is Stage.ALL]
+    place = [one.name for one in standing].index(rollout.name)
+    for earlier in standing[:place]:
+        if (path := shared(rollout.overrides, earlier.overrides)) is not None:
+            raise RolloutError(f"{path}: what the rollout {earlier.name} makes of it would hold again; finish it first")
+    over = merged(standing[place + 1 :])
+    own = {path: value for path, value in rollout.overrides.items() if shared({path: value}, over) is None}
+    if applied(config, own) != config:
         raise RolloutError(
             f"{rollout.name}: the configuration does not have its values yet, and everybody would get the old ones;"
             " put them in, restart job and workers, then finish it"
@@ -330,9 +373,22 @@ def of_control(control: Control) -> Rollout | None:
         raise RolloutError(f"{control.key[:80]!a}: holds no rollout that can be read here ({error})") from None
 
 
-def merged(rollouts: list[Rollout]) -> dict[str, str]:
-    """What several rollouts change together; no two change the same setting."""
-    return {path: value for rollout in rollouts for path, value in rollout.overrides.items()}
+def merged(rollouts: Iterable[Rollout]) -> dict[str, str]:
+    """What several rollouts change together; of a setting that two change, the later one's."""
+    together: dict[str, str] = {}
+    for rollout in _by_age(rollouts):
+        together = laid_over(together, rollout.overrides)
+    return together
+
+
+def _by_age(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    return sorted(rollouts, key=lambda one: (one.started_ms, one.name))
+
+
+def _in_force(live: Sequence[Rollout]) -> list[Rollout]:
+    """Without those of which nothing is left."""
+    gone = {one.name for one in superseded(live)}
+    return [one for one in live if one.name not in gone]
 
 
 def _check_live(rollout: Rollout, what: str) -> None:
@@ -345,7 +401,7 @@ def _check_combinations(name: str, overrides: Mapping[str, str], live: list[Roll
     for count in range(len(live) + 1):
         for others in itertools.combinations(live, count):
             try:
-                applied(config, {**merged(list(others)), **overrides})
+                applied(config, laid_over(merged(others), overrides))
             except ConfigError as error:
                 if not others:
                     raise

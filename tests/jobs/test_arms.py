@@ -203,7 +203,7 @@ def test_an_arm_that_cannot_work_is_answered_by_the_configuration_alone() -> Non
 
 
 def test_of_rollouts_that_do_not_go_together_those_that_were_started_first_hold() -> None:
-    arms = Arms(load_config())
+    arms, user = Arms(load_config()), IN[0]
     later = msgspec.structs.replace(
         rollout(Stage.ALL, {"tiers.small.system_prompt": '"Be kind."'}, "kind"), started_ms=NOW_MS + 1
     )
@@ -213,8 +213,27 @@ def test_of_rollouts_that_do_not_go_together_those_that_were_started_first_hold(
         )
         for number in range(2, 2 + MOST_LIVE)
     ]
-    arms.follow([*others, later, rollout(Stage.ALL)])
-    assert arms.arm_of(asked("ada")) == "+".join(one.arm for one in (rollout(Stage.ALL), *others[: MOST_LIVE - 1]))
+    arms.follow([*others, later, rollout()])
+    assert arms.arm_of(asked(user)) == "+".join(one.arm for one in (rollout(), *others[: MOST_LIVE - 1]))
+
+
+def test_over_one_that_answers_everybody_whoever_is_in_the_next_is_in_its_arm_alone(pipeline: Pipeline) -> None:
+    first = rollout(Stage.ALL)
+    second = rollout(Stage.FIFTY, {"tiers.small.system_prompt": '"Be kind."'}, "kind")
+    second = msgspec.structs.replace(second, started_ms=NOW_MS + 1)
+    in_second, beside = users(True, second)[0], users(False, second)[0]
+    pipeline.arms.follow([first, second])
+    for user, arm, prompt in ((in_second, second.arm, '"Be kind."'), (beside, first.arm, '"Be brief."')):
+        task = only_task(pipeline.ask(asked(user)))
+        assert (task.arm, task.overrides) == (arm, {"tiers.small.system_prompt": prompt})
+    # At the end of its way all are in its arm, which stays the same where the first one is finished.
+    at_the_end = msgspec.structs.replace(second, stage=Stage.ALL)
+    for live in ([first, at_the_end], [at_the_end]):
+        pipeline.arms.follow(live)
+        assert {pipeline.arms.arm_of(asked(user)) for user in (in_second, beside)} == {second.arm}
+    # And where it is rolled back, the first one holds again.
+    pipeline.arms.follow([first, msgspec.structs.replace(second, stage=Stage.ROLLED_BACK)])
+    assert pipeline.arms.arm_of(asked(in_second)) == first.arm
 
 
 def test_a_rollout_that_does_not_fit_this_configuration_changes_nothing() -> None:

@@ -177,6 +177,20 @@ def test_by_hand_it_goes_through_its_stages_and_every_follower_learns_of_it(inst
     assert "there is no such rollout; known are newer" in installation.run("status", "older", code=1)
 
 
+def test_the_next_one_lies_over_what_answers_everybody_and_both_are_finished_at_once(
+    installation: Installation,
+) -> None:
+    for name, setting in (("newer", "model=new"), ("longer", "max_tokens=20"), ("older", "model=old")):
+        installation.run("start", name, "--set", f"tiers.only.{setting}", "--from", "10")
+        for _ in range(3):
+            installation.run("promote", name)
+    assert "100 %, superseded" in installation.run("status", "newer")
+    assert "superseded" not in installation.run("status", "longer")
+    assert "newer, which it superseded, is finished too" in installation.run("finish", "older")
+    stages = {name: one.stage for name, one in installation.known().items()}
+    assert stages == {"newer": Stage.FINISHED, "older": Stage.FINISHED, "longer": Stage.ALL}
+
+
 def test_a_good_one_reaches_everybody_though_its_controllers_are_killed(installation: Installation) -> None:
     installation.run("start", "newer", *NEW_MODEL, *QUICK)
     arm = installation.known()["newer"].arm

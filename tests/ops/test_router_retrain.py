@@ -148,8 +148,24 @@ def test_another_rollout_of_weights_is_told_before_anything_is_learned(
     monkeypatch.setattr(command, "known_rollouts", lambda _: {"new": other})
     monkeypatch.setattr(command, "retrain", lambda *_: pytest.fail("it is too late to say so"))
     result = run(monkeypatch, audits(400))
-    assert "router.weights: is changed by the rollout new at the stage 10" in str(result.exception)
+    assert "router.weights: is changed by the rollout new too, at the stage 10" in str(result.exception)
     assert started == []
+
+
+def test_a_rollout_of_weights_that_answers_everybody_is_what_the_next_is_compared_with(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, audits(400))
+    (given,) = started
+    (setting,) = given["single"]
+    last_month = a_rollout({"router.weights": f'"{setting.partition("=")[2]}"'}, Stage.ALL)
+    monkeypatch.setattr(command, "known_rollouts", lambda _: {"new": last_month})
+    result = run(monkeypatch, audits(400))
+    assert "not surely better: nothing changes" in result.output
+    assert "present" in result.output
+    otherwise = [msgspec.structs.replace(each, agrees=not each.agrees) for each in audits(400)]
+    assert run(monkeypatch, otherwise).exit_code == 0
+    assert len(started) == 2
 
 
 @pytest.mark.parametrize(

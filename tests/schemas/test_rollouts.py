@@ -12,6 +12,7 @@ from forebay_schemas.overrides import applied, flattened
 from forebay_schemas.records import Control
 from forebay_schemas.rollouts import (
     HISTORY,
+    MOST_LIVE,
     Guards,
     Rollout,
     RolloutError,
@@ -19,6 +20,8 @@ from forebay_schemas.rollouts import (
     Unit,
     finish,
     follow,
+    in_order,
+    merged,
     of_control,
     pause,
     promote,
@@ -26,6 +29,7 @@ from forebay_schemas.rollouts import (
     resume,
     roll_back,
     start,
+    superseded,
     to_control,
 )
 from hypothesis import given
@@ -125,8 +129,8 @@ def test_a_rollout_goes_through_all_stages_and_is_finished_when_the_configuratio
     with pytest.raises(RolloutError, match="put its settings into the configuration"):
         promote(rollout, **by)
     with pytest.raises(RolloutError, match="does not have its values yet"):
-        finish(rollout, config, **by)
-    done = finish(rollout, applied(config, PROMPT), **by)
+        finish(rollout, {rollout.name: rollout}, config, **by)
+    done = finish(rollout, {rollout.name: rollout}, applied(config, PROMPT), **by)
     assert not done.stage.live
     with pytest.raises(RolloutError, match="start it anew"):
         roll_back(done, **by)
@@ -241,6 +245,59 @@ def test_live_rollouts_leave_each_others_settings_alone(config: Config) -> None:
         begun(config, live, overrides={"categories.a.exact_ttl_s": "50"})
     ended = {"one": roll_back(live["one"], who="ada", why="", now_ms=NOW_MS)}
     assert begun(config, ended, overrides={"categories.a.exact_ttl_s": "50"}).stage is Stage.TEN
+
+
+# One after the other
+
+
+def lies_over(config: Config, *models: str, name: str = "month") -> dict[str, Rollout]:
+    """One rollout after the other gives the small tier a model, and each gets to everybody."""
+    known: dict[str, Rollout] = {}
+    for number, model in enumerate(models):
+        overrides = {"tiers.small.model": f'"{model}"'}
+        one = begun(config, known, name=f"{name}-{number}", overrides=overrides, now_ms=NOW_MS + number)
+        known[one.name] = msgspec.structs.replace(one, stage=Stage.ALL)
+    return known
+
+
+def test_what_answers_everybody_is_the_baseline_of_the_next_which_lies_over_it(config: Config) -> None:
+    known = lies_over(config, "other")
+    with pytest.raises(RolloutError, match="everybody has these values already"):
+        begun(config, known, overrides={"tiers.small.model": '"other"'})
+    back = begun(config, known, overrides={"tiers.small.model": '"served"'}, now_ms=NOW_MS + 9)  # the configuration's
+    assert superseded({**known, "terse": back}.values()) == []  # as yet it answers some
+    known["terse"] = msgspec.structs.replace(back, stage=Stage.ALL)
+    assert [one.name for one in superseded(known.values())] == ["month-0"]
+    assert applied(config, merged(known.values())).tiers["small"].model == "served"
+    with pytest.raises(RolloutError, match="month-0 makes of it would hold again; finish it first"):
+        finish(known["terse"], known, config, who="ada", why="", now_ms=NOW_MS)
+    known["terse"] = roll_back(known["terse"], who="ada", why="", now_ms=NOW_MS)
+    assert superseded(known.values()) == []
+    assert applied(config, merged(in_order(known.values()))).tiers["small"].model == "other"
+
+
+def test_one_a_month_goes_on_for_ever_and_the_last_is_finished_when_the_others_are(config: Config) -> None:
+    by = {"who": "ada", "why": "", "now_ms": NOW_MS}
+    known = lies_over(config, *(["other", "served"] * MOST_LIVE), "other")
+    assert len(superseded(known.values())) == 2 * MOST_LIVE
+    then = applied(config, {"tiers.small.model": '"other"'})
+    for one in in_order(known.values()):
+        known[one.name] = finish(one, known, then, **by)
+    assert in_order(known.values()) == []
+
+
+def test_of_one_that_changes_more_the_rest_holds_beneath_the_next(config: Config) -> None:
+    wide = begun(config, name="wide", overrides={"tiers.small.model": '"other"', "tiers.small.max_tokens": "7"})
+    known = {"wide": msgspec.structs.replace(wide, stage=Stage.ALL)}
+    over = begun(config, known, overrides={"tiers.small.model": '"served"'}, now_ms=NOW_MS + 1)
+    known["terse"] = msgspec.structs.replace(over, stage=Stage.ALL)
+    assert superseded(known.values()) == []
+    tier = applied(config, merged(known.values())).tiers["small"]
+    assert (tier.model, tier.max_tokens) == ("served", 7)
+    by = {"who": "ada", "why": "", "now_ms": NOW_MS}
+    then = applied(config, {"tiers.small.max_tokens": "7"})
+    known["wide"] = finish(known["wide"], known, then, **by)  # of its model nothing is left that could be put in
+    assert not finish(known["terse"], known, then, **by).stage.live
 
 
 @given(st.text(min_size=1).filter(lambda name: name.isprintable()))

@@ -27,10 +27,12 @@ from forebay_schemas.rollouts import (
     resume,
     roll_back,
     start,
+    superseded,
 )
 from forebay_schemas.sections import WEIGHTS_NONE, WEIGHTS_SHIPPED
 from rich.console import Console
 
+from ..outcomes.standing import Standing
 from ..rollouts.control import control
 from ..rollouts.guards import decided, judged
 from ..rollouts.moving import Mover, operator
@@ -105,7 +107,9 @@ def start_(
 
     What it may change: of a tier its model, prompts and limits; of a category how it is reused, routed and escalated;
     and router.*. The configuration stays as it is: a rollout lies over it until it ends. A model must be described
-    under `models` of job and workers before. A file of router.weights that lies here is read, and has to fit.
+    under `models` of job and workers before. A file of router.weights that lies here is read, and has to fit. What a
+    rollout at 100 % changed may be changed again: it is then what the new one is compared with, and holds again where
+    that is rolled back.
     """
     config = cli_config()
     changes: list[Mapping[str, Any]] = [*([changes_of_file(file)] if file else []), *map(change_of_text, single)]
@@ -128,9 +132,10 @@ def start_(
         )
 
     with closing(Mover(config)) as mover:
-        rollout = begin(mover.known(), _now_ms()) if dry_run else mover.move(begin)
+        known = mover.known()
+        rollout = begin(known, _now_ms()) if dry_run else mover.move(begin)
     console = Console(highlight=False)
-    console.print(changes_table(rollout, config))
+    console.print(changes_table(rollout, Standing(config, known).config))
     if unread is not None:
         console.print(f"{unread} is not here to be read: whether it fits, the job's log says", soft_wrap=True)
     share = "answers 10 % of the {unit}s" if stage == Stage.TEN else "is in shadow: its answers are shown to nobody"
@@ -148,9 +153,7 @@ def status(name: str | None, as_json: bool) -> None:
     """
     config = cli_config()
     with _observed(config) as (known, observer):
-        if name is not None and name not in known:
-            raise click.ClickException(_unknown(name, known))
-        shown = [known[name]] if name else sorted(known.values(), key=lambda one: -one.since_ms)
+        shown = [_known(name, known)] if name else sorted(known.values(), key=lambda one: -one.since_ms)
         findings = {
             one.name: judged(observer.counting.of(one), one.guards, one.stage) for one in shown if one.stage.live
         }
@@ -164,7 +167,7 @@ def status(name: str | None, as_json: bool) -> None:
             click.echo("there are no rollouts; `forebay rollout start --help` tells how to start one")
             return
         console = Console(highlight=False)
-        console.print(live_table(shown))
+        console.print(live_table(shown, {one.name for one in superseded(known.values())}))
         for one in shown:
             if one.stage.live:
                 console.print()
@@ -179,9 +182,7 @@ def history(name: str) -> None:
     """Show who moved the rollout NAME, when and why."""
     with closing(Mover(cli_config())) as mover:
         known = mover.known()
-    if name not in known:
-        raise click.ClickException(_unknown(name, known))
-    Console(highlight=False).print(history_table(known[name]))
+    Console(highlight=False).print(history_table(_known(name, known)))
 
 
 @rollout.command(name="promote")
@@ -196,7 +197,10 @@ def promote_(name: str, why: str) -> None:
 @_NAME
 @_WHY
 def rollback(name: str, why: str) -> None:
-    """End the rollout NAME: all get the configuration's settings again, and none of its answers."""
+    """End the rollout NAME: all get what held before it again, and none of its answers.
+
+    That is what an earlier one at 100 % changed, else the configuration's settings.
+    """
     _move(name, partial(roll_back, why=why))
 
 
@@ -226,10 +230,22 @@ def finish_(name: str, why: str) -> None:
     gets them from the rollout. What is checked is the configuration file of this command; what job and workers run
     with it cannot see, and without that restart everybody gets the old settings again. Afterwards requests share
     answers as before the rollout; those that a former model gave are not given again after `forebay invalidate --model
-    FORMER`.
+    FORMER`. Earlier ones of which nothing is left are finished with it.
     """
     config = cli_config()
-    _move(name, lambda held, **by: finish(held, config, why=why, **by))
+
+    def transition(of: str, why: str, known: Mapping[str, Rollout], now_ms: int) -> Rollout:
+        return finish(_known(of, known), known, config, who=operator(), why=why, now_ms=now_ms)
+
+    with closing(Mover(config)) as mover:
+        known = mover.known()
+        held = _known(name, known)
+        # Those first: they would hold again without what lies over them.
+        for one in superseded(known.values()) if held.stage is Stage.ALL else ():
+            if one.started_ms < held.started_ms and shared(one.overrides, held.overrides):
+                mover.move(partial(transition, one.name, f"superseded, and {name} is finished"))
+                click.echo(f"{one.name}, which it superseded, is finished too")
+        _say(mover.move(partial(transition, name, why)))
 
 
 @rollout.command(name="control")
@@ -249,14 +265,15 @@ def control_() -> None:
 
 def _move(name: str, step: Any) -> None:
     def transition(known: Mapping[str, Rollout], now_ms: int) -> Rollout:
-        if name not in known:
-            raise RolloutError(_unknown(name, known))
-        return step(known[name], who=operator(), now_ms=now_ms)
+        return step(_known(name, known), who=operator(), now_ms=now_ms)
 
     with closing(Mover(cli_config())) as mover:
-        rollout = mover.move(transition)
+        _say(mover.move(transition))
+
+
+def _say(rollout: Rollout) -> None:
     paused = ", paused" if rollout.paused else ""
-    click.echo(f"{name} is at the stage {rollout.stage}{paused}")
+    click.echo(f"{rollout.name} is at the stage {rollout.stage}{paused}")
 
 
 @contextmanager
@@ -309,5 +326,7 @@ def _now_ms() -> int:
     return round(time.time() * 1000)
 
 
-def _unknown(name: str, known: Mapping[str, Rollout]) -> str:
-    return f"{name}: there is no such rollout; known are {', '.join(sorted(known)) or 'none'}"
+def _known(name: str, known: Mapping[str, Rollout]) -> Rollout:
+    if name not in known:
+        raise RolloutError(f"{name}: there is no such rollout; known are {', '.join(sorted(known)) or 'none'}")
+    return known[name]

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from forebay_schemas.config import Config
 from forebay_schemas.overrides import paths
@@ -23,13 +23,13 @@ def changes_table(rollout: Rollout, config: Config) -> Table:
     return table
 
 
-def live_table(rollouts: Sequence[Rollout]) -> Table:
-    """Where each rollout is."""
+def live_table(rollouts: Sequence[Rollout], superseded: Collection[str] = ()) -> Table:
+    """Where each rollout is; of those of these names nothing is left, as later ones changed it all."""
     table = _words("rollout", "stage", "by", "since (UTC)", "last moved by")
     for one in rollouts:
         stage = f"{one.stage} %" if one.stage.isdigit() else one.stage.replace("_", " ")
-        paused = ", paused" if one.paused else ""
-        table.add_row(one.name, stage + paused, one.unit, _time(one.since_ms), one.history[-1].who)
+        state = ", paused" if one.paused else ", superseded" if one.name in superseded else ""
+        table.add_row(one.name, stage + state, one.unit, _time(one.since_ms), one.history[-1].who)
     return table
 
 

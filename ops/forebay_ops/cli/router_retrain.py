@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 from forebay_jobs.router.router import Router
 from forebay_jobs.router.weights import encoded
-from forebay_schemas.overrides import shared
-from forebay_schemas.rollouts import Rollout, RolloutError
+from forebay_schemas.rollouts import Rollout, RolloutError, check_beside, in_order
 from rich.console import Console
 
 from ..outcomes.labels import labels
@@ -104,12 +103,10 @@ def retrain_(
 
 def _check_free(rollouts: Mapping[str, Rollout]) -> None:
     """Raises RolloutError: another rollout of weights is under way, so that none can be started in the end."""
-    for other in rollouts.values():
-        if other.stage.live and shared({SETTING: ""}, other.overrides):
-            raise RolloutError(
-                f"{SETTING}: is changed by the rollout {other.name} at the stage {other.stage}; finish it or roll it"
-                " back first, or give --no-rollout"
-            )
+    try:
+        check_beside("router weights", {SETTING: ""}, in_order(rollouts.values()))
+    except RolloutError as error:
+        raise RolloutError(f"{error}, or give --no-rollout") from None
 
 
 def _show(console: Console, found: Retrained, present: str) -> None:

@@ -26,7 +26,7 @@ class Standing:
         self._base = config
         self._arms = {rollout.arm: rollout for rollout in rollouts.values()}
         self._of: dict[str | None, Config | None] = {None: config}
-        self.config = applied(config, merged([one for one in rollouts.values() if one.stage is Stage.ALL]))
+        self.config = applied(config, merged(one for one in rollouts.values() if one.stage is Stage.ALL))
 
     def routes(self, arm: str | None) -> bool:
         """Whether requests of an arm were handled as all are now."""
