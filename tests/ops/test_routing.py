@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from forebay_jobs.router.learned import Scorer
 from forebay_jobs.router.weights import encoded, read_weights
 from forebay_ops.cli import forebay
 from forebay_ops.evaluation.halves import is_test
@@ -100,6 +101,17 @@ def test_training_again_gives_the_same_file_which_holds_no_prompt(tmp_path: Path
     weights = read_weights(first)
     assert (weights.labels, weights.data) == (425, data.labels.digest)
     assert max(weights.error) < 0.1
+
+
+def test_also_of_few_labels_most_new_questions_of_the_same_kind_are_like_them(tmp_path: Path) -> None:
+    data = data_in(write(tmp_path / "labels.jsonl", lines(1_600)))
+    familiar = []
+    for seed in range(3):
+        shuffled = np.random.default_rng(seed).permutation(len(data))
+        few, new = data.part(shuffled[:240]), data.part(shuffled[240:840])
+        _, known = Scorer(train(few, [], "a test")).chances(new.labels.prompts, new.features, new.vectors)
+        familiar.append(known.mean())
+    assert np.mean(familiar) > 0.94  # measured on the labels' own distances less than 0.92
 
 
 def test_tiers_whose_labels_are_unknown_for_some_prompts_learn_from_the_others(tmp_path: Path) -> None:

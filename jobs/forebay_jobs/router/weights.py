@@ -39,7 +39,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         centres: float16, one a row: vector and scaled features; middles of labelled questions, no question's own.
         by_centre, by_vector, by_feature, by_gram: float32, a column for each tier.
         rarity: float32, of each place of ``grams``, as ``grams.weighted`` takes it.
-        familiar_within: squared distance to the nearest centre within which a question is like labelled ones.
+        familiar_within: squared distance to the nearest centre within which a question is like labelled ones: 95 % of
+            them were, to centres that were made without them.
         least, most: of each feature where they were labelled.
         labels: how many questions were.
         data: SHA-256 of their prompts and labels.
