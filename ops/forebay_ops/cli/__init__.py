@@ -39,7 +39,7 @@ _COMMANDS = {
     "bench": Entry("bench:bench", "Measure what this costs and saves, beside a baseline.", "local"),
     "rollout": Entry("rollout:rollout", "Change models, prompts or settings for some first."),
     "reuse": Entry("reuse:reuse", "Look at what was answered from the cache by meaning, and why.", "jobs"),
-    "router": Entry("router:router", "Learn which tier will do, measure it, and show why.", "local"),
+    "router": Entry("router:router", "Learn which tier will do, measure it, and show why.", "jobs,reports"),
     "eval": Entry("eval:eval_", "Measure how well reuse keeps its promise.", "local"),
     "validate-model": Entry(
         "validate_model:validate_model", "Compare a quantised model with its original.", "workers-http"

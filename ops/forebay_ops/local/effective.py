@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
 from forebay_schemas.tiers import ModelConfig
@@ -50,6 +49,8 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def write_settings(config: Config, file: Path) -> None:
     """Write the configuration so that ``load_config`` reads the same again; only this user may read it."""
+    import tomli_w  # which images do not have: there is nothing to be written
+
     unfinished = file.with_suffix(".unfinished")
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
         out.write(b"# What the stack in this folder runs with. Written by `forebay up`: changes here are lost.\n\n")
