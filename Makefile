@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 # A process of this stack imports thousands of modules: they are compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Where processes share the cores, the threads of a matrix product spend their time in waiting for each other.
+test quick fast: export OMP_NUM_THREADS = 1
+
 .NOTPARALLEL:
 .PHONY: help setup demo test quick check lint fast fuzz lock clean
 
