@@ -16,6 +16,7 @@ from forebay_schemas.categories import CategoryConfig
 
 from tests.jobs.doubles import MemoryState, metrics
 from tests.redis_server import RedisServer
+from tests.waiting import eventually
 
 CATEGORIES = {
     "default": CategoryConfig(),
@@ -119,8 +120,12 @@ def test_while_redis_is_away_a_process_learns_alone_and_tells_later(redis_server
     one.sync()
     assert one.policy().threshold > 0.98
     redis_server.start()
-    one.sync()
-    assert Process(redis_server).policy().threshold == one.policy().threshold
+
+    def told() -> bool:
+        one.sync()
+        return Process(redis_server).policy().threshold == one.policy().threshold
+
+    eventually(told, "what it learned is in Redis")  # which it leaves alone for some milliseconds more
 
 
 def test_what_is_decided_while_processes_meet_is_not_lost(redis_server: RedisServer) -> None:

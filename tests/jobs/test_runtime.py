@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forebay_jobs import rollout_log
 from forebay_jobs import runtime as runtime_module
 from forebay_jobs.runtime import runtime_for
 from forebay_schemas.config import Config, load_config
@@ -18,6 +19,8 @@ from tests.jobs.doubles import LetterEmbedder, configured
 def _process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(runtime_module, "_current", None)
     monkeypatch.setattr(runtime_module, "_log_to_stderr", lambda _: None)
+    monkeypatch.setattr(rollout_log, "_RPC_TIMEOUT_S", 0.1)  # no broker is there
+    monkeypatch.setattr(runtime_module, "_ROLLOUTS_KNOWN_S", 0.1)
     monkeypatch.setattr(runtime_module, "Embedder", lambda settings, metrics: LetterEmbedder())
     yield
     if runtime_module._current is not None:
