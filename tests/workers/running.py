@@ -21,9 +21,7 @@ from prometheus_client import CollectorRegistry
 from ..samples import total
 from .doubles import CODEC, Commands, Log, Model, Publications, Streams, configured
 
-SETTINGS = """
-[models.model]
-price = { input_per_1k = 0.001, output_per_1k = 0.002 }
+TIERS = """
 [tiers.small]
 complexity_up_to = 0.5
 model = "model"
@@ -32,6 +30,11 @@ max_tokens = 100
 complexity_up_to = 1.0
 model = "model"
 max_tokens = 100
+"""
+SETTINGS = f"""
+[models.model]
+price = {{ input_per_1k = 0.001, output_per_1k = 0.002 }}
+{TIERS}
 [worker]
 commit_interval_ms = 1
 drain_timeout_s = 30

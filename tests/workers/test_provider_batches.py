@@ -26,14 +26,15 @@ from ..provider import serving
 from ..provider_batches import Batch, Batches
 from ..waiting import until
 from .doubles import CODEC, task_for
-from .running import Running
+from .running import TIERS, Running
 
 pytest.importorskip("openai")
 
 P = ("llm.tier.small.batch", 0)
 HOUR_MS = 3_600_000
 BEGAN_MS = round(time.time() * 1000)
-SETTINGS = """
+SETTINGS = (
+    """
 [models.model]
 backend = "openai"
 price = { input_per_1k = 1.0, output_per_1k = 1.0, batch_factor = 0.5 }
@@ -46,17 +47,11 @@ BATCHES
 backend = "openai"
 price = { input_per_1k = 1.0, output_per_1k = 1.0 }
 endpoint = { url = "URL", batch_api = true, batches = { gather_s = 0.05 } }
-[tiers.small]
-complexity_up_to = 0.5
-model = "model"
-max_tokens = 100
-[tiers.large]
-complexity_up_to = 1.0
-model = "model"
-max_tokens = 100
 [worker]
 commit_interval_ms = 1
 """
+    + TIERS
+)
 QUICK = {"gather_s": 0.05, "poll_s": 0.02}
 IN_BATCH = (12 + 8) / 1000 * 0.5
 """US dollars for what the provider says in a batch, and for what the worker's own model says."""
