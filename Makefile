@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 test quick fast: export OMP_NUM_THREADS = 1
 
 .NOTPARALLEL:
-.PHONY: help setup demo test quick check lint fast fuzz lock clean
+.PHONY: help setup demo test quick chaos check lint fast fuzz lock clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -27,6 +27,9 @@ test: $(READY) check fast ## All checks and all tests, with the real stack
 
 quick: EXAMPLES := few
 quick: lint fast ## The fast subset: lint and the tests that need no server and no model, about a minute
+
+chaos: $(READY) ## Break a stack of its own 200 times under load; an hour or two. `make test` holds the short form
+	@$(BIN)/python -m tests.chaos inject
 
 check: lint
 	$(BIN)/basedpyright

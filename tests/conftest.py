@@ -22,11 +22,11 @@ settings.load_profile("many")
 
 
 class _ByServers(LoadFileScheduling):
-    """One process has a file to itself, with the servers that its tests share; one has the whole stack."""
+    """One process has a file to itself, with the servers that its tests share; one has the whole stacks."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "tests/end_to_end" if file.startswith("tests/end_to_end/") else file
+        return "stacks" if file.startswith(("tests/end_to_end/", "tests/chaos/")) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:

@@ -1,5 +1,6 @@
 """A provider of models behind an OpenAI-compatible endpoint, which says what a test lets it."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -60,8 +61,9 @@ def serving(says: Callable[[str, str], str], batches: Batches | None = None) -> 
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # who asked may have been killed
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None: ...
 

@@ -31,7 +31,6 @@ from .collector import Collector
 
 _ROOT = Path(__file__).parents[2]
 SETTINGS = Path(__file__).with_name("stack.toml")
-_LOGS = _ROOT / ".forebay" / "end-to-end-logs"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -107,8 +106,13 @@ class _Progress:
 
 
 @contextmanager
-def stack_up(config: Config) -> Iterator[RunningStack]:
-    """A stack on free ports; at the end it is taken down, and its logs are kept for whoever looks into a failure."""
+def stack_up(config: Config, logs: str = "end-to-end-logs") -> Iterator[RunningStack]:
+    """A stack on free ports; at the end it is taken down, and its logs are kept for whoever looks into a failure.
+
+    Args:
+        logs: the folder in `.forebay` where they are kept.
+    """
+    kept = _ROOT / ".forebay" / logs
     root = Path(tempfile.mkdtemp(prefix="forebay-"))  # short: a socket's path has a limit
     home = Home.at(root, installed=_ROOT / ".forebay")
     progress = _Progress()
@@ -120,8 +124,8 @@ def stack_up(config: Config) -> Iterator[RunningStack]:
             yield RunningStack(stack, stack.config, collector)
         finally:
             stack.down(progress)
-            shutil.rmtree(_LOGS, ignore_errors=True)
-            shutil.copytree(home.logs, _LOGS)
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(home.logs, kept)
             assert stack.orphans() == 0
             shutil.rmtree(root, ignore_errors=True)
 

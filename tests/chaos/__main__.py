@@ -1,0 +1,120 @@
+"""``python -m tests.chaos``: the long form."""
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from forebay_ops.cli.progress import ConsoleProgress
+from rich.console import Console
+
+from .campaign import Injection, inject, judge
+from .faults import EVERY
+from .scene import Scene, staged
+from .soak import compared, go_on, sizes
+from .table import table
+
+_WARM_UP_MIN = 2.0
+"""Until the JVMs have compiled what runs often, and each kind of request was seen."""
+
+
+@click.group()
+def main() -> None:
+    """Break a stack of its own under steady load, and say what that cost.
+
+    \b
+      python -m tests.chaos faults
+      python -m tests.chaos inject --only broker --injections 10
+      python -m tests.chaos soak --minutes 30
+    """
+
+
+@main.command("faults")
+def list_faults() -> None:
+    """Name the faults, in the order in which they are injected."""
+    for fault in EVERY:
+        click.echo(fault.name)
+
+
+@main.command("inject")
+@click.option("--injections", default=200, show_default=True, help="How many faults are injected in all.")
+@click.option("--minutes", type=float, help="After so long the injection that is under way is the last.")
+@click.option("--only", multiple=True, metavar="WORDS", help="Faults whose names hold these words; may be repeated.")
+def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...]) -> None:
+    """Inject one fault after the other, and print a table of what each did.
+
+    Ctrl-C ends it with the table of what was injected so far. Exit code 1: something was lost, repeated or wrong, took
+    longer than it may, or never came into the state in which it is broken.
+    """
+    chosen = [fault for fault in EVERY if not only or any(words in fault.name for words in only)]
+    if not chosen:
+        raise click.UsageError(f"--only: no fault's name holds {' or '.join(only)}; `faults` names them all")
+    console, done, states_seen = _console(), list[Injection](), True
+    end_s = time.monotonic() + (minutes or 24 * 60) * 60
+    with ConsoleProgress(console) as progress, _brought_up(progress) as scene:
+        try:
+            for number, fault in enumerate(itertools.islice(itertools.cycle(chosen), injections), 1):
+                if time.monotonic() > end_s:
+                    break
+                progress.doing(f"{number} of {injections}: {fault.name}")
+                try:
+                    one = inject(scene, fault)
+                except AssertionError as error:
+                    states_seen = False
+                    progress.done(f"{number} of {injections}: {fault.name}: {error}")
+                    continue
+                done.append(one)
+                took = f"recovered after {one.recovered_s:.1f} s" if one.recovered_s else "not seen to recover"
+                progress.done(f"{number} of {injections}: {fault.name}: {len(one.in_flight)} in flight, {took}")
+        except KeyboardInterrupt:
+            progress.done("interrupted")
+        progress.doing("waiting for the last replies")
+        scene.load.stop()
+        judge(scene, done)
+    console.print(table(done))
+    _tell_what_is_wrong(console, done, scene)
+    sys.exit(bool(scene.load.problems) or not states_seen or not all(one.held for one in done))
+
+
+@main.command("soak")
+@click.option("--minutes", default=30.0, show_default=True, help="How long the load goes on between the two looks.")
+def let_it_run(minutes: float) -> None:
+    """Inject nothing, and print the sizes that may not grow: before and after."""
+    console = _console()
+    with ConsoleProgress(console) as progress, _brought_up(progress) as scene:
+        go_on(_WARM_UP_MIN, progress.counting)
+        before = sizes(scene)
+        go_on(minutes, progress.counting)
+        after = sizes(scene)
+        scene.load.stop()
+    console.print(compared(before, after))
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+@contextmanager
+def _brought_up(progress: ConsoleProgress) -> Iterator[Scene]:
+    progress.doing("bringing the stack up, and a load")
+    with staged() as scene:
+        yield scene
+
+
+def _tell_what_is_wrong(console: Console, done: list[Injection], scene: Scene) -> None:
+    asked = (
+        f"{len(scene.checker.requests())} requests, and {scene.load.callers.answered} calls of the gateway among them"
+    )
+    console.print(asked, highlight=False)
+    for one in done:
+        for what, requests in (("lost", one.lost), ("repeated", one.repeated), ("wrong", one.wrong)):
+            for tenant, request_id in requests:
+                console.print(f"{what}: {request_id} of {tenant} ({one.fault.name})", highlight=False)
+    for problem in scene.load.problems:
+        console.print(problem, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Injects one fault after the other, and says of each what it cost and how long it was felt."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..waiting import eventually
+from .checker import Asked, Key
+from .fault import Fault
+from .scene import Scene
+
+_STATE_S = 120
+_LASTS_S = 120
+_LAST_REPLIES_S = 120
+"""How long the last replies are waited for, before what has none is lost."""
+_PATIENCE = 3
+"""Recovery is waited for this many times its limit, so that it is known how long it took."""
+
+
+@dataclass
+class Injection:
+    """A fault that was injected, and what became of it."""
+
+    fault: Fault
+    at_s: float
+    in_flight: set[Key]
+    recovered_s: float | None = None
+    """From the injection on; absent: not seen to recover."""
+    lost: list[Key] = field(default_factory=list)
+    repeated: list[Key] = field(default_factory=list)
+    wrong: list[Key] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """Codes of error replies: told, and so not lost."""
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it is over, and cost nothing that it may not."""
+        return self.recovered_s is not None and not (self.lost or self.repeated or self.wrong)
+
+    @property
+    def held(self) -> bool:
+        """Whether it was over in time as well."""
+        return self.harmless and (self.recovered_s or 0.0) <= self.fault.within_s
+
+
+def inject(scene: Scene, fault: Fault) -> Injection:
+    """Inject a fault in its state, and wait until nothing is left of it: all that was in flight is answered, so is what
+    was asked since, by each client and through the gateway, and every part does its work."""
+    eventually(scene.calm, f"all is well before {fault.name}", timeout_s=_STATE_S, poll_s=0.1)
+    eventually(lambda: fault.when(scene), f"the state for {fault.name}", timeout_s=_STATE_S)
+    scene.broken_s = time.monotonic()
+    injection = Injection(fault, scene.broken_s, scene.checker.in_flight())
+    fault.inject(scene)
+    try:
+        eventually(lambda: fault.until(scene), f"{fault.name} is felt", timeout_s=_LASTS_S)
+    finally:
+        fault.heal(scene)
+    calls = scene.load.callers.answered
+
+    def recovered() -> bool:
+        checker = scene.checker
+        through_gateway = scene.load.callers.answered > calls
+        through_clients = checker.all_answered(injection.in_flight) and checker.answered_since(injection.at_s)
+        return through_gateway and through_clients and scene.all_up()
+
+    end_s = injection.at_s + _PATIENCE * fault.within_s
+    while injection.recovered_s is None and time.monotonic() < end_s:
+        if recovered():
+            injection.recovered_s = time.monotonic() - injection.at_s
+        time.sleep(0.02)
+    fault.after(scene)
+    return injection
+
+
+def judge(scene: Scene, injections: list[Injection]) -> None:
+    """When the load has ended: note with each injection what is wrong with the requests that it befell."""
+    checker = scene.checker
+    deadline = time.monotonic() + _LAST_REPLIES_S
+    while checker.in_flight() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for key, asked in checker.requests().items():
+        if not (befell := _befell(injections, key, asked)):
+            continue
+        if asked.lost(checker.killed):
+            befell.lost.append(key)
+        if asked.repeated:
+            befell.repeated.append(key)
+        if checker.wrong(key):
+            befell.wrong.append(key)
+        befell.errors += asked.errors
+
+
+def _befell(injections: Iterable[Injection], key: Key, asked: Asked) -> Injection | None:
+    """The first injection during which a request was in flight; else the last one before it was seen."""
+    before = None
+    for injection in injections:
+        if key in injection.in_flight:
+            return injection
+        if injection.at_s <= asked.seen_s:
+            before = injection
+    return before

@@ -1,0 +1,175 @@
+"""Knows every request that the brokers accepted and every reply that was seen, and says what is wrong with them.
+
+Both are read from the topics themselves, as any reader of committed records does; what a client handed over is told by
+its process. Times are seconds of the monotonic clock.
+"""
+
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer
+from forebay_schemas.codec import Codec
+from forebay_schemas.config import Config
+from forebay_schemas.errors import RecordError
+from forebay_schemas.records import CacheStatus, Reply, Request
+
+from .answers import answer
+from .publisher import Event
+
+Key = tuple[str, str]
+"""Tenant and request id."""
+
+_GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
+
+
+@dataclass
+class Asked:
+    """All that is known of one request."""
+
+    question: str = ""
+    seen_s: float = field(default_factory=time.monotonic)
+    """When it was first heard of."""
+    sender: str | None = None
+    """The client that awaits it; absent: one that the checker does not hear, such as the gateway."""
+    sent_s: float = 0.0
+    accepted: bool = False
+    """Whether it is on a request topic."""
+    committed: list[Reply] = field(default_factory=list)
+    """On the reply topic, in the order of reading."""
+    committed_s: float | None = None
+    handed: list[Event] = field(default_factory=list)
+    """What its client was given: replies."""
+    refused: str | None = None
+    """Why its client says that it could not be published or answered."""
+
+    def answered(self, killed: set[str]) -> bool:
+        """Whether its reply is on the topic and, unless its sender was killed, was handed over."""
+        return bool(self.committed) and (bool(self.handed) or self.sender is None or self.sender in killed)
+
+    @property
+    def open(self) -> bool:
+        """Whether a reply is owed and not there."""
+        return self.accepted and not self.committed
+
+    def lost(self, killed: set[str]) -> bool:
+        """Whether a reply is owed and did not come: to the topic, or to a client that was told nothing at all."""
+        heard = self.handed or self.refused is not None
+        return self.open or not (heard or self.sender is None or self.sender in killed)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a worker's reply is there twice for readers of committed records, or a client was given two."""
+        generated = sum(reply.cache_status in _GENERATED and reply.error is None for reply in self.committed)
+        return generated > 1 or len(self.handed) > 1
+
+    @property
+    def errors(self) -> list[str]:
+        """The codes of its error replies."""
+        return [reply.error.code for reply in self.committed if reply.error]
+
+
+class Checker:
+    """See the module. Use it as a context manager."""
+
+    def __init__(self, config: Config) -> None:
+        self._codec = Codec()
+        self._topics = config.kafka.topics
+        settings = {
+            "group_id": uuid.uuid4().hex,
+            "isolation_level": "read_committed",
+            "auto_offset_reset": "earliest",
+            "log_level": 0,  # brokers that are away are meant to be
+        }
+        self._consumer = Consumer(config.kafka.client(**settings))
+        self._seen: set[tuple[str | None, int | None, int | None]] = set()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._asked: dict[Key, Asked] = {}
+        self.living: set[str] = set()
+        """The clients that run."""
+        self.killed: set[str] = set()
+        """Those that cannot tell any more what they were given."""
+
+    def __enter__(self) -> "Checker":
+        self._consumer.subscribe([self._topics.requests, self._topics.requests_batch, self._topics.replies])
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._reading.join()
+        self._consumer.close()
+
+    def told(self, sender: str, event: Event) -> None:
+        """A client told of an event."""
+        with self._lock:
+            asked = self._asked.setdefault((event.tenant, event.request_id), Asked())
+            if event.what == "sent":
+                asked.sender, asked.sent_s, asked.question = sender, time.monotonic(), event.text
+            elif event.what == "reply":
+                asked.handed.append(event)
+            else:
+                asked.refused = event.text
+
+    def in_flight(self) -> set[Key]:
+        """The requests that the brokers accepted and nobody answered."""
+        with self._lock:
+            return {key for key, asked in self._asked.items() if asked.open}
+
+    def all_answered(self, keys: set[Key]) -> bool:
+        """Whether each of these has its reply."""
+        with self._lock:
+            return all(self._asked[key].answered(self.killed) for key in keys)
+
+    def answered_since(self, moment_s: float) -> bool:
+        """Whether a request that every living client sent after the moment has its reply."""
+        with self._lock:
+            new = [one for one in self._asked.values() if one.sent_s > moment_s and one.answered(self.killed)]
+            return self.living <= {one.sender for one in new}
+
+    def wrong(self, key: Key) -> bool:
+        """Whether any answer to a request is another's; each holds its question, and that its tenant.
+
+        One that is given by meaning is the right answer of the tenant's request that it names.
+        """
+        tenant, asked = key[0], self._asked[key]
+        for reply in asked.committed:
+            source = self._asked.get((tenant, reply.matched_request_id or ""), Asked())
+            right = source.question if reply.cache_status is CacheStatus.SEMANTIC else asked.question
+            if reply.error is None and reply.text != answer(right):
+                return True
+        committed = [reply.text for reply in asked.committed if reply.error is None]
+        return any(event.text not in committed for event in asked.handed if event.error is None)
+
+    def requests(self) -> dict[Key, Asked]:
+        """What is known of each request now."""
+        with self._lock:
+            return dict(self._asked)
+
+    def _read(self) -> None:
+        while not self._stop.is_set():
+            message = self._consumer.poll(0.1)
+            if message is None or message.error():
+                continue  # a broker that went away; librdkafka goes on when it is back
+            place = (message.topic(), message.partition(), message.offset())
+            if place in self._seen:
+                continue  # read again after a rebalance
+            self._seen.add(place)
+            self._take(message.topic() or "", message.value() or b"")
+
+    def _take(self, topic: str, value: bytes) -> None:
+        try:
+            record = self._codec.decode(value, Reply if topic == self._topics.replies else Request)
+        except RecordError:
+            return
+        with self._lock:
+            asked = self._asked.setdefault((record.tenant, record.request_id), Asked())
+            if isinstance(record, Request):
+                asked.accepted = True
+                asked.question = asked.question or record.messages[-1].content or ""
+            else:
+                asked.committed.append(record)
+                asked.committed_s = asked.committed_s or time.monotonic()

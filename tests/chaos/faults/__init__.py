@@ -1,0 +1,15 @@
+"""Every fault, in the order in which they are injected."""
+
+from . import freezes, kills, stores, workers
+
+EVERY = (*kills.FAULTS, *workers.FAULTS, *freezes.FAULTS, *stores.FAULTS)
+
+SHORT = (
+    "kill -9 worker, mid-commit",
+    "kill -9 TaskManager",
+    "kill -9 JobManager",
+    "kill -9 broker",
+    "kill -9 Redis",
+    "kill -9 client",
+)
+"""The most telling ones, for every run of the tests."""

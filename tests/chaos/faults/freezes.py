@@ -1,0 +1,55 @@
+"""Processes that stand still for longer than others wait for them, and then go on as if nothing had been."""
+
+import signal
+from collections.abc import Callable
+
+from ..fault import Fault
+from ..scene import Scene
+
+_SESSIONS_S = 12.0
+"""Longer than any session time-out of the stack, where nobody is there to tell that one has passed."""
+
+
+def _stop(part: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.signal(part, signal.SIGSTOP)
+
+
+def _go_on(part: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.signal(part, signal.SIGCONT)
+
+
+def _second_joined_and_first_stopped_in_transaction(scene: Scene) -> bool:
+    return scene.second.joined() and scene.stopped_in_transaction()
+
+
+def _its_group_did_without(scene: Scene) -> bool:
+    return scene.second.members() == {1}
+
+
+FAULTS = (
+    Fault(
+        "SIGSTOP worker in a transaction, its tasks go to another",
+        when=_second_joined_and_first_stopped_in_transaction,
+        inject=lambda scene: None,  # it stands still already
+        until=_its_group_did_without,
+        heal=_go_on("worker"),
+        within_s=60,
+        after=lambda scene: scene.second.leave(),
+    ),
+    Fault(
+        "SIGSTOP TaskManager until it is lost",
+        when=Scene.checkpoint_half_done,
+        inject=_stop("taskmanager"),
+        until=lambda scene: not scene.job_runs(),
+        heal=_go_on("taskmanager"),
+        within_s=60,
+    ),
+    Fault(
+        f"SIGSTOP broker for {_SESSIONS_S:g} s",
+        when=Scene.generating,
+        inject=_stop("kafka"),
+        until=lambda scene: scene.broken_for_s() > _SESSIONS_S,
+        heal=_go_on("kafka"),
+        within_s=60,
+    ),
+)

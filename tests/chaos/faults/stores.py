@@ -1,0 +1,42 @@
+"""Redis that takes nothing more, answers late, or has forgotten everything."""
+
+import threading
+
+from ..fault import Fault
+from ..scene import Scene
+
+_LASTS_S = 5.0
+_SLOW_S = 0.5
+"""Twice ``redis.timeout_ms``."""
+
+
+def _fill(scene: Scene) -> None:
+    scene.redis.config_set("maxmemory-policy", "noeviction")
+    scene.redis.config_set("maxmemory", scene.redis.info("memory")["used_memory"] // 2)
+
+
+def _make_room(scene: Scene) -> None:
+    scene.redis.config_set("maxmemory", "256mb")
+    scene.redis.config_set("maxmemory-policy", "allkeys-lru")
+
+
+def _slow_down(scene: Scene) -> None:
+    """Each call finds the server in the middle of something that takes half a second."""
+
+    def sleep_on() -> None:
+        while scene.broken_for_s() < _LASTS_S:
+            scene.redis.execute_command("DEBUG", "SLEEP", str(_SLOW_S))
+
+    threading.Thread(target=sleep_on).start()
+
+
+def _lasted(scene: Scene) -> bool:
+    """It has, and requests were answered meanwhile."""
+    return scene.broken_for_s() > _LASTS_S and scene.answered_since_broken()
+
+
+FAULTS = (
+    Fault("Redis full", Scene.generating, _fill, until=_lasted, heal=_make_room),
+    Fault(f"Redis slow ({_SLOW_S * 1000:g} ms)", Scene.generating, _slow_down, until=_lasted),
+    Fault("Redis flushed", Scene.generating, lambda scene: scene.redis.flushall()),
+)

@@ -1,0 +1,235 @@
+"""The steady load: services of several tenants, each a process, callers of the gateway, and a nightly batch."""
+
+import contextlib
+import csv
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+from forebay_client import Batch
+from forebay_ops.local.home import Home
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ForebayError
+
+from ..waiting import eventually
+from .answers import answer, question
+from .checker import Checker
+from .publisher import Event
+
+SERVICES = 2
+RATE_PER_S = 6.0
+"""Of each service."""
+_ROWS = 400
+_LEAVE_S = 90
+
+
+class Service:
+    """One publishing process after the other: the next takes the place of one that was killed."""
+
+    def __init__(self, name: str, home: Home, checker: Checker) -> None:
+        self._name, self._home, self._checker = name, home, checker
+        self._lives = itertools.count(1)
+        self.start()
+
+    def start(self) -> None:
+        self.life = f"{self._name}.{next(self._lives)}"
+        environment = os.environ | {"FOREBAY_CONFIG": str(self._home.config)}
+        command = [sys.executable, "-m", "tests.chaos.publisher", self.life, str(RATE_PER_S)]
+        with (self._home.logs / f"{self._name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the suite, which ends its load in order
+            )
+        self._checker.living.add(self.life)
+        self._listening = threading.Thread(target=self._listen, args=(self.life,), daemon=True)
+        self._listening.start()
+
+    def say(self, word: str) -> None:
+        """``pause`` or ``resume``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n".encode())
+        self._process.stdin.flush()
+
+    def end(self, number: signal.Signals) -> None:
+        """Send it a signal that ends it, and wait for that; what it still awaits is not lost with SIGTERM."""
+        self._checker.living.discard(self.life)
+        if number is signal.SIGKILL:
+            self._checker.killed.add(self.life)
+        self._process.send_signal(number)
+        self._process.wait(_LEAVE_S)
+        self._listening.join()
+
+    def _listen(self, life: str) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with contextlib.suppress(msgspec.DecodeError):  # the last line of one that was killed
+                self._checker.told(life, msgspec.json.decode(line, type=Event))
+
+
+class Callers:
+    """Someone who asks the gateway one question after the other, and asks again when the connection breaks."""
+
+    def __init__(self, config: Config) -> None:
+        self._url = f"http://localhost:{config.gateway.port}/v1/chat/completions"
+        self._stop = threading.Event()
+        self.going = threading.Event()
+        self.going.set()
+        self.calling = False
+        self.answered = 0
+        self.wrong = 0
+        self._thread = threading.Thread(target=self._call_on, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let it finish the call that it makes."""
+        self._stop.set()
+        self.going.set()
+        self._thread.join(_LEAVE_S)
+
+    def _call_on(self) -> None:
+        for subject in itertools.count():
+            self.going.wait()
+            if self._stop.is_set():
+                return
+            asked = question("default", subject)
+            text = self._call(asked)
+            if text is not None:
+                self.answered += 1
+                self.wrong += text != answer(asked)
+
+    def _call(self, asked: str) -> str | None:
+        body = {"model": "small", "messages": [{"role": "user", "content": asked}]}
+        self.calling = True
+        try:
+            while not self._stop.is_set():
+                with contextlib.suppress(httpx.HTTPError):
+                    response = httpx.post(self._url, json=body, timeout=60)
+                    if response.status_code == 200:
+                        return response.json()["choices"][0]["message"]["content"]
+                self._stop.wait(0.2)
+        finally:
+            self.calling = False
+        return None
+
+
+class Nightly:
+    """A batch of rows, submitted by a process that is started again whenever it is gone, until all are answered."""
+
+    def __init__(self, config: Config, home: Home) -> None:
+        self._config, self._home = config, home
+        self._folder = home.root / "nightly"
+        self._folder.mkdir()
+        self._runs = itertools.count(1)
+        self._process: subprocess.Popen[str] | None = None
+        self._batch: Batch | None = None
+
+    def half_done(self) -> bool:
+        """Begins a batch where none runs; whether the one that runs has some answers, and not all."""
+        if self._process is None or self._process.poll() is not None:
+            self._begin()
+        with contextlib.suppress(ForebayError):
+            assert self._batch is not None
+            return 0 < self._batch.status().answered < _ROWS
+        return False
+
+    def interrupt(self, number: signal.Signals) -> None:
+        """End the process by a signal, and give the same command again."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(_LEAVE_S)
+        self._submit()
+
+    def finish(self) -> bool:
+        """Wait for the batch that runs; whether every row has its own answer, once."""
+        if self._process is None:
+            return True
+        if self._process.wait(600):
+            return False
+        with self._written().open(newline="") as text:
+            found = [(row["asked"], row["answer"]) for row in csv.DictReader(text)]
+        return len(found) == _ROWS and all(said == answer(asked) for asked, said in found)
+
+    def _begin(self) -> None:
+        self._number = next(self._runs)
+        with self._file().open("w", newline="") as text:
+            writer = csv.writer(text)
+            writer.writerow(["asked"])
+            writer.writerows([question("nightly", self._number * 10_000 + row)] for row in range(_ROWS))
+        self._submit()
+        assert self._process is not None
+        assert self._process.stdout is not None
+        name = self._process.stdout.readline().strip()
+        self._batch = Batch(name, config=self._config, journals=self._folder / "beside")
+
+    def _submit(self) -> None:
+        command = [sys.executable, "-m", "forebay_ops.cli", "batch", "submit", str(self._file()), "--tenant", "nightly"]
+        command += ["--template", "{asked}", "--wait", "--journal", str(self._folder)]
+        environment = os.environ | {"FOREBAY_CONFIG": str(self._home.config)}
+        with (self._home.logs / "nightly.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
+
+    def _file(self) -> Path:
+        return self._folder / f"rows-{self._number}.csv"
+
+    def _written(self) -> Path:
+        return self._folder / f"rows-{self._number}.output.csv"
+
+
+class Load:
+    """All of it."""
+
+    def __init__(self, config: Config, home: Home, checker: Checker) -> None:
+        self.services = [Service(f"service-{number}", home, checker) for number in range(1, SERVICES + 1)]
+        self.callers = Callers(config)
+        self.nightly = Nightly(config, home)
+        self.problems: list[str] = []
+        """What is wrong with what callers and the batch got, once the load has ended."""
+        self._ended = False
+
+    def pause(self) -> None:
+        """Send nothing until ``resume``."""
+        self.callers.going.clear()
+        for service in self.services:
+            service.say("pause")
+
+    def resume(self) -> None:
+        self.callers.going.set()
+        for service in self.services:
+            service.say("resume")
+
+    def stop(self) -> None:
+        """Let all of it end in order, unless it has."""
+        if self._ended:
+            return
+        self._ended = True
+        self.callers.stop()
+        for service in self.services:
+            service.end(signal.SIGTERM)
+        if self.callers.wrong:
+            self.problems.append(f"{self.callers.wrong} answers through the gateway are another question's")
+        if not self.nightly.finish():
+            self.problems.append("a batch did not end with the right answer to each row")
+
+
+@contextlib.contextmanager
+def under_load(config: Config, home: Home, checker: Checker) -> Iterator[Load]:
+    """A load that is answered already."""
+    load = Load(config, home, checker)
+    try:
+        eventually(lambda: checker.answered_since(0) and load.callers.answered, "the load is answered")
+        yield load
+    finally:
+        load.stop()

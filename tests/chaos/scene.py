@@ -1,0 +1,150 @@
+"""The running stack with its load, and the states of it in which a fault is worth injecting."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
+from forebay_ops.local.probes import job_runs
+from forebay_ops.local.stack import PartState
+from forebay_schemas.config import load_config
+
+from ..end_to_end.conftest import RunningStack, stack_up
+from ..waiting import eventually
+from .checker import Checker
+from .load import RATE_PER_S, SERVICES, Load, under_load
+from .model import Model, served_model
+from .second_worker import SETTINGS, SecondWorker
+
+_LOOKS = 3
+"""A transaction whose producer stands still is open for as many looks; one that was being ended is not."""
+
+
+@dataclass
+class Scene:
+    """What a fault gets its hands on."""
+
+    running: RunningStack
+    model: Model
+    checker: Checker
+    load: Load
+    admin: AdminClient = field(init=False)
+    second: SecondWorker = field(init=False)
+    redis: Any = field(init=False)
+    """Its server, as an operator reaches it."""
+    broken_s: float = 0.0
+    """When the last fault was injected."""
+    _signalled: int = 0
+
+    def __post_init__(self) -> None:
+        config = self.running.config
+        self.admin = AdminClient(config.kafka.client(log_level=0))
+        self.second = SecondWorker(config, self.running.stack.home, self.admin)
+        self.redis = redis.Redis.from_url(config.redis.url.get_secret_value())
+
+    # What it does
+
+    def signal(self, part: str, number: signal.Signals) -> None:
+        """Send a signal to a part's process."""
+        self._signalled = self.pid(part)
+        os.kill(self._signalled, number)
+
+    def pid(self, part: str) -> int:
+        """The process of a part, as soon as one runs."""
+        return eventually(lambda: self.running.stack.pid(part), f"{part} runs")
+
+    # How it is
+
+    def another_runs(self, part: str) -> bool:
+        """Whether a part's process is not the one any more that got the last signal."""
+        return self.running.stack.pid(part) not in (None, self._signalled)
+
+    def calm(self) -> bool:
+        """Whether every part does its work, and no more is in flight than the load makes in two seconds."""
+        return len(self.checker.in_flight()) < 2 * SERVICES * RATE_PER_S and self.all_up()
+
+    def broken_for_s(self) -> float:
+        """Since the last fault was injected."""
+        return time.monotonic() - self.broken_s
+
+    def answered_since_broken(self) -> bool:
+        """Whether a request that was sent since then by each client has its reply."""
+        return self.checker.answered_since(self.broken_s)
+
+    def job_runs(self) -> bool:
+        """Whether the job runs with every one of its tasks."""
+        return job_runs(self.running.config)
+
+    def all_up(self) -> bool:
+        """Whether every part does its work."""
+        return all(part.state is PartState.UP for part in self.running.stack.status())
+
+    def idle(self) -> bool:
+        """The load pauses, and all that was asked is answered."""
+        self.load.pause()
+        return not self.checker.in_flight() and not self.load.callers.calling
+
+    def generating(self) -> bool:
+        """The model writes answers."""
+        return self.model.writing > 0
+
+    def calling(self) -> bool:
+        """A caller waits for the gateway, and the model writes."""
+        return self.load.callers.calling and self.generating()
+
+    def batch_half_done(self) -> bool:
+        """A batch has answers to some of its rows."""
+        return self.load.nightly.half_done()
+
+    def checkpoint_half_done(self) -> bool:
+        """The job writes a checkpoint, and has one to go back to."""
+        jobs = (self.running.rest("/jobs/overview") or {}).get("jobs", [])
+        alive = [job["jid"] for job in jobs if job["state"] == "RUNNING"]
+        counts = (self.running.rest(f"/jobs/{alive[0]}/checkpoints") or {}).get("counts", {}) if alive else {}
+        return counts.get("in_progress", 0) > 0 and counts.get("completed", 0) > 0
+
+    def stopped_in_transaction(self) -> bool:
+        """The worker is stopped while replies of it are on their topic and not committed; else it goes on."""
+        self.signal("worker", signal.SIGSTOP)
+        if all(self._transaction_is_open() for _ in range(_LOOKS)):
+            return True
+        self.signal("worker", signal.SIGCONT)
+        return False
+
+    def _transaction_is_open(self) -> bool:
+        """Whether readers of committed records see less of the reply topic than there is."""
+        topic = self.running.config.kafka.topics.replies
+        newest: Any = OffsetSpec.latest()
+        partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
+        places = {TopicPartition(topic, number): newest for number in partitions}
+        committed, written = [
+            sum(place.result().offset for place in self.admin.list_offsets(places, isolation_level=level).values())
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        ]
+        return committed < written
+
+
+@contextmanager
+def staged() -> Iterator[Scene]:
+    """The stack, up and under load. When the block is left, the load ends in order."""
+    config = load_config(SETTINGS)
+    with served_model() as model:
+        told = config.models["told"]
+        endpoint = told.endpoint.model_copy(update={"url": model.url})
+        models = {"told": told.model_copy(update={"endpoint": endpoint})}
+        with (
+            stack_up(config.model_copy(update={"models": models}), logs="chaos-logs") as running,
+            Checker(running.config) as checker,
+            under_load(running.config, running.stack.home, checker) as load,
+        ):
+            scene = Scene(running, model, checker, load)
+            try:
+                yield scene
+            finally:
+                scene.second.leave()

@@ -1,0 +1,71 @@
+"""A worker beside that of the stack."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from forebay_ops.local.home import Home
+from forebay_schemas.config import Config
+from forebay_schemas.records import Lane
+
+SETTINGS = Path(__file__).with_name("stack.toml")
+_LEAVE_S = 60
+
+
+class SecondWorker:
+    """It runs from ``join`` to ``leave``."""
+
+    def __init__(self, config: Config, home: Home, admin: AdminClient) -> None:
+        self._config, self._home, self._admin = config, home, admin
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def join(self, packages: str | None = None) -> None:
+        """Start it, unless it runs.
+
+        Args:
+            packages: where Python finds another version's packages; absent: this one's.
+        """
+        if self._process is not None:
+            return
+        # An older one reads what people write, and does not know each setting that the stack's own file spells out.
+        given = {
+            "FOREBAY_CONFIG": str(SETTINGS),
+            "FOREBAY_KAFKA__BOOTSTRAP": self._config.kafka.bootstrap,
+            "FOREBAY_MODELS__TOLD__ENDPOINT__URL": str(self._config.models["told"].endpoint.url),
+            "FOREBAY_METRICS__WORKER_PORT": "0",
+        }
+        environment = os.environ | given | ({"PYTHONPATH": packages} if packages else {})
+        with (self._home.logs / "second-worker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "forebay_workers"],
+                env=environment,
+                cwd=Path(self._home.root),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def leave(self) -> None:
+        """Tell it to stop, and wait for that."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(_LEAVE_S)
+            self._process = None
+
+    def joined(self, packages: str | None = None) -> bool:
+        """Starts it where it does not run; whether both workers are members of every group."""
+        self.join(packages)
+        return self.members() == {2}
+
+    def members(self) -> set[int]:
+        """How many members the groups of the workers have; one number where all have the same."""
+        topics = self._config.kafka.topics
+        names = [topics.workers_group(tier, lane) for tier in self._config.tiers for lane in Lane]
+        try:
+            return {len(told.result().members) for told in self._admin.describe_consumer_groups(names).values()}
+        except KafkaException:
+            return set()
