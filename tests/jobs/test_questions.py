@@ -1,6 +1,7 @@
 """One contract for every engine of the question index, and what is particular to the embedded one."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -283,6 +284,41 @@ def test_a_damaged_folder_is_put_aside_and_an_empty_index_starts(tmp_path: Path,
         index.close()
         for path in [path for path in (tmp_path / "shard-1").rglob("*.json") if path.is_file()]:
             path.write_bytes(b"{")
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """No file of this process grows any more, until this is called."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def make_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, before[1]))
+    yield make_room
+    make_room()
+
+
+def test_an_index_that_a_full_disk_keeps_closed_opens_when_there_is_room(
+    tmp_path: Path, full_disk: Callable[[], None]
+) -> None:
+    index = EdgeIndex(tmp_path, 3, SETTINGS)  # the job starts all the same
+    with pytest.raises(Exception, match="File too large"):
+        index.add(question(1), vector(1, 0, 0))
+    full_disk()
+    index.add(question(1), vector(1, 0, 0))
+    assert nearest(index, vector(1, 0, 0)) == question(1).digest
+    index.close()
+
+
+def test_an_index_without_its_folder_opens_when_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "disk").touch()  # where a folder should be
+    index = EdgeIndex(tmp_path / "disk" / "index", 3, SETTINGS)
+    with pytest.raises(OSError, match="Not a directory"):
+        nearest(index, vector(1, 0, 0))
+    (tmp_path / "disk").unlink()
+    assert nearest(index, vector(1, 0, 0)) is None
+    index.close()
 
 
 GROWN = np.random.default_rng(1).normal(size=(12_000, 256)).astype(np.float32)

@@ -5,12 +5,13 @@ hold, so there is one place where an answer can be stale, and it is checked.
 """
 
 import fcntl
+import logging
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import SemanticConfig
 
 from .edge_shard import EdgeShard
+from .guard import is_failure
 
 Vector = npt.NDArray[np.float32]
 
@@ -34,6 +36,8 @@ _QUANTILE = 0.99
 """Of the vectors' components that int8 tells apart; those beyond are cut off, and told apart by rescoring."""
 
 _LISTED = ["category", "created_ms"]
+
+logger = logging.getLogger(__name__)
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +166,8 @@ def qdrant_client(settings: SemanticConfig, **options: Any) -> Any:
 class EdgeIndex:
     """Qdrant Edge: the engine in this process, in a folder that one process may open.
 
+    On a disk that is full or read-only it may not open; then every call tries again, and fails until it does.
+
     Raises:
         ConfigError: on opening, where another process holds the folder.
     """
@@ -169,18 +175,9 @@ class EdgeIndex:
     def __init__(self, folder: Path, dimensions: int, settings: SemanticConfig) -> None:
         import qdrant_edge as edge
 
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock_file = (folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock_file.close()
-            raise ConfigError(
-                f"semantic.path: another process uses the index in {folder}; the embedded index serves one process,"
-                " so set semantic.url to a Qdrant server to run several"
-            ) from None
+        self._folder = folder
         int8 = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=_QUANTILE, always_ram=True)
-        config = edge.EdgeConfig(
+        self._config = edge.EdgeConfig(
             vectors=edge.EdgeVectorParams(
                 size=dimensions,
                 distance=edge.Distance.Cosine,
@@ -190,11 +187,22 @@ class EdgeIndex:
                 m=0, payload_m=HNSW_M, ef_construct=HNSW_EF, full_scan_threshold=_FULL_SCAN_KB
             ),
         )
-        self._shard = EdgeShard(folder, config, {"context": edge.KeywordIndexParams(is_tenant=True)})
         self._params = edge.SearchParams(
             hnsw_ef=HNSW_EF,
             quantization=edge.QuantizationSearchParams(rescore=True, oversampling=settings.oversampling),
         )
+        self._opening = threading.Lock()
+        self._lock_file: TextIO | None = None
+        self._opened: EdgeShard | None = None
+        self._closed = False
+        try:
+            self._open()
+        except ConfigError:
+            raise
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            logger.warning("the index in %s cannot be opened, going on without it (%s)", folder, error)
 
     def nearest(self, vectors: Vector, contexts: Sequence[str], limit: int) -> list[list[Neighbour]]:
         import qdrant_edge as edge
@@ -249,8 +257,29 @@ class EdgeIndex:
         self._shard.optimise(stop)
 
     def close(self) -> None:
-        self._shard.close()
-        self._lock_file.close()
+        with self._opening:
+            self._closed = True
+            if self._opened is not None:
+                self._opened.close()
+            if self._lock_file is not None:
+                self._lock_file.close()
+
+    @property
+    def _shard(self) -> EdgeShard:
+        return self._opened or self._open()
+
+    def _open(self) -> EdgeShard:
+        import qdrant_edge as edge
+
+        with self._opening:
+            if self._closed:
+                raise RuntimeError("the index is closed")  # a successor may have opened it
+            if self._lock_file is None:
+                self._lock_file = _locked(self._folder)
+            if self._opened is None:
+                fields = {"context": edge.KeywordIndexParams(is_tenant=True)}
+                self._opened = EdgeShard(self._folder, self._config, fields)
+            return self._opened
 
 
 class ServerIndex:
@@ -362,6 +391,21 @@ class ServerIndex:
             )
             schema = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
             self._client.create_payload_index(self._collection, "context", schema)
+
+
+def _locked(folder: Path) -> TextIO:
+    """A file that is locked for as long as it is open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ConfigError(
+            f"semantic.path: another process uses the index in {folder}; the embedded index serves one process,"
+            " so set semantic.url to a Qdrant server to run several"
+        ) from None
+    return file
 
 
 def _neighbours(points: Sequence[Any]) -> list[Neighbour]:
