@@ -38,7 +38,7 @@ class StateLog:
         self._config = config
         # Asked for the true end: behind a transaction that is still open, of whichever batch, states are committed too.
         self._asking = _reader(config, "read_uncommitted")
-        self._consumer = _reader(config, _COMMITTED)
+        self._consumer = _reader(config, _COMMITTED, fetch_wait_max_ms=100)  # so soon it is told of the end
         try:
             self._read_to = dict.fromkeys(partitions_of(self._consumer, self._topic, config), 0)
         except BaseException:
@@ -218,11 +218,12 @@ def _bounds(consumer: Consumer, place: TopicPartition, config: Config) -> tuple[
             time.sleep(_POLL_S)
 
 
-def _reader(config: Config, isolation_level: str) -> Consumer:
+def _reader(config: Config, isolation_level: str, **settings: Any) -> Consumer:
     return open_reader(
         config,
         client_id="forebay-batch",
         group_id="forebay-client-batch",
         isolation_level=isolation_level,
         auto_offset_reset="earliest",  # what is gone from Kafka is passed over, and told
+        **settings,
     )
