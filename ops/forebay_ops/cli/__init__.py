@@ -46,6 +46,7 @@ _COMMANDS = {
     ),
     "parity": Entry("parity:parity", "Say what routing loses against the largest tier for everything.", "local"),
     "plan": Entry("plan:plan", "Work out what a bill would be under other assumptions."),
+    "capacity": Entry("capacity:capacity", "Work out how much of everything a load takes."),
     "audit": Entry("audit:audit", "Read a call log, and tell what Forebay would save.", "local"),
     "check-prompts": Entry("check_prompts:check_prompts", "Find what keeps prompts out of prefix caches."),
 }

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from ..bench import batches as batches_bench
+from ..bench import costs as costs_bench
 from ..bench import exact as exact_bench
 from ..bench import growth as growth_bench
 from ..bench import index as index_bench
@@ -221,6 +222,18 @@ def mix(trace: Path, texts: tuple[Path, ...], rounds: int, out: Path | None) -> 
       forebay bench mix azure.csv.gz --texts questions.jsonl.gz
     """
     run("mix", lambda say: mix_bench.bench(trace, list(texts), say), rounds, out, trace=trace.name)
+
+
+@bench.command()
+@options
+def costs(rounds: int, out: Path | None) -> None:
+    """Processor time and bytes that a request costs each part, by how it is answered, with synthetic models.
+
+    \b
+      forebay bench costs --out costs.json
+      forebay capacity --costs costs.json --rate 10000
+    """
+    run("costs", costs_bench.bench, rounds, out)
 
 
 @bench.command("all")
