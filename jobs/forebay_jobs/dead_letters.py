@@ -61,7 +61,7 @@ class DeadLetterWriter:
             request_id=request_id,
             tenant=tenant,
         )
-        topic = self._config.kafka.topics.dead
+        topic, replies = self._config.kafka.topics.dead, self._config.kafka.topics.replies
         sent = [Outgoing(topic=topic, key=record.origin.encode(), value=self._codec.encode(letter))]
         if request_id and tenant:
             asker = Asker(
@@ -71,7 +71,8 @@ class DeadLetterWriter:
                 lane=request.lane if request else lane,
                 created_ms=request.created_ms if request and request.created_ms > 0 else now_ms,
                 accepted_ms=now_ms,
-                reply_topic=headers.reply_topic or self._config.kafka.topics.replies,
+                # To llm.audit only what the job itself asks may send a reply.
+                reply_topic=wanted if (wanted := headers.reply_topic) in self._replies.topics else replies,
                 reply_key=headers.reply_key or request_id,
                 user=_name(request.user if request else None),
                 endpoint=_name(request.endpoint if request else None),

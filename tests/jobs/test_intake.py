@@ -176,8 +176,9 @@ def test_an_error_reply_goes_where_the_asker_listens(rig: IntakeRig) -> None:
     assert read == Headers(request_id="request-1", tenant="acme", traceparent="00-trace")
 
 
-def test_a_reply_topic_that_is_not_allowed_gets_nothing(rig: IntakeRig) -> None:
-    letter, sent = rig.take(make_request(), {REPLY_TOPIC: b"llm.control"})
+@pytest.mark.parametrize("topic", [b"llm.control", b"llm.audit"])  # to the second the job sends what it asks itself
+def test_a_reply_topic_that_is_not_allowed_gets_nothing(rig: IntakeRig, topic: bytes) -> None:
+    letter, sent = rig.take(make_request(), {REPLY_TOPIC: topic})
     assert isinstance(letter, Outgoing)
     assert isinstance(sent, Outgoing)
     assert (letter.topic, sent.topic) == (DEAD, "llm.replies")
