@@ -19,7 +19,8 @@ from . import chat, health, page, responses
 from .batches import routes
 from .batches.files import Files
 from .batches.jobs import Jobs
-from .batches.running import Payer, Runner
+from .batches.paying import Payer
+from .batches.running import Runner
 from .brokers import Brokers
 from .calls import Calls
 from .errors import ApiError, api_error, invalid_body

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from forebay_client.batch import Batch, BatchEnded, BatchStatus, NothingToSend, UnknownBatch
 from forebay_client.batch.planning import row_options
@@ -17,6 +17,7 @@ from forebay_schemas.config import Config
 
 from .files import Files, StoredFile
 from .jobs import BatchJob, Jobs, Problem, Status
+from .paying import Payer
 from .validating import problems_of
 
 _LOOK_EVERY_S = 1.0
@@ -25,18 +26,6 @@ _LOOK_EVERY_S = 1.0
 
 class Stopped(Exception):
     """This copy may not, or will not, go on with the batch."""
-
-
-class Paying(Protocol):
-    """The key that pays for a batch."""
-
-    async def ceiling_usd(self, job: BatchJob) -> float | None:
-        """What the batch may cost in all; None: what it costs."""
-        ...
-
-    async def charge(self, job: BatchJob, cost_usd: float) -> None:
-        """Charge what it has cost by now."""
-        ...
 
 
 class Following:
@@ -55,12 +44,12 @@ class Following:
         config: Config,
         files: Files,
         jobs: Jobs,
-        paying: Paying,
+        payer: Payer,
         wait_for: Callable[[Coroutine[Any, Any, Any]], Any],
         stopped: Callable[[], bool],
     ) -> None:
         self._job, self._folder, self._config = job, folder, config
-        self._files, self._jobs, self._paying = files, jobs, paying
+        self._files, self._jobs, self._payer = files, jobs, payer
         self._wait_for, self._stopped = wait_for, stopped
         self._batch = Batch(job.id, config=config, journals=folder)
         self._file = folder / "input.jsonl"
@@ -105,7 +94,7 @@ class Following:
                 config=self._config,
                 journals=self._folder,
                 run=self._job.run,
-                price_ceiling=self._wait_for(self._paying.ceiling_usd(self._job)),
+                price_ceiling=self._wait_for(self._payer.ceiling_usd(self._job)),
                 surveyed=self._step,
                 told=self._sent,
             )
@@ -161,7 +150,7 @@ class Following:
 
     def _count(self, status: BatchStatus) -> None:
         self._tell(total=status.state.rows, answered=status.answered, failed=status.failed)
-        self._wait_for(self._paying.charge(self._job, status.cost))
+        self._wait_for(self._payer.charge(self._job, status.cost))
         self._step()
 
     def _tell(self, **counts: int) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from forebay_schemas.metrics import GatewayMetrics
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
-from ..keys import Keys
-from ..limits import Limits
 from .files import Files
 from .following import Following, Stopped
 from .jobs import ENDED, LEASE_S, BatchJob, Jobs, Problem, Status
+from .paying import Payer
 
 _LOOK_EVERY_S = 1.0
 """How soon a copy sees what came to another one, or was left by it."""
@@ -37,29 +35,6 @@ _LEAVE_S = 10.0
 """How long a copy that ends waits for its threads; what they leave, others take up."""
 
 _log = logging.getLogger(__name__)
-
-
-class Payer:
-    """Charges batches to the keys that created them."""
-
-    def __init__(self, keys: Keys | None, jobs: Jobs, limits: Limits) -> None:
-        self._keys, self._jobs, self._limits = keys, jobs, limits
-
-    async def ceiling_usd(self, job: BatchJob) -> float | None:
-        """What the batch may cost in all; None: what it costs."""
-        key = self._keys.known(job.key_id) if self._keys is not None and job.key_id else None
-        left_usd = None if key is None else await self._limits.left_usd(key, datetime.now(UTC))
-        return None if left_usd is None else max(job.charged_usd + left_usd, _NEXT_TO_NOTHING_USD)
-
-    async def charge(self, job: BatchJob, cost_usd: float) -> None:
-        """Charge what it has cost by now."""
-        key = self._keys.known(job.key_id) if self._keys is not None and job.key_id else None
-        if key is not None and key.limited and (new_usd := await self._jobs.charge(job.id, cost_usd)):
-            await self._limits.charge(key, new_usd, datetime.now(UTC))
-
-
-_NEXT_TO_NOTHING_USD = 1e-9
-"""A ceiling below which nothing is sent."""
 
 
 class Runner:
