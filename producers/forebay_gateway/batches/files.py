@@ -15,7 +15,7 @@ from forebay_schemas.gateway import GatewayConfig
 from ..errors import ApiError, too_large_file
 
 PIECE_BYTES = 256 * 1024
-"""So much of a file is held at a time, and is one value in Redis; compressed, which JSON takes to a fifth."""
+"""So much of a file is held at a time, and is one value in Redis, compressed."""
 _LEVEL = 1
 _UNFINISHED_S = 3_600
 """What an upload that broke off has left is gone after this."""
