@@ -29,7 +29,6 @@ _ONLY_DEFAULT: Mapping[str, Sequence[Any]] = {
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
-    "tool_choice": ("auto", "none"),
     "parallel_tool_calls": (True,),
     "modalities": (["text"],),
     "store": (False,),
@@ -68,7 +67,7 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
     of_model: dict[str, Any] = {}
     ours: dict[str, Any] = {}
     for name, value in body.items():
-        if value is None or name in _PASSED_OVER:
+        if value is None or name in _PASSED_OVER or name == "tool_choice":
             continue
         if name in _SAME_NAME:
             fields[name] = value
@@ -90,8 +89,8 @@ def fields_of_chat(body: Mapping[str, Any], config: Config) -> dict[str, Any]:
             raise InvalidRequest(name, "is not supported", "leave it out")
         elif value not in _ONLY_DEFAULT[name]:
             raise InvalidRequest(name, f"is {value!a:.40}, which is not supported", "leave it out")
-    if body.get("tool_choice") == "none":
-        fields.pop("tools", None)
+    if (choice := body.get("tool_choice")) is not None:
+        fields |= _tools_to_call(choice, body.get("tools"))
     for name, tier in of_model.items():
         if name in ours:
             problem = f"contradicts model, which says already that {tier} answers"
@@ -181,6 +180,30 @@ def _extension(value: Any) -> dict[str, Any]:
     if unknown := value.keys() - set(_EXTENSIONS):
         raise InvalidRequest(f"{EXTENSION}.{min(unknown)}", "is unknown", f"use one of {', '.join(_EXTENSIONS)}")
     return {name: said for name, said in value.items() if said is not None}
+
+
+def _tools_to_call(choice: Any, tools: Any) -> dict[str, Any]:
+    """What ``tool_choice`` asks for. Where it names a function, that is the only tool that is given."""
+    match choice:
+        case "auto":
+            return {}
+        case "none":
+            return {"tools": None}
+        case "required":
+            return {"tool_choice": "required"}
+        case {"type": "function", "function": {"name": str(name)}}:
+            given = tools if isinstance(tools, list) else []
+            named = [tool for tool in given if isinstance(tool, Mapping) and _name_of(tool) == name]
+            if not named:
+                raise InvalidRequest("tool_choice", f"names {name!a:.80}, which is none of tools", "name one of them")
+            return {"tools": named, "tool_choice": "required"}
+    mend = "give auto, none, required, or a function by its name"
+    raise InvalidRequest("tool_choice", f"is {choice!a:.60}, which is not supported", mend)
+
+
+def _name_of(tool: Mapping[str, Any]) -> Any:
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, Mapping) else None
 
 
 def _turns(messages: Any) -> list[Any]:

@@ -45,6 +45,8 @@ class RequestFields(TypedDict, total=False):
     stop: str | Sequence[str] | None
     seed: int | None
     tools: str | Sequence[Mapping[str, Any]] | None
+    tool_choice: str | None
+    """``required``: one of the tools must be called."""
     response_format: str | Mapping[str, Any] | None
     cache: CacheOptions | Mapping[str, Any] | None
     min_tier: str | None

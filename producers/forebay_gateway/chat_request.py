@@ -21,7 +21,7 @@ UNSUPPORTED = {
     "prediction": "leave it out",
     "functions": "give tools",
     "function_call": "give tools",
-    "tool_choice": 'leave it out, or give "auto" or "none"',
+    "tool_choice": 'give "auto", "none", "required", or a function by its name',
     "parallel_tool_calls": "leave it out",
     "reasoning_effort": "leave it out, or choose a tier as model",
     "verbosity": "leave it out",
@@ -98,6 +98,29 @@ class Tool(_Strict):
 
     type: Literal["function"]
     function: Function
+
+
+class FunctionName(_Strict):
+    """Names a function."""
+
+    name: str = Field(min_length=1)
+
+
+class NamedTool(_Strict):
+    """The function that must be called."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+def _choice(value: Any) -> str:
+    return "<word>" if isinstance(value, str) else "<function>"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["auto", "none", "required"], Tag("<word>")] | Annotated[NamedTool, Tag("<function>")],
+    Discriminator(_choice),
+]
 
 
 class JsonSchema(_Strict):
@@ -192,7 +215,7 @@ class ChatRequest(_Strict):
     stop: str | list[str] | None = None
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     tools: list[Tool] | None = None
-    tool_choice: Literal["auto", "none"] | None = None
+    tool_choice: ToolChoice | None = None
     response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

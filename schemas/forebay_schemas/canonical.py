@@ -160,6 +160,8 @@ def _context(request: Request) -> list[Any]:
         canonical_json(request.tools),
         canonical_json(request.response_format),
         [canonical_text(passage) for passage in request.passages],
+        # Only where it is: what was kept before there was one is still known.
+        *([] if request.tool_choice is None else [request.tool_choice]),
     ]
 
 

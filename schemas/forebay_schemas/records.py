@@ -145,6 +145,8 @@ class Request(Record, frozen=True, kw_only=True):
     """Among the tasks of one lane, higher comes first."""
     passages: list[str] = []
     """Context to answer from; those that matter to the question may be chosen, where the category says so."""
+    tool_choice: str | None = None
+    """``required``: one of ``tools`` must be called; absent: the model chooses."""
 
 
 class Route(Record, frozen=True, kw_only=True):

@@ -240,6 +240,11 @@ def _check_passages(request: Request) -> None:
 def _check_json(request: Request) -> None:
     if request.tools is not None:
         _check_objects("tools", request.tools, "OpenAI's list of tools")
+    if request.tool_choice not in (None, "required"):
+        mend = "give required; where one function must be called, as the only one of tools"
+        raise InvalidRequest("tool_choice", f"is {_shown(request.tool_choice)}", mend)
+    if request.tool_choice is not None and not json.loads(request.tools or "[]"):
+        raise InvalidRequest("tool_choice", "is required while tools are absent", "give tools, or leave it out")
     if request.response_format is None:
         return
     form = _parse("response_format", request.response_format)

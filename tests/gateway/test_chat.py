@@ -212,6 +212,19 @@ def test_tools_pass_through_and_their_calls_come_back(openai: OpenAI, kafka: Mem
     assert kafka.sent[2].request.tools is None
 
 
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [("required", ["time", "weather"]), ({"type": "function", "function": {"name": "weather"}}, ["weather"])],
+    ids=["any", "by its name"],
+)
+def test_a_call_can_be_required(openai: OpenAI, kafka: MemoryKafka, choice: Any, told: list[str]) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "time"}}, WEATHER]
+    openai.chat.completions.create(model="auto", messages=HELLO, tools=tools, tool_choice=choice)
+    request = asked(kafka)
+    assert request.tool_choice == "required"
+    assert [tool["function"]["name"] for tool in json.loads(request.tools or "")] == told
+
+
 def test_a_stream_that_begins_anew_ends_in_an_error_and_its_request_goes_on(
     openai: OpenAI, kafka: MemoryKafka, gateway: Gateway
 ) -> None:
@@ -343,6 +356,9 @@ async def test_many_calls_at_once_get_their_own_answers(gateway: Gateway) -> Non
         ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "any"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "time"}}, "tools": [WEATHER]}, "tool_choice"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice.type"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": "0.5"}, "temperature"),

@@ -87,6 +87,7 @@ EXAMPLES: tuple[Record, ...] = (
         stream=True,
         priority=-3,
         passages=["Stuhl Oslo: 7", "Tisch Bergen: 2"],
+        tool_choice="required",
     ),
     Task(
         task_id="t-1",

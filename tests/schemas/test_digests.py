@@ -52,6 +52,7 @@ COUNTS: dict[str, list[Any]] = {
     "stop": [[], ["end"], ["END", "STOP"]],
     "seed": [None, 0, -1],
     "tools": [None, "[]", '[{"type": "function", "function": {"name": "prices"}}]'],
+    "tool_choice": ["required"],
     "response_format": [None, '{"type": "text"}'],
     "prompt_version": [None, "v2"],
     "passages": [["Open 9-17."], ["Open 9-18.", "Closed."], ["Closed.", "Open 9-18."]],
@@ -107,6 +108,7 @@ def what_counts(request: Request) -> Any:
             for turn in [*request.static_messages, *request.messages]
         ],
         [canonical_text(passage) for passage in request.passages],
+        request.tool_choice,
     )
 
 

@@ -98,6 +98,11 @@ RULES = [
     says({"metadata": {"\ud800": "a"}}, "metadata", "holds a lone surrogate", "remove it"),
     says({"metadata": {"row": "\0"}}, "metadata['row']", "holds a control character", "remove it"),
     # JSON
+    says({"tool_choice": "required"}, "tool_choice", "while tools are absent", "give tools"),
+    says(
+        {"tool_choice": "required", "tools": "[]"}, "tool_choice", "while tools", "give tools", "tool_choice: no tools"
+    ),
+    says({"tool_choice": "any", "tools": "[{}]"}, "tool_choice", "is 'any'", "give required"),
     says({"tools": "{"}, "tools", "is no JSON text (Expecting property name", "give valid JSON"),
     says({"tools": ""}, "tools", "is no JSON text (Expecting value", "give valid JSON", "tools: empty"),
     says({"tools": "{}"}, "tools", "is no JSON list of objects", "give OpenAI's list of tools as JSON text"),

@@ -117,6 +117,8 @@ def test_tools_and_formats_are_read_and_plain_text_is_no_format() -> None:
     assert request.response_format == form
     assert asked(make_request(response_format='{"type": "text"}')).response_format is None
     assert asked(make_request(tools="[]")).tools is None
+    assert not request.must_call
+    assert asked(make_request(tools=json.dumps(tools), tool_choice="required")).must_call
 
 
 @pytest.mark.parametrize("unread", ["x", "{}", "[]"])

@@ -202,6 +202,13 @@ async def test_a_request_is_asked_as_it_is_and_answered_with_usage_and_confidenc
     assert (used.cached_prompt_tokens, used.cache_write_prompt_tokens) == (8, 4)
 
 
+async def test_a_required_call_is_asked_for(endpoint: Endpoint, connect: Any) -> None:
+    endpoint.replies = [answers()]
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    await (await connect()).generate(asked(tools=tools, must_call=True))
+    assert endpoint.bodies[0]["tool_choice"] == "required"
+
+
 async def test_an_answer_is_told_piece_by_piece(endpoint: Endpoint, connect: Any) -> None:
     endpoint.replies = [streams({"role": "assistant", "content": ""}, {"content": "Pa"}, {"content": "ris."})]
     pieces: list[str] = []

@@ -1,6 +1,7 @@
 """An answer of the engine is the same whether it is written in one go, piece by piece, or with rests in between."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -267,6 +268,28 @@ async def test_a_structured_answer_cannot_rest_and_goes_on(
     assert backend.can_rest(structured=False)
     assert answer.text == whole.text
     assert not streamed or "".join(pieces) == answer.text
+
+
+@pytest.mark.parametrize("limit", [400, 5])
+async def test_a_required_call_has_the_form_of_one_unless_it_is_cut_off(backend: VllmBackend, limit: int) -> None:
+    def function(name: str, *units: str) -> dict[str, Any]:
+        unit = {"type": "object", "properties": {"unit": {"enum": units}}, "required": ["unit"]}
+        closed = unit | {"additionalProperties": False}
+        return {"type": "function", "function": {"name": name, "parameters": closed}}
+
+    tools = [function("heat", "celsius", "kelvin"), function("length", "metre")]
+    pieces: list[str] = []
+    # At random: the likeliest token of a model of random weights may be a space between two parts, for ever.
+    request = asked(tools=tools, must_call=True, max_tokens=limit, temperature=1.0, seed=7)
+    answer = await backend.generate(request, pieces.append)
+    assert pieces == []
+    if limit == 5:
+        assert (answer.finish_reason, answer.tool_calls) == ("length", None)
+        return
+    [call] = json.loads(answer.tool_calls or "")
+    assert (answer.finish_reason, answer.text, call["type"]) == ("tool_calls", "", "function")
+    units = {"heat": ("celsius", "kelvin"), "length": ("metre",)}[call["function"]["name"]]
+    assert json.loads(call["function"]["arguments"])["unit"] in units
 
 
 async def test_what_is_urgent_overtakes_what_waits_for_the_engine(backend: VllmBackend) -> None:

@@ -42,6 +42,7 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
         stop=[*request.stop, *tier.stop],
         seed=request.seed,
         tools=None if request.tools is None else json.loads(request.tools) or None,
+        must_call=request.tool_choice == "required",
         response_format=_response_format(request),
         static_messages=static,
         lane=lane,
@@ -51,9 +52,10 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
 
 
 def is_structured(request: Request | None) -> bool:
-    """Whether the answer follows a response format; False where the request, or its format, cannot be read."""
+    """Whether the answer follows a response format, or that of a call; False where the request, or its format, cannot
+    be read."""
     try:
-        return request is not None and _response_format(request) is not None
+        return request is not None and (request.tool_choice is not None or _response_format(request) is not None)
     except InvalidRequest:
         return False
 

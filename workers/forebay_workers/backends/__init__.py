@@ -40,6 +40,8 @@ class GenerationRequest:
     stop: list[str]
     seed: int | None
     tools: list[Any] | None
+    must_call: bool = False
+    """Whether one of the tools must be called."""
     response_format: dict[str, Any] | None
     """OpenAI's object of the type ``json_object`` or ``json_schema``; None where any text will do."""
     static_messages: int = 0

@@ -232,6 +232,7 @@ class OpenAIBackend:
             "stop": request.stop or None,
             "seed": request.seed,
             "tools": request.tools,
+            "tool_choice": "required" if request.must_call else None,
             "response_format": request.response_format,
         }
         return parameters | {name: value for name, value in optional.items() if value is not None}

@@ -13,6 +13,7 @@ from forebay_schemas.tiers import ModelConfig
 
 from ..parent import mark_worker
 from . import CutShort, EngineDead, Generation, GenerationError, GenerationRequest, OnText
+from .forced_calls import as_call, in_the_form_of_a_call
 from .prompt import PromptRenderer
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class VllmBackend:
     async def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         engine = self._engine
         assert engine is not None, "generate() comes after start()"
+        if request.must_call:
+            return as_call(await self.generate(in_the_form_of_a_call(request)))
         running = _Running(self.can_rest(structured=request.response_format is not None))
         self._running[request.generation_id] = running
         try:
