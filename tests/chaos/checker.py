@@ -80,9 +80,9 @@ class Checker:
             "group_id": uuid.uuid4().hex,
             "isolation_level": "read_committed",
             "auto_offset_reset": "earliest",
-            "log_level": 0,  # brokers that are away are meant to be
         }
-        self._consumer = Consumer(config.kafka.client(**settings))
+        # Brokers that are away are meant to be: nothing is said of it.
+        self._consumer = Consumer(config.kafka.client(**settings) | {"log_level": 0})
         self._seen: set[tuple[str | None, int | None, int | None]] = set()
         self._stop = threading.Event()
         self._lock = threading.Lock()

@@ -44,7 +44,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         config = self.running.config
-        self.admin = AdminClient(config.kafka.client(log_level=0))
+        self.admin = AdminClient(config.kafka.client() | {"log_level": 0})
         self.second = SecondWorker(config, self.running.stack.home, self.admin)
         self.redis = redis.Redis.from_url(config.redis.url.get_secret_value())
 
