@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError
+from forebay_schemas.live_rollouts import check_beside, in_order, left_of, merged
 from forebay_schemas.overrides import applied
 from forebay_schemas.records import Request
-from forebay_schemas.rollouts import Rollout, Stage, check_beside, in_order, left_of, merged
+from forebay_schemas.rollouts import Rollout, Stage
 
 ARM = "\x1e"
 """Between an owner and an arm: names hold no control characters."""

@@ -22,9 +22,10 @@ from forebay_ops.outcomes.reading import read_outcomes
 from forebay_ops.rollouts.moving import Mover
 from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import load_config
+from forebay_schemas.live_rollouts import superseded
 from forebay_schemas.prices import cost
 from forebay_schemas.records import Lane
-from forebay_schemas.rollouts import Stage, superseded
+from forebay_schemas.rollouts import Stage
 from forebay_schemas.tiers import ModelConfig
 
 from ..known_quality import EASY, HARD, Backends, questions

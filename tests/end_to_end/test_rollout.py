@@ -9,8 +9,9 @@ from contextlib import closing, contextmanager
 
 from forebay_client import Client
 from forebay_ops.rollouts.moving import Mover
+from forebay_schemas.live_rollouts import start
 from forebay_schemas.records import CacheStatus, Reply
-from forebay_schemas.rollouts import Guards, Rollout, Stage, Unit, roll_back, start
+from forebay_schemas.rollouts import Guards, Rollout, Stage, Unit, roll_back
 
 from ..waiting import eventually
 from .conftest import RunningStack

@@ -8,8 +8,9 @@ from forebay_jobs.arms import Arms
 from forebay_jobs.messages import Outgoing
 from forebay_schemas.config import load_config
 from forebay_schemas.errors import ErrorCode
+from forebay_schemas.live_rollouts import MOST_LIVE
 from forebay_schemas.records import CacheStatus, ReplyError, Request, Task
-from forebay_schemas.rollouts import MOST_LIVE, Rollout, Stage, Unit
+from forebay_schemas.rollouts import Rollout, Stage, Unit
 
 from tests.builders import NOW_MS, make_request
 

@@ -13,19 +13,10 @@ from forebay_ops.rollouts.moving import Mover
 from forebay_ops.rollouts.observing import Observer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.live_rollouts import start
 from forebay_schemas.metrics import RolloutMetrics
 from forebay_schemas.records import Control
-from forebay_schemas.rollouts import (
-    Guards,
-    Rollout,
-    RolloutError,
-    Stage,
-    of_control,
-    promote,
-    roll_back,
-    start,
-    to_control,
-)
+from forebay_schemas.rollouts import Guards, Rollout, RolloutError, Stage, of_control, promote, roll_back, to_control
 from prometheus_client import CollectorRegistry
 
 from tests.builders import NOW_MS, make_reply, make_rollout

@@ -27,8 +27,9 @@ from forebay_ops.rollouts.observing import Observer
 from forebay_ops.topics import create_topics
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
+from forebay_schemas.live_rollouts import start
 from forebay_schemas.records import Latency
-from forebay_schemas.rollouts import Rollout, RolloutError, Stage, promote, roll_back, start
+from forebay_schemas.rollouts import Rollout, RolloutError, Stage, promote, roll_back
 
 from tests.broker import Broker
 from tests.builders import make_reply

@@ -8,28 +8,23 @@ import msgspec
 import pytest
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError, ForebayError
+from forebay_schemas.live_rollouts import MOST_LIVE, finish, in_order, merged, start, superseded
 from forebay_schemas.overrides import applied, flattened
 from forebay_schemas.records import Control
 from forebay_schemas.rollouts import (
     HISTORY,
-    MOST_LIVE,
     Guards,
     Rollout,
     RolloutError,
     Stage,
     Unit,
-    finish,
     follow,
-    in_order,
-    merged,
     of_control,
     pause,
     promote,
     restate,
     resume,
     roll_back,
-    start,
-    superseded,
     to_control,
 )
 from hypothesis import given

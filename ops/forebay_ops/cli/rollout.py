@@ -13,22 +13,10 @@ import click
 import msgspec
 from forebay_jobs.router.weights import weights_of
 from forebay_schemas.config import Config
+from forebay_schemas.live_rollouts import finish, start, superseded
 from forebay_schemas.logs import write_logs
 from forebay_schemas.overrides import applied, flattened, shared
-from forebay_schemas.rollouts import (
-    Guards,
-    Rollout,
-    RolloutError,
-    Stage,
-    Unit,
-    finish,
-    pause,
-    promote,
-    resume,
-    roll_back,
-    start,
-    superseded,
-)
+from forebay_schemas.rollouts import Guards, Rollout, RolloutError, Stage, Unit, pause, promote, resume, roll_back
 from forebay_schemas.sections import WEIGHTS_NONE, WEIGHTS_SHIPPED
 from rich.console import Console
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 from forebay_jobs.router.router import Router
 from forebay_jobs.router.weights import encoded
-from forebay_schemas.rollouts import Rollout, RolloutError, check_beside, in_order
+from forebay_schemas.live_rollouts import check_beside, in_order
+from forebay_schemas.rollouts import Rollout, RolloutError
 from rich.console import Console
 
 from ..outcomes.labels import labels

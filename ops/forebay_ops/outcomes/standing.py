@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
+from forebay_schemas.live_rollouts import merged
 from forebay_schemas.overrides import applied
-from forebay_schemas.rollouts import Rollout, Stage, merged
+from forebay_schemas.rollouts import Rollout, Stage
 
 _OF_ROUTING = {"complexity_up_to", "priced_as"}
 """Settings of a tier that choose who answers, and do not change what it answers."""

@@ -14,9 +14,10 @@ from functools import partial
 
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
+from forebay_schemas.live_rollouts import crowded_out, in_order
 from forebay_schemas.metrics import RolloutMetrics
 from forebay_schemas.metrics_server import serve_metrics
-from forebay_schemas.rollouts import Rollout, RolloutError, crowded_out, in_order, promote, roll_back
+from forebay_schemas.rollouts import Rollout, RolloutError, promote, roll_back
 
 from .guards import Move, State, decided, judged
 from .moving import Mover, operator

@@ -11,9 +11,10 @@ from confluent_kafka import KafkaException, Producer
 from forebay_client.errors import BrokerUnavailable, explain
 from forebay_jobs.rollout_log import RolloutLog
 from forebay_schemas.config import Config
+from forebay_schemas.live_rollouts import crowded_out
 from forebay_schemas.records import Event
 from forebay_schemas.registry import codec_for
-from forebay_schemas.rollouts import EVENT, Rollout, RolloutError, crowded_out, restate, roll_back, to_control
+from forebay_schemas.rollouts import EVENT, Rollout, RolloutError, restate, roll_back, to_control
 
 _FLUSH_S = 30.0
 _RESTATEMENTS = 5
