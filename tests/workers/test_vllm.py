@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -290,6 +291,19 @@ async def test_a_required_call_has_the_form_of_one_unless_it_is_cut_off(backend:
     assert (answer.finish_reason, answer.text, call["type"]) == ("tool_calls", "", "function")
     units = {"heat": ("celsius", "kelvin"), "length": ("metre",)}[call["function"]["name"]]
     assert json.loads(call["function"]["arguments"])["unit"] in units
+
+
+async def test_a_schema_that_would_take_minutes_to_compile_keeps_no_structured_answer_waiting(
+    backend: VllmBackend,
+) -> None:
+    def following(pattern: str, name: str) -> GenerationRequest:
+        form = {"type": "json_schema", "json_schema": {"name": name, "schema": {"type": "string", "pattern": pattern}}}
+        return asked(generation_id=name, max_tokens=8, response_format=form)
+
+    async with asyncio.timeout(40):
+        with suppress(GenerationError):  # to refuse it is as good
+            await backend.generate(following("^" + "(a?b*)" * 5_000 + "$", "hostile"))
+        assert (await backend.generate(following("^[a-z]{3}$", "plain"))).text[:1] == '"'
 
 
 async def test_what_is_urgent_overtakes_what_waits_for_the_engine(backend: VllmBackend) -> None:

@@ -15,6 +15,7 @@ from ..parent import mark_worker
 from . import CutShort, EngineDead, Generation, GenerationError, GenerationRequest, OnText
 from .forced_calls import as_call, in_the_form_of_a_call
 from .prompt import PromptRenderer
+from .vllm_logs import DICT_CONFIG
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -123,8 +124,17 @@ class VllmBackend:
         }
         try:
             from vllm import AsyncEngineArgs
+            from vllm.config import StructuredOutputsConfig
+            from vllm.config.logging import LoggingConfig
             from vllm.v1.engine.async_llm import AsyncLLM
 
+            # Schemas come with requests, and xgrammar, the usual choice, may compile one of some kilobytes for minutes,
+            # in part on this very loop. guidance follows it token by token, and refuses what would cost too much.
+            os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # else it writes what it refuses to stderr, whole
+            # No space between the parts of an object: small models write spaces until their answer is cut off.
+            structured = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
+            own["structured_outputs_config"] = structured
+            own["logging_config"] = LoggingConfig(pylogging_config_file=str(DICT_CONFIG))
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**own | self._config.engine))
         except ImportError as error:
             raise ConfigError(
