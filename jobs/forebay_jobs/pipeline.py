@@ -67,8 +67,10 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
         .uid("desk")
     )
 
-    # Replies, tasks, commands, events and dead letters, each to the topic it names.
-    write_topics(tables, "outgoing", interactive.union(batch, desk), written_topics(config), config)
+    # Replies, tasks, commands, events and dead letters, each to the topic it names. Each with a sink of its own: in one
+    # of all, exact hits would wait at every checkpoint until the desk has worked off what lies before its barrier.
+    for name, stream in (("interactive", interactive), ("batch", batch), ("desk", desk)):
+        write_topics(tables, f"from_{name}", stream, written_topics(config), config)
 
 
 def _intake(tables: StreamTableEnvironment, config: Config, lane: Lane) -> DataStream:
