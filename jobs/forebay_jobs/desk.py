@@ -6,6 +6,7 @@ equal requests, because a bucket of digests is the key. All methods return what 
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import msgspec
@@ -57,13 +58,18 @@ class Desk:
         shadows: Shadows,
         metrics: JobMetrics,
         arms: Arms | None = None,
+        pool: Executor | None = None,
     ) -> None:
+        """
+        Args:
+            pool: where questions are looked up by meaning, see ``LookAhead``.
+        """
         self._config = config
         self._arms = arms or Arms(config)
         self._codec = codec
         self._answers = answers
         self._semantic = semantic
-        self._ahead = LookAhead(semantic, config.embedding.batch)
+        self._ahead = LookAhead(semantic, config.embedding.batch, config.desk.waiting, pool)
         self._dispatcher = dispatcher
         self._shadows = shadows
         self._metrics = metrics
@@ -103,7 +109,7 @@ class Desk:
             return []
         lead(state, key, Flight(leader=arrival, lane=arrival.asker.lane))
         state.add_pending(key)
-        self._ahead.gather(arrival)
+        self._ahead.gather(state.bucket, key, arrival, now_ms)  # before its own tick, in the next batch of any bucket
         return []
 
     def tick(self, state: DeskState, now_ms: int) -> list[Outgoing]:
@@ -119,19 +125,23 @@ class Desk:
                 sent += self._complaints.retry(state, now_ms)
             elif flight is not None:
                 sent += self._guarded(self._due, state, key, flight, now_ms)
-        leaders: list[tuple[str, Flight]] = []
-        for key in dict.fromkeys(state.take_pending()):
+        leaders: list[tuple[str, Flight, Found]] = []
+        for key, what in self._found(state, now_ms).items():
+            state.drop_pending(key)
             flight = state.flight(key)
-            if flight is not None:
-                sent += self._guarded(self._in_time, state, key, flight, now_ms)
-                flight = state.flight(key)
-            if flight is not None:
-                leaders.append((key, flight))
+            if flight is None:
+                continue
+            leader = flight.leader
+            sent += self._guarded(self._in_time, state, key, flight, now_ms)
+            flight = state.flight(key)
+            if flight is not None and flight.leader.asker.name == leader.asker.name:
+                leaders.append((key, flight, what))
+            elif flight is not None:
+                state.add_pending(key)
         # Batch requests of the same tick see the tier topics after the interactive ones.
         leaders.sort(key=lambda item: item[1].leader.asker.lane is Lane.BATCH)
-        found = self._found([flight.leader for _, flight in leaders], now_ms)
         missed: list[tuple[str, Flight, Found]] = []
-        for (key, flight), what in zip(leaders, found, strict=True):
+        for key, flight, what in leaders:
             if not what.keep:
                 bypass = flight.leader.bypass or what.time_sensitive
                 leader = msgspec.structs.replace(flight.leader, bypass=bypass, keep=False)
@@ -147,13 +157,20 @@ class Desk:
             sent += self._guarded(self._dispatch, state, key, flight, what, now_ms)
         return sent
 
-    def _found(self, leaders: Sequence[Arrival], now_ms: int) -> list[Found]:
-        """What is known by meaning. On a defect nothing is: all are generated, as while a store is away."""
-        try:
-            return self._ahead.find(leaders, now_ms)
-        except Exception:
-            logger.exception("%d requests are not answered by meaning, on a defect", len(leaders))
-            return [Found(keep=leader.question is None) for leader in leaders]
+    def _found(self, state: DeskState, now_ms: int) -> dict[str, Found]:
+        """What is known by now about those that wait, by their flights' keys; of others this is called again soon."""
+        for key in state.take_new():
+            if self._ahead.has(key):
+                continue
+            flight = state.flight(key)
+            if flight is None:
+                state.drop_pending(key)
+            else:
+                self._ahead.gather(state.bucket, key, flight.leader, now_ms)
+        found = self._ahead.take(state.bucket, now_ms)
+        if self._ahead.waits:
+            state.look_soon()
+        return found
 
     def _prepared(self, flights: Sequence[Flight]) -> list[Flight]:
         """The flights as they are to be dispatched; on a defect as they are."""
@@ -419,7 +436,6 @@ class Desk:
 
     def _succeed(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
         """Let the first follower whose time has not passed lead; without one the flight is over."""
-        self._ahead.drop(flight.leader.asker.name)
         sent: list[Outgoing] = []
         for number, asker in waiters(state, key, flight):
             if asker.expired(now_ms):
@@ -431,6 +447,8 @@ class Desk:
             state.drop_place(flight.leader.asker.name)
             state.drop_waiter(key, number)
             lead(state, key, msgspec.structs.replace(flight, leader=leader, task_id=None))
+            if self._ahead.drop(key):
+                state.add_pending(key)
             self._metrics.promotions.inc()
             return sent
         self._forget(state, key, flight)
@@ -493,7 +511,8 @@ class Desk:
         return Answer.of(reply, leader.epochs or {}, leader.ttl_s, leader.question, leader.rules)
 
     def _forget(self, state: DeskState, key: str, flight: Flight) -> None:
-        self._ahead.drop(flight.leader.asker.name)
+        if self._ahead.drop(key):
+            state.drop_pending(key)
         release(state, key, flight)
         state.drop_flight(key)
         self._metrics.flights_closed.inc()

@@ -10,6 +10,8 @@ from .messages import Asker, Flight, Invalidate, Place, Thumb
 class DeskState(Protocol):
     """The memory of one bucket. Survives failures as of the last checkpoint."""
 
+    bucket: str
+
     def flight(self, key: str) -> Flight | None: ...
 
     def put_flight(self, key: str, flight: Flight) -> None: ...
@@ -35,11 +37,17 @@ class DeskState(Protocol):
         ...
 
     def add_pending(self, key: str) -> None:
-        """Note a flight whose leader waits for the next batch, and see that ``tick`` is called for it soon."""
+        """Note a flight whose leader waits for what is known by meaning, and see that ``tick`` is called soon."""
         ...
 
-    def take_pending(self) -> list[str]:
-        """The flights noted since the last call, in order."""
+    def take_new(self) -> list[str]:
+        """The flights so noted since the last call, in order; at the first of a life, those of the life before too."""
+        ...
+
+    def drop_pending(self, key: str) -> None: ...
+
+    def look_soon(self) -> None:
+        """See that ``tick`` is called soon."""
         ...
 
     def wake(self, key: str, at_ms: int) -> None:

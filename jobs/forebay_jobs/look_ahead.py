@@ -1,47 +1,132 @@
-"""Looks up by meaning, in one batch, what waits in all buckets of a slot.
+"""Looks up by meaning, batch after batch, what waits in all buckets of a slot, on a thread beside the desk's.
 
-The timers of buckets fire one after the other, each with the few leaders of its own, while many questions are embedded
-in hardly more time than a few. So the first bucket whose timer fires has the others' leaders looked up with its own,
-and those find it done. This is of one process and one life: what it does not know each bucket looks up itself.
+Embedding a batch takes as long as hundreds of arrivals. Were the desk to wait for it, so would all that comes to the
+desk, and soon what is behind that in the intake, exact hits among it. So the desk goes on, and is told at a later look.
+What waits here is of one process and one life: a restored desk hands its leaders in again.
 """
 
+import logging
+import os
+import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
+
+from forebay_schemas.records import Lane
 
 from .caches.semantic import Found, SemanticCache
 from .messages import Arrival
 
+SOON_S = 0.02
+"""How long the last batch of what waits is waited for: a few questions are looked up in less, and nobody is behind."""
+_NICE = 10
+"""A tenth of the usual weight."""
+
+logger = logging.getLogger(__name__)
+
+
+def look_ahead_thread() -> Executor:
+    """A thread for one ``LookAhead``. Where the processor is short it has what others leave: embedding takes all that
+    it gets, and an exact hit beside it so little."""
+    return ThreadPoolExecutor(1, "look-ahead", _give_way)
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":  # elsewhere a process has one priority for all of its threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+class _Asked(NamedTuple):
+    bucket: str
+    arrival: Arrival
+
 
 class LookAhead:
-    """See the module. Each arrival is looked up once."""
+    """See the module. Arrivals go by the keys of the flights that they lead. For one thread, the desk's."""
 
-    def __init__(self, semantic: SemanticCache, most: int) -> None:
+    def __init__(self, semantic: SemanticCache, most: int, room: int, pool: Executor | None = None) -> None:
         """
         Args:
-            most: arrivals of other buckets in one batch.
+            most: arrivals in one batch.
+            room: arrivals that may wait.
+            pool: where batches are looked up, one at a time; None: at once, by whoever takes what is known.
         """
         self._semantic = semantic
         self._most = most
-        self._waiting: dict[str, Arrival] = {}
-        self._found: dict[str, Found] = {}
+        self._room = room
+        self._pool = pool
+        self._waiting: dict[str, _Asked] = {}
+        self._batch: dict[str, _Asked] = {}
+        """Of the one that is being looked up, what is still asked for."""
+        self._told: Future[dict[str, Found]] | None = None
+        self._found: dict[str, dict[str, Found]] = {}
+        """By bucket, then by key."""
 
-    def gather(self, arrival: Arrival) -> None:
-        """This one is going to be asked for, by its bucket."""
-        self._waiting[arrival.asker.name] = arrival
+    def gather(self, bucket: str, key: str, arrival: Arrival, now_ms: int) -> None:
+        """Look this one up. While there is no room, this takes until a batch is done: nobody is handed more than can
+        be kept."""
+        self._waiting[key] = _Asked(bucket, arrival)
+        while len(self._waiting) > self._room:
+            if self._told is None:
+                self._begin(now_ms)
+            else:
+                self._keep(self._told)
 
-    def drop(self, name: str) -> None:
-        """This one, by its asker's name, is not going to be asked for any more."""
-        self._waiting.pop(name, None)
-        self._found.pop(name, None)
+    def has(self, key: str) -> bool:
+        """Whether this one is looked up, or was and is not taken yet."""
+        return key in self._waiting or key in self._batch or any(key in found for found in self._found.values())
 
-    def find(self, arrivals: Sequence[Arrival], now_ms: int) -> list[Found]:
-        """What is known about a bucket's arrivals. Raises what ``SemanticCache.find`` raises; then the other buckets'
-        arrivals are left to them."""
-        new = {one.asker.name: one for one in arrivals if one.asker.name not in self._found}
-        if new:
-            others = [name for name in self._waiting if name not in new][: self._most]
-            batch = [*new.values(), *(self._waiting[name] for name in others)]
-            for name in (*new, *others):
-                self._waiting.pop(name, None)
-            found = self._semantic.find(batch, now_ms)
-            self._found.update((one.asker.name, what) for one, what in zip(batch, found, strict=True))
-        return [self._found.pop(one.asker.name) for one in arrivals]
+    def drop(self, key: str) -> bool:
+        """This one need not be looked up any more; whether it was to be."""
+        had = self.has(key)
+        for gathered in (self._waiting, self._batch, *self._found.values()):
+            gathered.pop(key, None)
+        return had
+
+    def take(self, bucket: str, now_ms: int) -> dict[str, Found]:
+        """What is known by now about a bucket's arrivals; each is told once."""
+        while self._waiting or self._told is not None:
+            begun = self._told is None
+            told = self._told or self._begin(now_ms)
+            if begun and not self._waiting:
+                wait([told], SOON_S)
+            if not told.done():
+                break
+            self._keep(told)
+        return self._found.pop(bucket, {})
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something that is not known yet."""
+        return bool(self._waiting or self._batch)
+
+    def _begin(self, now_ms: int) -> Future[dict[str, Found]]:
+        """Those of the interactive lane first, each lane in the order in which they came."""
+        in_line = sorted(self._waiting, key=lambda key: self._waiting[key].arrival.asker.lane is Lane.BATCH)
+        self._batch = {key: self._waiting.pop(key) for key in in_line[: self._most]}
+        keys, arrivals = list(self._batch), [asked.arrival for asked in self._batch.values()]
+        if self._pool is not None:
+            self._told = self._pool.submit(self._look_up, keys, arrivals, now_ms)
+        else:
+            self._told = Future()
+            self._told.set_result(self._look_up(keys, arrivals, now_ms))
+        return self._told
+
+    def _keep(self, told: Future[dict[str, Found]]) -> None:
+        found = told.result()
+        for key, asked in self._batch.items():
+            self._found.setdefault(asked.bucket, {})[key] = found[key]
+        self._batch, self._told = {}, None
+
+    def _look_up(self, keys: Sequence[str], arrivals: Sequence[Arrival], now_ms: int) -> dict[str, Found]:
+        """What is known of each. The time of one whose deadline has passed is saved, and on a defect nothing is known:
+        all are generated, as while a store is away."""
+        late = [arrival.asker.expired(now_ms) for arrival in arrivals]
+        in_time = [arrival for arrival, over in zip(arrivals, late, strict=True) if not over]
+        try:
+            found = iter(self._semantic.find(in_time, now_ms))
+        except Exception:
+            logger.exception("%d requests are not answered by meaning, on a defect", len(in_time))
+            found = iter([Found(keep=arrival.question is None) for arrival in in_time])
+        return {key: Found() if over else next(found) for key, over in zip(keys, late, strict=True)}

@@ -233,7 +233,16 @@ class DeskConfig(Section):
         description="Keys of the desk's state, a power of two, at least the parallelism. Fixed.",
     )
     batch_window_ms: int = Field(
-        default=5, ge=1, le=1000, description="How long misses are gathered before one embedding call."
+        default=5,
+        ge=1,
+        le=1000,
+        description="How long misses are gathered before one embedding call, and how often it is asked after.",
+    )
+    waiting: int = Field(
+        default=2000,
+        ge=1,
+        description="Most questions of a slot that wait to be looked up by meaning. More stay on their topics, and"
+        " what is behind them too, exact hits among it.",
     )
     flight_linger_s: float = Field(
         default=5.0, ge=0, description="How long an answered flight still answers equal requests."

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,11 +73,13 @@ def decided_by(**category: Any) -> Config:
 class MemoryState:
     """A `DeskState` in dictionaries, encoded as Flink holds it; wakes up by whole seconds, like the operator."""
 
-    def __init__(self) -> None:
+    def __init__(self, bucket: str = "0.0") -> None:
+        self.bucket = bucket
         self.flights: dict[str, bytes] = {}
         self.waiters: dict[tuple[str, int], bytes] = {}
         self.due: dict[int, list[str]] = {}
-        self.pending: list[str] = []
+        self.noted: dict[str, None] = {}
+        self.new: list[str] | None = None
         self.places: dict[str, bytes] = {}
         self.orphans: dict[str, bytes] = {}
         self.queue: bytes = b""
@@ -87,10 +90,13 @@ class MemoryState:
     @property
     def empty(self) -> bool:
         """Whether nothing is left of what happened."""
-        return not any(vars(self).values())
+        return not any(value for name, value in vars(self).items() if name != "bucket")
 
     def copy(self) -> "MemoryState":
-        return copy.deepcopy(self)
+        """As a job that is set back to it finds it."""
+        copied = copy.deepcopy(self)
+        copied.new = None
+        return copied
 
     def flight(self, key: str) -> Flight | None:
         data = self.flights.get(key)
@@ -126,11 +132,19 @@ class MemoryState:
         self.places.pop(name, None)
 
     def add_pending(self, key: str) -> None:
-        self.pending.append(key)
+        self.noted[key] = None
+        if self.new is not None:
+            self.new.append(key)
 
-    def take_pending(self) -> list[str]:
-        pending, self.pending = self.pending, []
-        return pending
+    def take_new(self) -> list[str]:
+        new, self.new = self.new, []
+        return list(self.noted) if new is None else new
+
+    def drop_pending(self, key: str) -> None:
+        self.noted.pop(key, None)
+
+    def look_soon(self) -> None:
+        """A test ticks when it likes."""
 
     def wake(self, key: str, at_ms: int) -> None:
         self.due.setdefault(at_ms // 1000 + 1, []).append(key)
@@ -573,11 +587,30 @@ def reply_to(task: Task, **fields: Any) -> Reply:
     return make_reply(**values | fields)
 
 
+class PoolByHand(Executor):
+    """Does what it is given when a test tells it to."""
+
+    def __init__(self) -> None:
+        self.given: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.given.append(lambda: future.set_result(fn(*args, **kwargs)))
+        return future
+
+    def work(self) -> None:
+        """Do the one thing that was given."""
+        (one,) = self.given
+        self.given.clear()
+        one()
+
+
 class DeskRig:
     """A desk over state in memory, with a clock that a test moves, and a worker's part played by the test."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, pool: Executor | None = None) -> None:
         self.config = config or load_config()
+        self.pool = pool
         self.state = MemoryState()
         self.answers = MemoryAnswers(self.config)
         self.meaning = ScriptedMeaning()
@@ -591,7 +624,9 @@ class DeskRig:
         """One as a process that was just started has it."""
         dispatcher = a_dispatcher(self.config, self.metrics, self.arms)
         shadows = the_shadows(self.config, self.metrics, self.aside, self.arms)
-        return Desk(self.config, CODEC, self.answers, self.meaning, dispatcher, shadows, self.metrics, self.arms)
+        return Desk(
+            self.config, CODEC, self.answers, self.meaning, dispatcher, shadows, self.metrics, self.arms, self.pool
+        )
 
     def arrive(self, request: Request, /, **fields: Any) -> list[Outgoing]:
         """A request arrives; what the desk writes at once."""

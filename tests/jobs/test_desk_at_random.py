@@ -88,14 +88,18 @@ class World:
     def __post_init__(self) -> None:
         self.answers = MemoryAnswers(CONFIG)
         self.index = MemoryIndex()
-        counted = metrics()
-        semantic = Meaning(CONFIG, self.index, self.answers, counted).cache
         self.commands = Commands(CODEC, self.answers)
-        self.intake = Intake(CONFIG, CODEC, self.answers, counted)
-        self.desk = Desk(
-            CONFIG, CODEC, self.answers, semantic, a_dispatcher(CONFIG, counted), the_shadows(CONFIG, counted), counted
-        )
+        self.counted = metrics()
+        self.intake = Intake(CONFIG, CODEC, self.answers, self.counted)
+        self.desk = self.a_desk()
         self.checkpoint()
+
+    def a_desk(self) -> Desk:
+        """One that remembers nothing."""
+        counted = self.counted
+        semantic = Meaning(CONFIG, self.index, self.answers, counted).cache
+        dispatcher, shadows = a_dispatcher(CONFIG, counted), the_shadows(CONFIG, counted)
+        return Desk(CONFIG, CODEC, self.answers, semantic, dispatcher, shadows, counted)
 
     # What may happen
 
@@ -155,7 +159,7 @@ class World:
         """The job begins anew at one of its checkpoints, and reads one log after the other."""
         del self.checkpoints[max(1, len(self.checkpoints) - back) :]
         state, read = self.checkpoints[-1]
-        self.state, self.read = state.copy(), dict(read)
+        self.state, self.read, self.desk = state.copy(), dict(read), self.a_desk()
         for name in order:
             self._read_on(name)
 

@@ -15,6 +15,7 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, Va
 from forebay_jobs.buckets import bucket_names
 from forebay_jobs.desk import Desk
 from forebay_jobs.forgetting import Forgetting
+from forebay_jobs.look_ahead import look_ahead_thread
 from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Forget, Invalidate, Place, Thumb
 from forebay_jobs.reuse.memory import LearnedMemory
 from forebay_jobs.runtime import runtime_for
@@ -32,6 +33,7 @@ class DeskOperator(KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         runtime = runtime_for(self._config)
+        self._pool = look_ahead_thread()
         with runtime.locked():
             self._codec = runtime.codec
             self._desk = Desk(
@@ -43,6 +45,7 @@ class DeskOperator(KeyedProcessFunction):
                 runtime.shadows(),
                 runtime.metrics,
                 runtime.arms,
+                self._pool,
             )
             buckets = bucket_names(self._config.desk.buckets)
             self._memory = LearnedMemory(runtime.namespaces, buckets)
@@ -50,9 +53,12 @@ class DeskOperator(KeyedProcessFunction):
         self._metrics = runtime.metrics
         self._state = _FlinkState(runtime_context, self._config.desk.batch_window_ms)
 
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def process_element(self, value: Any, ctx: Any) -> Iterator[Row]:  # pyright: ignore[reportIncompatibleMethodOverride]
         now = now_ms()
-        self._state.timers = ctx.timer_service()
+        self._state.timers, self._state.bucket = ctx.timer_service(), ctx.get_current_key()
         payload = raw_bytes(value.payload)
         if value.kind == ARRIVAL:
             arrival = msgspec.msgpack.decode(payload, type=Arrival)
@@ -63,7 +69,7 @@ class DeskOperator(KeyedProcessFunction):
             sent = self._desk.invalidate(self._state, msgspec.msgpack.decode(payload, type=Invalidate), now)
         elif value.kind == FORGETTING:
             forget = msgspec.msgpack.decode(payload, type=Forget)
-            sent = self._forgetting.take(self._state, ctx.get_current_key(), forget, now)
+            sent = self._forgetting.take(self._state, self._state.bucket, forget, now)
         elif value.kind == THUMB:
             sent = self._desk.thumb(self._state, msgspec.msgpack.decode(payload, type=Thumb), now)
         else:
@@ -78,11 +84,12 @@ class DeskOperator(KeyedProcessFunction):
             yield outgoing_row(record)
 
     def on_timer(self, timestamp: int, ctx: Any) -> Iterator[Row]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._state.timers, self._state.fired_ms = ctx.timer_service(), timestamp
+        self._state.timers, self._state.bucket = ctx.timer_service(), ctx.get_current_key()
+        self._state.fired_ms = timestamp
         # The timer's own time counts if the clock was set back meanwhile: what is due must not wait for ever.
         for record in self._desk.tick(self._state, max(timestamp, now_ms())):
             yield outgoing_row(record)
-        self._memory.tend(self._state, ctx.get_current_key(), now_ms())
+        self._memory.tend(self._state, self._state.bucket, now_ms())
 
 
 class _FlinkState:
@@ -92,6 +99,7 @@ class _FlinkState:
     """
 
     timers: Any = None
+    bucket: str = ""
     fired_ms: int = 0
     """The time of the timer that fired."""
 
@@ -106,11 +114,13 @@ class _FlinkState:
         self._due = map_state("due", Types.LONG())
         self._orphans = map_state("orphans", Types.STRING())
         self._orphan_queue = context.get_state(ValueStateDescriptor("orphan-queue", Types.PICKLED_BYTE_ARRAY()))
-        self._pending = context.get_list_state(ListStateDescriptor("pending", Types.STRING()))
+        self._pending = map_state("pending-flights", Types.STRING())
         self._invalidations = context.get_list_state(ListStateDescriptor("invalidations", Types.PICKLED_BYTE_ARRAY()))
         self._thumbs = context.get_list_state(ListStateDescriptor("thumbs", Types.PICKLED_BYTE_ARRAY()))
         self._learned = map_state("learned", Types.STRING())
         self._window_ms = window_ms
+        self._new: dict[str, list[str]] = {}
+        """Of the buckets that were asked for it: what was noted since. A map of many is not read for a few."""
 
     def flight(self, key: str) -> Flight | None:
         data = self._flights.get(key)
@@ -146,15 +156,22 @@ class _FlinkState:
         return [name for name in self._places if name.startswith(prefix)]
 
     def add_pending(self, key: str) -> None:
-        self._pending.add(key)
+        self._pending.put(key, b"")
+        if self.bucket in self._new:
+            self._new[self.bucket].append(key)
+        self.look_soon()
+
+    def take_new(self) -> list[str]:
+        new = self._new.get(self.bucket)
+        self._new[self.bucket] = []
+        return list(self._pending) if new is None else new
+
+    def drop_pending(self, key: str) -> None:
+        self._pending.remove(key)
+
+    def look_soon(self) -> None:
         # Timers at one time are one timer: all arrivals of a window share it.
         self.timers.register_processing_time_timer((now_ms() // self._window_ms + 1) * self._window_ms)
-
-    def take_pending(self) -> list[str]:
-        pending: list[str] = list(self._pending.get() or ())
-        if pending:
-            self._pending.clear()
-        return pending
 
     def wake(self, key: str, at_ms: int) -> None:
         second = at_ms // 1000 + 1

@@ -1,0 +1,121 @@
+"""What the desk does while questions are looked up by meaning, and what it is told of them."""
+
+import pytest
+from forebay_jobs.caches.answers import Answer
+from forebay_schemas.records import CacheStatus, Lane
+
+from tests.builders import NOW_MS, make_reply, make_request
+
+from .doubles import DeskRig, PoolByHand, configured, only_task, statuses, task_of
+
+KNOWN, NEW = "How do I return a parcel?", "When do you open?"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forebay_jobs.look_ahead.SOON_S", 0)
+
+
+@pytest.fixture
+def pool() -> PoolByHand:
+    return PoolByHand()
+
+
+@pytest.fixture
+def rig(pool: PoolByHand) -> DeskRig:
+    rig = DeskRig(configured(embedding={"batch": 2}, desk={"waiting": 4}), pool)
+    rig.meaning.known[KNOWN] = Answer.of(make_reply(), {}, None)
+    return rig
+
+
+def test_the_desk_goes_on_while_questions_are_looked_up(rig: DeskRig, pool: PoolByHand) -> None:
+    rig.arrive(make_request("Where is my order?", request_id="before"))
+    rig.tick()
+    pool.work()
+    task = only_task(rig.tick())
+    rig.arrive(make_request(KNOWN, request_id="known"))
+    rig.arrive(make_request(NEW, request_id="new"))
+    assert rig.tick() == []
+    rig.arrive(make_request("Where is my order?", request_id="follower"))
+    assert statuses(rig.settle(task)) == {"follower": CacheStatus.JOINED}
+    assert rig.tick() == []
+    pool.work()
+    hit, dispatched = rig.tick()
+    assert statuses([hit]) == {"known": CacheStatus.SEMANTIC}
+    assert task_of(dispatched).reply_key == "key-new"
+    assert rig.tick() == []
+
+
+def test_what_comes_meanwhile_is_the_next_batch_interactive_requests_first(rig: DeskRig, pool: PoolByHand) -> None:
+    def arrive(name: str, lane: Lane) -> None:
+        rig.arrive(make_request(f"{KNOWN} {name}", request_id=name, lane=lane))
+
+    arrive("first", Lane.INTERACTIVE)
+    rig.tick()
+    for name in ("night-1", "night-2"):
+        arrive(name, Lane.BATCH)
+    arrive("day", Lane.INTERACTIVE)
+    waves: list[list[str]] = []
+    while pool.given:
+        pool.work()
+        waves.append([task_of(one).reply_key for one in rig.tick()])
+    assert waves == [["key-first"], ["key-day", "key-night-1"], ["key-night-2"]]
+    assert rig.meaning.batches == [1, 2, 1]
+
+
+def test_more_than_may_wait_come_to_the_desk_as_others_were_looked_up(rig: DeskRig) -> None:
+    rig.pool = None
+    rig.desk = rig.a_desk()
+    for number in range(7):
+        rig.arrive(make_request(f"{NEW} {number}", request_id=f"request-{number}"))
+    assert rig.meaning.batches == [2, 2]
+    assert [task_of(one).reply_key for one in rig.tick()] == [f"key-request-{number}" for number in range(7)]
+
+
+def test_the_time_of_one_that_is_too_late_is_saved(rig: DeskRig, pool: PoolByHand) -> None:
+    rig.arrive(make_request(NEW, request_id="new"))
+    rig.tick()
+    rig.arrive(make_request(KNOWN, request_id="hasty", deadline_ms=NOW_MS + 3))
+    rig.arrive(make_request(f"{NEW} Today?", request_id="patient"))
+    pool.work()
+    assert only_task(rig.tick(after_ms=5)).reply_key == "key-new"
+    pool.work()
+    late, dispatched = rig.tick()
+    assert statuses([late]) == {"hasty": "deadline_exceeded"}
+    assert task_of(dispatched).reply_key == "key-patient"
+    assert rig.meaning.batches == [1, 1]
+
+
+def test_what_was_found_for_one_that_was_taken_back_is_nobody_elses(rig: DeskRig, pool: PoolByHand) -> None:
+    for name in ("leader", "follower"):
+        rig.arrive(make_request(KNOWN, request_id=name))
+    rig.tick()
+    assert statuses(rig.cancel("leader")) == {"leader": "cancelled"}
+    pool.work()
+    assert rig.tick() == []
+    pool.work()
+    assert statuses(rig.tick()) == {"follower": CacheStatus.SEMANTIC}
+    assert rig.meaning.batches == [1, 1]
+
+
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_one_that_was_taken_back_leaves_nothing(rig: DeskRig, pool: PoolByHand, looked_up: bool) -> None:
+    rig.arrive(make_request(KNOWN, request_id="leader"))
+    rig.tick()
+    if looked_up:
+        pool.work()
+    assert statuses(rig.cancel("leader")) == {"leader": "cancelled"}
+    if not looked_up:
+        pool.work()
+    rig.forget_all()
+    assert rig.state.empty
+
+
+def test_a_job_that_is_set_back_has_them_looked_up_again(rig: DeskRig, pool: PoolByHand) -> None:
+    rig.arrive(make_request(KNOWN, request_id="known"))
+    rig.tick()
+    rig.state, rig.desk = rig.state.copy(), rig.a_desk()
+    pool.given.clear()
+    assert rig.tick() == []
+    pool.work()
+    assert statuses(rig.tick()) == {"known": CacheStatus.SEMANTIC}
