@@ -28,6 +28,9 @@ LAG_S = 10.0
 _POLL_S = 0.1
 """A poll ends with the first record; without one it lasts this long, and so does a shutdown."""
 _COMMITTED_TIMEOUT_S = 60.0
+_COMMITTED_ANSWER_S = 2.0
+"""For one question. One that comes while the group has no coordinator waits for a connection to change, which need not
+happen any more once there is one again (librdkafka 2.16): it would last its whole time, and the next is answered."""
 _COMMITTED_RETRY_S = 0.5
 _PREFETCHED_RECORDS = 64
 _PREFETCHED_LARGEST = 4
@@ -225,7 +228,7 @@ class Intake:
         until_s = time.monotonic() + _COMMITTED_TIMEOUT_S
         while True:
             try:
-                stored = await consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT_S)
+                stored = await consumer.committed(partitions, timeout=_COMMITTED_ANSWER_S)
                 problem = next((at.error for at in stored if at.error), None)
                 if problem is None:
                     return stored

@@ -1,0 +1,68 @@
+"""Taking partitions over from a consumer that leaves questions unanswered."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import pytest
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
+from forebay_schemas.lag import LagProbe
+from forebay_schemas.records import Lane
+from forebay_schemas.sections import KafkaConfig
+from forebay_workers import intake
+from forebay_workers.lanes import Delivery, Room
+from forebay_workers.offsets import Commit, Partition
+from forebay_workers.recent import RecentTasks
+from prometheus_client import Gauge
+
+from .doubles import CODEC
+
+
+class Consumer:
+    """A member of a group whose coordinator came back unseen: it would wait for it as long as it may, once."""
+
+    def __init__(self, settings: Mapping[str, Any], max_workers: int) -> None:
+        self.waited_s: list[float] = []
+        """How long each question about what is stored was left without an answer."""
+
+    async def subscribe(self, topics: list[str], on_assign: Callable[..., Any], **others: Any) -> None:
+        self.assign = on_assign
+
+    async def consumer_group_metadata(self) -> object:
+        return object()
+
+    async def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if not self.waited_s:
+            self.waited_s.append(timeout)
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return [TopicPartition(at.topic, at.partition, OFFSET_INVALID) for at in partitions]
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.commits: dict[Partition, Commit | None] = {}
+
+    def assigned(self, commits: Mapping[Partition, Commit | None]) -> RecentTasks:
+        self.commits.update(commits)
+        return RecentTasks()
+
+    def full(self, partition: Partition) -> bool:
+        return False
+
+    def taken(self, delivery: Delivery) -> None: ...
+
+    async def revoked(self, partitions: Collection[Partition]) -> None: ...
+
+    async def lost(self, partitions: Collection[Partition]) -> None: ...
+
+
+async def test_a_question_that_is_never_answered_holds_a_take_over_up_for_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    consumer, owner, kafka = Consumer({}, 1), Owner(), KafkaConfig()
+    monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: consumer)
+    lag = Gauge("lag", "Tasks.", registry=None)
+    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, LagProbe(kafka))
+    await source.open(owner)
+    await consumer.assign(consumer, [TopicPartition(source.topic, 3)])
+    assert owner.commits == {(source.topic, 3): None}
+    assert sum(consumer.waited_s) < 5
