@@ -14,7 +14,7 @@ import numpy as np
 from forebay_schemas.batches import is_batch
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
-from forebay_schemas.errors import ErrorCode, RecordError
+from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.records import CacheStatus, Lane, Reply, ReplyError, Request, Result
 
@@ -32,6 +32,7 @@ from .look_ahead import LookAhead
 from .messages import Arrival, Asker, Cancel, Flight, Invalidate, Outgoing, Thumb, counts_for
 from .orphans import ORPHANS, Orphans
 from .replies import ReplyWriter
+from .results import Results, begun_otherwise
 from .reuse.lifetime import kept_s
 from .shadows import LOOK_MS, Shadows, Step
 from .verdicts import verdict_arrival
@@ -74,6 +75,7 @@ class Desk:
         self._shadows = shadows
         self._metrics = metrics
         self._replies = ReplyWriter(config, codec, metrics)
+        self._results = Results(codec)
         self._orphans = Orphans(config.desk.orphan_result_s)
         self._invalidations = Invalidations(config, codec, answers, metrics)
         self._complaints = Complaints(config, codec, semantic, metrics)
@@ -182,21 +184,26 @@ class Desk:
 
     def settle(self, state: DeskState, result: Result, now_ms: int) -> list[Outgoing]:
         """A worker's result: keep the answer, release those who wait; or let a follower lead after a failure."""
-        flight = state.flight(result.flight_key)
-        if flight is None or flight.task_id != result.task_id:
+        found = self._results.flight_of(state, result)
+        if found is None:
             self._metrics.results.labels("unknown").inc()
             self._orphans.keep(state, result, now_ms)
             return []
+        key, flight = found
         if flight.answer is not None:
             self._metrics.results.labels("repeated").inc()
             return []
-        return self._guarded(self._settle, state, result.flight_key, flight, result, now_ms)
+        return self._guarded(self._settle, state, key, flight, result, now_ms)
 
     def _settle(self, state: DeskState, key: str, flight: Flight, result: Result, now_ms: int) -> list[Outgoing]:
-        reply = self._reply_in(result, flight.leader.asker)
+        reply = self._results.reply_in(result, flight.leader.asker)
         if reply is None:
             self._metrics.results.labels("invalid").inc()
             return self._promote(state, key, flight, now_ms)  # the leader got what cannot be read here
+        if begun_otherwise(key, flight, result):
+            self._metrics.results.labels("earlier").inc()
+            self._let_ask_again(flight, reply.error)
+            return self._promote(state, key, flight, now_ms)
         self._metrics.results.labels("matched").inc()
         if flight.shadowed is not None:
             return self._go_on(state, key, flight, self._shadows.landed(flight, reply, result.reply, now_ms), now_ms)
@@ -268,22 +275,6 @@ class Desk:
             for asker in askers
             if asker.reply_topic != own
         ]
-
-    def _reply_in(self, result: Result, leader: Asker) -> Reply | None:
-        """The reply that a result carries; None where it is no reply to the leader's request."""
-        try:
-            reply = self._codec.decode(result.reply, Reply)
-        except RecordError as error:
-            problem = str(error)
-        else:
-            if (reply.tenant, reply.request_id) != (leader.tenant, leader.request_id):
-                problem = "it answers another request"
-            elif reply.error is None and (reply.route is None or reply.model_id is None):
-                problem = "it does not say which tier and model answered"
-            else:
-                return reply
-        logger.warning("the result of task %s holds no reply to its request (%s)", result.task_id, problem)
-        return None
 
     def _join(self, state: DeskState, key: str, flight: Flight, asker: Asker, now_ms: int) -> None:
         flight = join(state, key, flight, asker)
@@ -419,14 +410,18 @@ class Desk:
         return "kept"
 
     def _failed(self, state: DeskState, key: str, flight: Flight, error: ReplyError, now_ms: int) -> list[Outgoing]:
-        if error.retryable:
-            self._answers.forget([flight.leader.asker])
+        self._let_ask_again(flight, error)
         # What befell the leader alone. Not as an ErrorCode: a newer worker may use one that this job does not know.
         if error.retryable or error.code in (ErrorCode.DEADLINE_EXCEEDED, ErrorCode.CANCELLED):
             return self._promote(state, key, flight, now_ms)
         sent = [self._replies.fail(asker, error, now_ms) for _, asker in waiters(state, key, flight)]
         self._forget(state, key, flight)
         return sent
+
+    def _let_ask_again(self, flight: Flight, error: ReplyError | None) -> None:
+        """After a failure that invites to it, the leader's id is good for another try."""
+        if error is not None and error.retryable:
+            self._answers.forget([flight.leader.asker])
 
     def _promote(self, state: DeskState, key: str, flight: Flight, now_ms: int) -> list[Outgoing]:
         """The leader failed: dispatch a follower in its place."""

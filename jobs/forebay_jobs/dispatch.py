@@ -13,10 +13,10 @@ from forebay_schemas.tracing import tracing_for
 
 from . import traces
 from .arms import Arms
-from .caches.epochs import fingerprint
 from .caches.prefixes import PrefixRates
 from .caches.semantic import Found
-from .messages import Arrival, Flight, Outgoing
+from .flights import told
+from .messages import Asker, Flight, Outgoing
 from .pruning import Pruner
 from .replies import ReplyWriter
 from .router.router import Routers, vector_in
@@ -76,8 +76,8 @@ class Dispatcher:
         if flight.shadowed is not None:
             chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(
-            task_id=_task_id(leader, flight.attempt, known),
-            flight_key=key,
+            task_id=_task_id(asker),
+            flight_key=told(key, known),
             bucket=leader.bucket,
             request=leader.request,
             route=chosen,
@@ -95,8 +95,8 @@ class Dispatcher:
         flight = msgspec.structs.replace(
             flight,
             leader=leader if known else msgspec.structs.replace(leader, keep=False),  # it is not its arm's answer
-            attempt=flight.attempt + 1,
             task_id=task.task_id,
+            known=known,
             route=chosen,
             vector=found.vector or flight.vector,
             decision=found.decision or flight.decision,
@@ -138,15 +138,10 @@ def _prefix_to_meet_by(flight: Flight) -> str | None:
     return None if flight.lane is Lane.BATCH else flight.leader.prefix
 
 
-def _task_id(leader: Arrival, attempt: int, known: bool) -> str:
-    """The same for the same dispatch of the same record, also after a restore.
+def _task_id(asker: Asker) -> str:
+    """The same whenever the same record is read, and another one for each other record.
 
-    A request that is published again under its id has a task of its own: workers pass over one that was answered. And
-    so has one that is read again after an invalidation: what was begun before must not be kept as if begun after. Or in
-    another arm, or in one that was not ``known`` yet: what a rollout answered must not settle what the configuration is
-    to answer now, nor the other way round.
+    Workers pass over a task that was answered, so nothing may count that can differ between two readings of a record:
+    no epoch, and no arm. A request that is published again under its id has a task of its own.
     """
-    asker = leader.asker
-    arm = [asker.arm, known] if asker.arm else []
-    name = [asker.name, asker.origin, attempt, fingerprint(leader.epochs), *arm]
-    return hashlib.blake2b(msgspec.json.encode(name), digest_size=16).hexdigest()
+    return hashlib.blake2b(msgspec.json.encode([asker.name, asker.origin]), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Which flight a request belongs to, and who waits for one."""
+"""Which flight a request belongs to, what its task says of it, and who waits for one."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,6 +8,9 @@ from forebay_schemas.records import Lane
 from .caches.epochs import fingerprint
 from .desk_state import DeskState
 from .messages import Arrival, Asker, Flight, Place
+
+_UNKNOWN = "\x1d"
+"""Ends what a task says that was made while its arm was not known: names hold no control characters."""
 
 
 def flights_to_join(arrival: Arrival) -> Sequence[str]:
@@ -22,7 +25,21 @@ def lanes_to_join(lane: Lane) -> Sequence[Lane]:
 
 def flight_to_lead(arrival: Arrival) -> str:
     """The key of the flight that a request leads where it finds none to join."""
-    return _shared_key(arrival, arrival.asker.lane) if arrival.joinable else f"!{arrival.asker.name}"
+    if arrival.joinable:
+        return _shared_key(arrival, arrival.asker.lane)
+    own = f"!{arrival.asker.name}"
+    return f"{own}:{_shared_key(arrival, arrival.asker.lane)}" if arrival.keep else own
+
+
+def told(key: str, known: bool) -> str:
+    """What a flight's task, and so its result, says: by it a result is recognised that was begun under other epochs or
+    in another arm than its request waits under now, though its task has the same id."""
+    return key if known else key + _UNKNOWN
+
+
+def flight_told(flight_key: str) -> str:
+    """The key of the flight in what a result says."""
+    return flight_key.removesuffix(_UNKNOWN)
 
 
 def lead(state: DeskState, key: str, flight: Flight) -> None:

@@ -109,7 +109,8 @@ class Intake:
             ]
         config = self._arms.config(asker.arm)
         category = config.category(asker.category)
-        keys = digests(request).in_arm(asker.arm)
+        own = digests(request)
+        keys = own.in_arm(asker.arm)
         wanted = request.cache.policy is CachePolicy.USE
         read = wanted and withheld_by_policy(request.cache.policy, request.temperature, category) is None
         started = time.perf_counter()
@@ -139,11 +140,11 @@ class Intake:
                 asker=asker,
                 request=record.value,
                 digest=keys.exact,
-                bucket=bucket_of(keys.exact, self._config.desk.buckets),
+                bucket=bucket_of(own.exact, self._config.desk.buckets),  # in any arm, so that results find it
                 joinable=read,
                 bypass=not read,
                 look_by_meaning=read and by_meaning and not refresh,  # it would find the very answer that is too old
-                question=question_of(request) if by_meaning or _routed_by_meaning(request, config) else None,
+                question=question_of(request) if by_meaning or _routed_by_meaning(request, reuse, config) else None,
                 context=keys.context,
                 owner=owner_in(owner_of(request), asker.arm),
                 prefix=keys.prefix,
@@ -162,10 +163,12 @@ class Intake:
         return fresh_s is not None and not answer.fresh(now_ms, fresh_s) and self._answers.claim_refresh(digest)
 
 
-def _routed_by_meaning(request: Request, config: Config) -> bool:
-    """Whether a request that wishes to pass the caches is embedded all the same, for learned weights: they are to route
-    it as they would without that wish."""
-    if request.cache.policy is not CachePolicy.BYPASS or config.router.weights == WEIGHTS_NONE:
+def _routed_by_meaning(request: Request, reuse: Reuse, config: Config) -> bool:
+    """Whether a request is embedded for learned weights, also where it wishes to pass the caches or Redis is away: they
+    are to route it as they would otherwise, and as they did where a job that was set back reads it again."""
+    if config.router.weights == WEIGHTS_NONE:
         return False
-    used = msgspec.structs.replace(request.cache, policy=CachePolicy.USE)
-    return reuse_of(msgspec.structs.replace(request, cache=used), config) is Reuse.SEMANTIC
+    if request.cache.policy is CachePolicy.BYPASS:
+        used = msgspec.structs.replace(request.cache, policy=CachePolicy.USE)
+        reuse = reuse_of(msgspec.structs.replace(request, cache=used), config)
+    return reuse is Reuse.SEMANTIC

@@ -257,10 +257,10 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
     leader: Arrival
     lane: Lane = Lane.INTERACTIVE
     """The lane of its tasks, that of the first leader."""
-    attempt: int = 0
-    """How many tasks this flight has dispatched."""
     task_id: str | None = None
     """The task that is out; None while the leader waits for the semantic lookup."""
+    known: bool = True
+    """Whether its arm was known when that task was made."""
     route: Route | None = None
     spread: int = 1
     """Over how many keys the tasks of its prefix are spread."""

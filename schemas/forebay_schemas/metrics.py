@@ -196,7 +196,8 @@ class JobMetrics:
         )
         self.results = Counter(
             "forebay_results_total",
-            "Results of workers, by what became of them: matched, repeated, unknown, invalid.",
+            "Results of workers, by what became of them: matched, earlier (for its asker alone), repeated, unknown,"
+            " invalid.",
             ["outcome"],
             registry=registry,
         )

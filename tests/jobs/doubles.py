@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from forebay_jobs.arms import Arms
 from forebay_jobs.caches.answers import Answer, AnswerStore, Fetched, Judged, Lookup, owner_of
-from forebay_jobs.caches.epochs import Epochs, EpochStore, definitions, invalidated, scope_of, scopes_at
+from forebay_jobs.caches.epochs import WHOLE, Epochs, EpochStore, definitions, invalidated, scope_of, scopes_at
 from forebay_jobs.caches.hits import HitStore
 from forebay_jobs.caches.prefixes import PrefixRates, spread_of
 from forebay_jobs.caches.questions import Neighbour, Question, Removed, Vector
@@ -225,6 +225,7 @@ class MemoryAnswers(AnswerStore):
         self.seen: dict[str, str] = {}
         self.cancelled: dict[str, Cancel] = {}
         self.refreshing: set[str] = set()
+        self.lost = 0
         self._scopes = EpochStore(config, "")
 
     def look(self, request: Request, digest: str, origin: str, *, read: bool) -> Lookup:
@@ -293,6 +294,15 @@ class MemoryAnswers(AnswerStore):
         if digest in self.answers and not alone and not (reworded and self.reworded[digest] < 2):
             self.quarantined[digest] = True
         return digest in self.quarantined
+
+    def flush(self) -> None:
+        """Lose all that is kept; what comes back has epochs that were never before."""
+        self.lost += 1
+        for kept in (self.answers, self.judged, self.quarantined, self.doubted, self.reworded, self.seen):
+            kept.clear()
+        for noted in (self.cancelled, self.refreshing, self.applied):
+            noted.clear()
+        self.stored = {("", WHOLE): f"lost {self.lost}"}
 
     def claim_refresh(self, digest: str) -> bool:
         claimed = not self.away and digest not in self.refreshing

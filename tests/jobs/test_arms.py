@@ -14,7 +14,7 @@ from forebay_schemas.rollouts import Rollout, Stage, Unit
 
 from tests.builders import NOW_MS, make_request
 
-from .doubles import DeskRig, an_asker, is_reply, is_task, reply_of, reply_to, task_of
+from .doubles import DeskRig, MemoryState, an_asker, is_reply, is_task, reply_of, reply_to, task_of
 from .in_process import Pipeline
 
 ASKED, NEAR = "How do I return a parcel?", "How do I return a parcel, dear?"
@@ -126,14 +126,30 @@ def test_an_answer_that_is_not_by_all_of_the_arm_is_kept_for_nobody() -> None:
     assert kept == [0, 0, 1]
 
 
-def test_what_was_asked_of_the_configuration_before_the_arm_was_known_settles_nothing_in_it() -> None:
-    request, tasks = asked(IN[0]), list[Task]()
+def test_what_was_asked_of_the_configuration_before_the_arm_was_known_is_only_for_its_asker() -> None:
+    request, follower = asked(IN[0]), asked(IN[1])
+    rig, tasks = DeskRig(), list[Task]()
     for known in ([], [rollout(Stage.ALL)]):  # the second job was set back, and reads the request once more
-        rig = DeskRig()
+        rig.state = MemoryState()
         rig.arms.follow(known)
         rig.arrive(request, asker=an_asker(request, arm=rollout().arm))
         tasks.append(only_task(rig.tick()))
-    assert tasks[0].task_id != tasks[1].task_id
+    before, after = tasks
+    assert after.task_id == before.task_id
+    rig.arrive(follower, asker=an_asker(follower, arm=rollout().arm))
+    heir = only_task(rig.settle(before, reply_to(before)))
+    assert (heir.reply_key, heir.overrides) == (f"key-{follower.request_id}", TERSE)
+    assert rig.answers.answers == {}
+
+
+def test_what_is_asked_of_the_configuration_while_the_arm_is_not_known_is_for_all_who_wait() -> None:
+    rig = DeskRig()
+    request, follower = asked(IN[0]), asked(IN[1])
+    rig.arrive(request, asker=an_asker(request, arm=rollout().arm))
+    task = only_task(rig.tick())
+    rig.arrive(follower, asker=an_asker(follower, arm=rollout().arm))
+    assert list(map(reply_of, rig.settle(task))) != []
+    assert rig.answers.answers == {}
 
 
 def test_what_another_model_answered_in_place_of_the_arms_is_kept_for_nobody(pipeline: Pipeline) -> None:
@@ -146,15 +162,29 @@ def test_what_another_model_answered_in_place_of_the_arms_is_kept_for_nobody(pip
         assert pipeline.how(asked(IN[1], words)) is reused
 
 
-def test_a_request_that_is_read_again_after_a_rollback_takes_no_result_of_the_canary(pipeline: Pipeline) -> None:
+def test_a_request_that_is_read_again_after_a_rollback_has_the_canarys_answer_and_nobody_else_has(
+    pipeline: Pipeline,
+) -> None:
     request = asked(IN[0])
     before = only_task(pipeline.ask(request))
     pipeline.restart()  # a job without a checkpoint reads it once more
     pipeline.arms.follow([])
     pipeline.settle(before, reply_to(before))  # the result of the task that it wrote before
-    after = only_task(pipeline.ask(request))
-    assert after.task_id != before.task_id
+    assert pipeline.ask(request) == []
     assert pipeline.how(asked(IN[1])) is None
+
+
+def test_the_result_of_a_canary_finds_the_request_that_was_read_again_after_its_rollback(pipeline: Pipeline) -> None:
+    request = asked(IN[0])
+    before = only_task(pipeline.ask(request))
+    pipeline.restart()
+    pipeline.arms.follow([])
+    after = only_task(pipeline.ask(request))
+    assert (after.task_id, after.bucket) == (before.task_id, before.bucket)
+    follower = asked(IN[1])
+    assert pipeline.ask(follower) == []
+    heir = only_task(pipeline.settle(before, reply_to(before)))
+    assert (heir.reply_key, heir.arm) == (follower.request_id, None)
 
 
 def test_routing_and_reuse_follow_the_arm() -> None:

@@ -75,6 +75,7 @@ class World:
     now_ms: int = NOW_MS
     tasks: list[Task] = field(default_factory=list)
     known_tasks: list[str] = field(default_factory=list)
+    generated: list[Request] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     requests: dict[str, Request] = field(default_factory=dict)
     was_away: bool = False
@@ -82,8 +83,8 @@ class World:
     blind: set[str] = field(default_factory=set)
     """Requests that were read while Redis was away."""
     invalidations: int = 0
-    acknowledged: list[tuple[str | None, int, int]] = field(default_factory=list)
-    """Of each invalidation that holds its tenant, and how many requests and tasks there were before."""
+    acknowledged: dict[str, tuple[str | None, int, int]] = field(default_factory=dict)
+    """By its id, of each invalidation that holds its tenant, and how many requests and tasks there were before."""
 
     def __post_init__(self) -> None:
         self.answers = MemoryAnswers(CONFIG)
@@ -146,10 +147,14 @@ class World:
         self.answers.away = away
         self.was_away |= away
 
+    def flush(self) -> None:
+        """Redis loses its memory."""
+        self.answers.flush()
+
     def invalidate(self, filters: dict[str, Any]) -> None:
         self.invalidations += 1
         self._append("control", commands.invalidate(
-            Invalidation(**filters), "id", issued_by="test", issued_ms=self.now_ms
+            Invalidation(**filters), str(self.invalidations), issued_by="test", issued_ms=self.now_ms
         ))  # fmt: skip
 
     def checkpoint(self) -> None:
@@ -214,9 +219,9 @@ class World:
                 self.replies.append(reply_of(one))
             elif one.topic == "llm.events":
                 (event,) = events([one])
-                if event.attributes["outcome"] == "applied":  # a job that was set back acknowledges once more
-                    tenant = event.attributes.get("tenant")
-                    self.acknowledged.append((tenant, len(self.requests), len(self.known_tasks)))
+                if event.attributes["outcome"] == "applied":  # again where it is read again and Redis forgot it
+                    held = event.attributes.get("tenant"), len(self.requests), len(self.known_tasks)
+                    self.acknowledged.setdefault(event.attributes["id"], held)
             elif not is_task(one):
                 task_id = cancelled_task([one])
                 running = [number for number, task in enumerate(self.tasks) if task.task_id == task_id]
@@ -224,6 +229,7 @@ class World:
                     self.work(number, "cancelled")
             elif (task := task_of(one)).task_id not in self.known_tasks:  # workers pass over repeats
                 self.known_tasks.append(task.task_id)
+                self.generated.append(CODEC.decode(task.request, Request))
                 self.tasks.append(task)
 
 
@@ -256,6 +262,7 @@ _events = st.one_of(
 _failures = st.one_of(
     st.tuples(st.just("checkpoint")),
     st.tuples(st.just("restore"), st.integers(0, 2), st.permutations(LOGS)),
+    st.tuples(st.just("flush")),
 )
 
 
@@ -281,13 +288,20 @@ def _assert_none_is_stale(world: World) -> None:
         # Without Redis nobody can tell what was begun before, and equal requests share what is in flight all the same.
         if reply.error is not None or reply.request_id in world.blind:
             continue
-        for tenant, requests, tasks in world.acknowledged:
+        for tenant, requests, tasks in world.acknowledged.values():
             if tenant in (None, reply.tenant) and numbers[reply.request_id] >= requests:
                 assert reply.usage.prompt_tokens >= tasks
 
 
+def _assert_none_is_generated_twice(world: World) -> None:
+    """However often a record was read, it had one task, which a worker takes once."""
+    counts = Counter(request.request_id for request in world.generated)
+    assert all(count == 1 for name, count in counts.items() if name not in world.republished)
+
+
 def _assert_all_are_served(world: World) -> None:
     _assert_none_is_stale(world)
+    _assert_none_is_generated_twice(world)
     assert len(world.acknowledged) == world.invalidations
     assert world.state.empty
     assert {reply.request_id for reply in world.replies} == world.requests.keys()
