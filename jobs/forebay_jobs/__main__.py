@@ -12,6 +12,7 @@ from forebay_schemas.logs import write_logs
 from forebay_schemas.tracing import tracing_for
 
 from .keeper import Keeper
+from .stopping import stop as stop_job
 
 
 @click.group()
@@ -22,10 +23,10 @@ def main() -> None:
 @main.command()
 def run() -> None:
     """Submit the job, and bring it back from its last checkpoint whenever the cluster has lost it."""
-    stop = threading.Event()
+    told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    Keeper(_config(), stop).run()
+        signal.signal(number, lambda *_: told.set())
+    Keeper(_config(), told).run()
 
 
 @main.command()
@@ -35,6 +36,13 @@ def submit(checkpoint: str | None) -> None:
     from .submit import submit as submit_job
 
     logging.info("job %s is submitted", submit_job(_config(), checkpoint))
+
+
+@main.command()
+@click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds that it may take.")
+def stop(timeout_s: float) -> None:
+    """Stop the job with a savepoint beside its checkpoints, and print its path."""
+    click.echo(stop_job(_config(), timeout_s))
 
 
 @main.command()

@@ -1,25 +1,22 @@
-"""Keeping the job on the cluster: submitted once, and again from its last checkpoint when the cluster lost it.
+"""Keeping the job on the cluster: submitted once, and again from its last checkpoint when it is gone.
 
 Flink restarts the job itself when a TaskManager dies. A JobManager that dies without high availability forgets
-the job, and a job that was cancelled stays away; in both cases the keeper brings it back.
+the job, and a job that was cancelled or stopped stays away: then the keeper brings it back. One that was stopped left
+nothing but its savepoint, since Flink takes its checkpoints away.
 """
 
-import json
 import logging
 import shutil
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections import Counter
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 from forebay_schemas.config import Config
 
-from .settings import job_name
+from .cluster import NO_ANSWER, Cluster
 
 POLL_S = 1.0
 BACK_OFF_S = 1.0
@@ -27,9 +24,6 @@ BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 30.0
 TRIES = 3
 """Submissions from one checkpoint without the job completing another, before an older one is tried."""
-_ALIVE = {"INITIALIZING", "CREATED", "RUNNING", "RESTARTING", "FAILING", "RECONCILING", "SUSPENDED", "CANCELLING"}
-_NO_ANSWER = (OSError, HTTPException, ValueError, KeyError)
-"""What asking a JobManager that goes down or comes up leads to: no connection, half an answer, a page of text."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +34,7 @@ class Keeper:
     def __init__(self, config: Config, stop: threading.Event) -> None:
         self._config = config
         self._stop = stop
+        self._cluster = Cluster(config)
         self._seen_checkpoint: str | None = None
         self._tried: Counter[str | None] = Counter()
         self._tidied_for: str | None = None
@@ -51,23 +46,23 @@ class Keeper:
             try:
                 self._keep()
                 waiting_for_cluster = False
-            except _NO_ANSWER as error:
+            except NO_ANSWER as error:
                 if not waiting_for_cluster:
                     logger.warning("waiting for the JobManager at %s (%s)", self._config.flink.rest_address, error)
                 waiting_for_cluster = True
             self._stop.wait(POLL_S)
 
     def _keep(self) -> None:
-        alive = [job for job in self._get("/jobs/overview")["jobs"] if self._is_ours(job)]
+        alive = self._cluster.jobs()
         staying = sorted((job for job in alive if job["state"] != "CANCELLING"), key=lambda job: job["start-time"])
         for surplus in staying[1:]:
             logger.warning("job %s runs beside an older one; cancelling it", surplus["jid"])
-            self._request("PATCH", f"/jobs/{surplus['jid']}")
+            self._cluster.request("PATCH", f"/jobs/{surplus['jid']}")
         if staying:
             self._note_checkpoint(staying[0]["jid"])
         if alive:
             return  # one that is being cancelled still writes
-        if self._get("/overview")["slots-total"] >= self._config.flink.parallelism:
+        if self._cluster.get("/overview")["slots-total"] >= self._config.flink.parallelism:
             self._submit()
 
     def _submit(self) -> None:
@@ -92,7 +87,7 @@ class Keeper:
             logger.error("the submission failed with exit code %d; trying again", process.returncode)
 
     def _note_checkpoint(self, job_id: str) -> None:
-        completed = (self._get(f"/jobs/{job_id}/checkpoints").get("latest") or {}).get("completed") or {}
+        completed = (self._cluster.get(f"/jobs/{job_id}/checkpoints").get("latest") or {}).get("completed") or {}
         path = completed.get("external_path")
         if path is None:
             return
@@ -117,11 +112,13 @@ class Keeper:
         return known[self._tried.total() // TRIES % len(known)] if known else None
 
     def _known_checkpoints(self) -> list[str]:
-        """Complete checkpoints, newest first, on a file system we can list; else the last one the cluster told of."""
+        """Complete checkpoints and savepoints, newest first, on a file system we can list; else the last checkpoint
+        that the cluster told of."""
         folder = self._local_folder()
         if folder is None:
             return [self._seen_checkpoint] if self._seen_checkpoint else []
-        complete = sorted(folder.glob("*/chk-*/_metadata"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        found = [*folder.glob("*/chk-*/_metadata"), *folder.glob("savepoint-*/_metadata")]
+        complete = sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return [path.parent.as_uri() for path in complete]
 
     def _remove_old_checkpoints(self, job_id: str) -> None:
@@ -136,14 +133,3 @@ class Keeper:
     def _local_folder(self) -> Path | None:
         location = urlparse(self._config.flink.checkpoint_dir)
         return Path(unquote(location.path)) if location.scheme in ("", "file") else None
-
-    def _get(self, path: str) -> Any:
-        return self._request("GET", path)
-
-    def _request(self, method: str, path: str) -> Any:
-        request = urllib.request.Request(f"http://{self._config.flink.rest_address}{path}", method=method)
-        with urllib.request.urlopen(request, timeout=5) as response:
-            return json.loads(response.read() or b"{}")
-
-    def _is_ours(self, job: dict[str, Any]) -> bool:
-        return job["name"] == job_name(self._config) and job["state"] in _ALIVE

@@ -13,6 +13,10 @@ class FlinkRest:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.checkpoints: dict[str, Any] = {}
         self.slots = 1
+        self.savepoint: dict[str, Any] | None = None
+        """What became of a savepoint that was asked for; None: it is being written."""
+        self.stopped: list[dict[str, Any]] = []
+        """With what jobs were told to stop."""
         self.answer: tuple[int, bytes] | None = None
         """What is answered to everything instead, where a test says so."""
         self.asked: list[str] = []
@@ -24,6 +28,10 @@ class FlinkRest:
 
             def do_PATCH(self) -> None:
                 self._answer(*rest._cancel(self.path))
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer(*rest._stop(self.path, json.loads(body)))
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -58,11 +66,19 @@ class FlinkRest:
             return _json({"jobs": list(self.jobs.values())})
         if path == "/overview":
             return _json({"slots-total": self.slots, "taskmanagers": 1})
+        if path.endswith("/savepoints/asked"):
+            state = "IN_PROGRESS" if self.savepoint is None else "COMPLETED"
+            return _json({"status": {"id": state}, "operation": self.savepoint})
         job_id = path.removeprefix("/jobs/").removesuffix("/checkpoints")
         if path.endswith("/checkpoints") and job_id in self.jobs:
             completed = self.checkpoints.get(job_id)
             return _json({"latest": {"completed": {"external_path": completed} if completed else None}})
         return 404, b'{"errors": ["not found"]}'
+
+    def _stop(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        self.asked.append(f"POST {path}")
+        self.stopped.append(body)
+        return _json({"request-id": "asked"})
 
     def _cancel(self, path: str) -> tuple[int, bytes]:
         self.asked.append(f"PATCH {path}")

@@ -122,6 +122,18 @@ def test_a_job_that_ended_is_brought_back_from_the_newest_complete_checkpoint(ri
     assert rig.restored_from == [newest]
 
 
+def test_a_job_that_was_stopped_is_brought_back_from_its_savepoint(rig: Rig) -> None:
+    rig.checkpoint("chk-3", 300)
+    savepoint = rig.folder / "savepoint-4711-08"
+    savepoint.mkdir()
+    (savepoint / "_metadata").write_bytes(b"m")
+    os.utime(savepoint / "_metadata", (400, 400))
+    rig.rest.add("mine", NAME, "FINISHED")
+    rig.run()
+    eventually(lambda: rig.submitted, "the job is submitted")
+    assert rig.restored_from == [savepoint.as_uri()]
+
+
 def test_jobs_of_others_do_not_count(rig: Rig) -> None:
     rig.rest.add("theirs", "another job")
     rig.rest.add("also theirs", f"{NAME} too")

@@ -71,6 +71,21 @@ def job_submit(context: click.Context, checkpoint: str | None) -> None:
     context.invoke(jobs.submit, checkpoint=checkpoint)
 
 
+@job.command("stop")
+@click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds that it may take.")
+@click.pass_context
+def job_stop(context: click.Context, timeout_s: float) -> None:
+    """Stop the job with a savepoint beside its checkpoints, and print its path.
+
+    Whoever keeps the job (`forebay job run`, also that of `forebay up`) brings it back from there at once; end that
+    first where something is to be changed meanwhile. Exit code 1: it was not stopped.
+    """
+    cli_config()
+    from forebay_jobs import __main__ as jobs
+
+    context.invoke(jobs.stop, timeout_s=timeout_s)
+
+
 @click.group()
 def worker() -> None:
     """The tier workers. Needs the extra `workers-gpu` or `workers-cpu`."""
