@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -33,14 +33,14 @@ _LEAVE_S = 90
 class Service:
     """One publishing process after the other: the next takes the place of one that was killed."""
 
-    def __init__(self, name: str, home: Home, checker: Checker) -> None:
-        self._name, self._home, self._checker = name, home, checker
+    def __init__(self, name: str, home: Home, settings: Mapping[str, str], checker: Checker) -> None:
+        self._name, self._home, self._settings, self._checker = name, home, settings, checker
         self._lives = itertools.count(1)
         self.start()
 
     def start(self) -> None:
         self.life = f"{self._name}.{next(self._lives)}"
-        environment = os.environ | {"FOREBAY_CONFIG": str(self._home.config)}
+        environment = {**os.environ, **self._settings}
         command = [sys.executable, "-m", "tests.chaos.publisher", self.life, str(RATE_PER_S)]
         with (self._home.logs / f"{self._name}.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -126,8 +126,8 @@ class Callers:
 class Nightly:
     """A batch of rows, submitted by a process that is started again whenever it is gone, until all are answered."""
 
-    def __init__(self, config: Config, home: Home) -> None:
-        self._config, self._home = config, home
+    def __init__(self, config: Config, home: Home, settings: Mapping[str, str]) -> None:
+        self._config, self._home, self._settings = config, home, settings
         self._folder = home.root / "nightly"
         self._folder.mkdir()
         self._runs = itertools.count(1)
@@ -175,7 +175,7 @@ class Nightly:
     def _submit(self) -> None:
         command = [sys.executable, "-m", "forebay_ops.cli", "batch", "submit", str(self._file()), "--tenant", "nightly"]
         command += ["--template", "{asked}", "--wait", "--journal", str(self._folder)]
-        environment = os.environ | {"FOREBAY_CONFIG": str(self._home.config)}
+        environment = {**os.environ, **self._settings}
         with (self._home.logs / "nightly.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
@@ -189,12 +189,16 @@ class Nightly:
 
 
 class Load:
-    """All of it."""
+    """All of it.
 
-    def __init__(self, config: Config, home: Home, checker: Checker) -> None:
-        self.services = [Service(f"service-{number}", home, checker) for number in range(1, SERVICES + 1)]
+    Args:
+        settings: the environment in which clients find the stack.
+    """
+
+    def __init__(self, config: Config, home: Home, settings: Mapping[str, str], checker: Checker) -> None:
+        self.services = [Service(f"service-{number}", home, settings, checker) for number in range(1, SERVICES + 1)]
         self.callers = Callers(config)
-        self.nightly = Nightly(config, home)
+        self.nightly = Nightly(config, home, settings)
         self.problems: list[str] = []
         """What is wrong with what callers and the batch got, once the load has ended."""
         self._ended = False
@@ -225,9 +229,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def under_load(config: Config, home: Home, checker: Checker) -> Iterator[Load]:
+def under_load(config: Config, home: Home, settings: Mapping[str, str], checker: Checker) -> Iterator[Load]:
     """A load that is answered already."""
-    load = Load(config, home, checker)
+    load = Load(config, home, settings, checker)
     try:
         eventually(lambda: checker.answered_since(0) and load.callers.answered, "the load is answered")
         yield load

@@ -17,7 +17,9 @@ from forebay_schemas.config import load_config
 
 from ..end_to_end.conftest import RunningStack, stack_up
 from ..waiting import eventually
+from .breakable import BreakableStack, client_settings
 from .checker import Checker
+from .links import Network
 from .load import RATE_PER_S, SERVICES, Load, under_load
 from .model import Model, served_model
 from .second_worker import SETTINGS, SecondWorker
@@ -34,6 +36,7 @@ class Scene:
     model: Model
     checker: Checker
     load: Load
+    network: Network
     admin: AdminClient = field(init=False)
     second: SecondWorker = field(init=False)
     redis: Any = field(init=False)
@@ -134,16 +137,22 @@ class Scene:
 def staged() -> Iterator[Scene]:
     """The stack, up and under load. When the block is left, the load ends in order."""
     config = load_config(SETTINGS)
-    with served_model() as model:
+    with served_model() as model, Network() as network:
         told = config.models["told"]
         endpoint = told.endpoint.model_copy(update={"url": model.url})
         models = {"told": told.model_copy(update={"endpoint": endpoint})}
         with (
-            stack_up(config.model_copy(update={"models": models}), logs="chaos-logs") as running,
+            stack_up(
+                config.model_copy(update={"models": models}),
+                "chaos-logs",
+                stack_of=lambda home, config: BreakableStack(home, config, network),
+            ) as running,
             Checker(running.config) as checker,
-            under_load(running.config, running.stack.home, checker) as load,
+            under_load(
+                running.config, running.stack.home, client_settings(running.stack.home, network), checker
+            ) as load,
         ):
-            scene = Scene(running, model, checker, load)
+            scene = Scene(running, model, checker, load, network)
             try:
                 yield scene
             finally:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,11 +106,14 @@ class _Progress:
 
 
 @contextmanager
-def stack_up(config: Config, logs: str = "end-to-end-logs") -> Iterator[RunningStack]:
+def stack_up(
+    config: Config, logs: str = "end-to-end-logs", stack_of: Callable[[Home, Config], Stack] = Stack
+) -> Iterator[RunningStack]:
     """A stack on free ports; at the end it is taken down, and its logs are kept for whoever looks into a failure.
 
     Args:
         logs: the folder in `.forebay` where they are kept.
+        stack_of: makes the stack of a home.
     """
     kept = _ROOT / ".forebay" / logs
     root = Path(tempfile.mkdtemp(prefix="forebay-"))  # short: a socket's path has a limit
@@ -118,7 +121,7 @@ def stack_up(config: Config, logs: str = "end-to-end-logs") -> Iterator[RunningS
     progress = _Progress()
     with Collector() as collector:
         tracing = TracingConfig(endpoint=collector.endpoint, sample_ratio=0)
-        stack = Stack(home, with_free_ports(config).model_copy(update={"tracing": tracing}))
+        stack = stack_of(home, with_free_ports(config).model_copy(update={"tracing": tracing}))
         stack.up(progress)
         try:
             yield RunningStack(stack, stack.config, collector)

@@ -63,7 +63,7 @@ def with_free_ports(config: Config) -> Config:
 
     Brokers that run elsewhere stay where they are.
     """
-    kafka, redis, rest, job, worker, ledger, rollouts, flink, gateway, calls = _free_ports(10)
+    kafka, redis, rest, job, worker, ledger, rollouts, flink, gateway, calls = free_ports(10)
     metrics = {
         "job_port": job,
         "worker_port": worker,
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float) else str(value)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports whose next one up is free too, which Kafka and Flink take as well."""
     found: list[int] = []
     for port in random.sample(_PORTS[::2], len(_PORTS[::2])):

@@ -1,8 +1,8 @@
 """Every fault, in the order in which they are injected."""
 
-from . import freezes, kills, stores, workers
+from . import freezes, kills, links, stores, workers
 
-EVERY = (*kills.FAULTS, *workers.FAULTS, *freezes.FAULTS, *stores.FAULTS)
+EVERY = (*kills.FAULTS, *workers.FAULTS, *freezes.FAULTS, *stores.FAULTS, *links.FAULTS)
 
 SHORT = (
     "kill -9 worker, mid-commit",

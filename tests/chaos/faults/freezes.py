@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ..fault import Fault
 from ..scene import Scene
 
-_SESSIONS_S = 12.0
+SESSIONS_S = 12.0
 """Longer than any session time-out of the stack, where nobody is there to tell that one has passed."""
 
 
@@ -45,10 +45,10 @@ FAULTS = (
         within_s=60,
     ),
     Fault(
-        f"SIGSTOP broker for {_SESSIONS_S:g} s",
+        f"SIGSTOP broker for {SESSIONS_S:g} s",
         when=Scene.generating,
         inject=_stop("kafka"),
-        until=lambda scene: scene.broken_for_s() > _SESSIONS_S,
+        until=lambda scene: scene.broken_for_s() > SESSIONS_S,
         heal=_go_on("kafka"),
         within_s=60,
     ),

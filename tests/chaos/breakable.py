@@ -1,0 +1,100 @@
+"""The local stack, set up so that more of it can be broken: its parts reach each other by links."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from forebay_ops.local import servers
+from forebay_ops.local.ascent import Progress
+from forebay_ops.local.effective import free_ports
+from forebay_ops.local.home import Home
+from forebay_ops.local.parts import Part, redis_address
+from forebay_ops.local.stack import Stack
+from forebay_schemas.config import Config
+
+from .links import Network
+
+WORKER_KAFKA, JOB_KAFKA, GATEWAY_KAFKA = "worker - Kafka", "job - Kafka", "gateway - Kafka"
+CLIENTS_KAFKA = "clients - Kafka"
+JOB_REDIS, GATEWAY_REDIS = "job - Redis", "gateway - Redis"
+FLINK = "TaskManager - JobManager"
+
+_KAFKA = {"worker": WORKER_KAFKA, "job": JOB_KAFKA, "gateway": GATEWAY_KAFKA, "clients": CLIENTS_KAFKA}
+_REDIS = {"job": JOB_REDIS, "gateway": GATEWAY_REDIS}
+"""Who reaches it, by which link. What the job is submitted with holds in the TaskManager too."""
+
+
+class BreakableStack(Stack):
+    """A stack whose parts reach Kafka, Redis and the JobManager through a network; probes go there directly.
+
+    A client of Kafka goes where the broker says that it is, so the broker has a listener for each link, and says that
+    it is at the link's other end.
+    """
+
+    def __init__(self, home: Home, config: Config, network: Network) -> None:
+        super().__init__(home, config)
+        taken = {port for part in self._parts for port in part.ports.values()}
+        self._ports = (port for port in free_ports(100) if port not in taken)
+        self._network = network
+        self._listeners: dict[str, tuple[int, int]] = {}
+        """Where the broker listens for whom, and where it says that it does."""
+        self._settings: dict[str, dict[str, str]] = {name: {} for name in _KAFKA}
+        for name, between in _KAFKA.items():
+            listens = next(self._ports)
+            port = self._lay(between, listens)
+            self._listeners[name] = (listens, port)
+            self._settings[name]["FOREBAY_KAFKA__BOOTSTRAP"] = f"127.0.0.1:{port}"
+        for name, between in _REDIS.items():
+            port = self._lay(between, servers.local_port("redis.url", redis_address(self.config)))
+            self._settings[name]["FOREBAY_REDIS__URL"] = f"redis://127.0.0.1:{port}/0"
+        flink = self._flink()
+        self._parts = [_with(part, self._settings.get(part.name, {}), flink.get(part.name, {})) for part in self._parts]
+
+    def _lay(self, between: str, server_port: int) -> int:
+        port = next(self._ports)
+        self._network.lay(between, port, server_port)
+        return port
+
+    def _flink(self) -> dict[str, dict[str, int]]:
+        """Settings of Flink's servers, each of which calls the other."""
+        jobmanager = servers.local_port("flink.rest_address", self.config.flink.rest_address) + 1
+        taskmanager = next(self._ports)
+        to_jobmanager, to_taskmanager = self._lay(FLINK, jobmanager), self._lay(FLINK, taskmanager)
+        return {
+            "jobmanager": {"jobmanager.rpc.port": to_jobmanager, "jobmanager.rpc.bind-port": jobmanager},
+            "taskmanager": {
+                "jobmanager.rpc.port": to_jobmanager,
+                "taskmanager.rpc.port": to_taskmanager,
+                "taskmanager.rpc.bind-port": taskmanager,
+            },
+        }
+
+    def _prepare(self, progress: Progress) -> None:
+        super()._prepare(progress)
+        port = servers.local_port("kafka.bootstrap", self.config.kafka.bootstrap)
+        listens = {"PLAINTEXT": port, "CONTROLLER": port + 1}
+        advertised = {"PLAINTEXT": port}
+        for name, (own, other_end) in self._listeners.items():
+            listens[name.upper()], advertised[name.upper()] = own, other_end
+        settings = {
+            "listeners": _addresses(listens),
+            "advertised.listeners": _addresses(advertised),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listens),
+            "inter.broker.listener.name": "PLAINTEXT",
+        }
+        with (self.home.kafka / "server.properties").open("a") as file:  # where a name is given twice, the last counts
+            file.writelines(f"{name}={value}\n" for name, value in settings.items())
+
+
+def client_settings(home: Home, network: Network) -> dict[str, str]:
+    """The environment of a client of the stack in a home."""
+    (link,) = network.between(CLIENTS_KAFKA)
+    return {"FOREBAY_CONFIG": str(home.config), "FOREBAY_KAFKA__BOOTSTRAP": f"127.0.0.1:{link.port}"}
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+
+
+def _with(part: Part, environment: Mapping[str, str], flink: Mapping[str, int]) -> Part:
+    options = (word for name, value in flink.items() for word in ("-D", f"{name}={value}"))
+    return replace(part, command=(*part.command, *options), environment={**part.environment, **environment})
