@@ -11,7 +11,9 @@ from typing import Any
 _RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 """Of ``SO_LINGER``: nothing is waited for, and the other end is told by RST."""
 _PIECE_BYTES = 65_536
-_START_S = 20
+_REFUSED_S = 0.1
+"""How long a connection to a server that is not there lasts: clients that are refused pause, others may not."""
+_DONE_S = 20
 
 
 class Link:
@@ -43,7 +45,7 @@ class Link:
         self._at_once(self._mend())
 
     def _at_once(self, change: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(change, self._loop).result(_START_S)
+        asyncio.run_coroutine_threadsafe(change, self._loop).result(_DONE_S)
 
     async def _cut(self) -> None:
         if self._listening is not None:
@@ -64,7 +66,8 @@ class Link:
         await self._passes.wait()
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        except OSError:  # as its own port would refuse it
+        except OSError:
+            await asyncio.sleep(_REFUSED_S)
             _reset(writer)
             return
         ends = {writer, server_writer}

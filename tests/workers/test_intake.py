@@ -1,6 +1,7 @@
 """Taking partitions over from a consumer that leaves questions unanswered."""
 
-from collections.abc import Callable, Collection, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from forebay_workers.recent import RecentTasks
 from prometheus_client import Gauge
 
 from .doubles import CODEC
+
+LEAVES_S = 10.0
 
 
 class Consumer:
@@ -66,3 +69,43 @@ async def test_a_question_that_is_never_answered_holds_a_take_over_up_for_second
     await consumer.assign(consumer, [TopicPartition(source.topic, 3)])
     assert owner.commits == {(source.topic, 3): None}
     assert sum(consumer.waited_s) < 5
+
+
+class Forgotten:
+    """Assigns a partition with the first poll, and never says what is stored of it; as librdkafka's does, ``close``
+    waits for the callback that is under way."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.asked = asyncio.Event()
+        self._rebalance: asyncio.Task[None] | None = None
+
+    async def subscribe(
+        self, topics: list[str], *, on_assign: Callable[[Any, list[TopicPartition]], Awaitable[None]], **_: Any
+    ) -> None:
+        async def assign() -> None:
+            await on_assign(self, [TopicPartition(topics[0], 0)])
+
+        self._rebalance = asyncio.create_task(assign())
+
+    async def consumer_group_metadata(self) -> object:
+        return object()
+
+    async def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        self.asked.set()
+        await asyncio.sleep(timeout)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    async def close(self) -> None:
+        assert self._rebalance is not None
+        await self._rebalance
+
+
+async def test_leaving_does_not_wait_for_an_answer_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = Forgotten()
+    monkeypatch.setattr(intake, "AIOConsumer", lambda *_, **__: forgotten)
+    kafka, lag = KafkaConfig(), Gauge("lag", "Tasks.", registry=None)
+    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, LagProbe(kafka))
+    await source.open(Owner())
+    await forgotten.asked.wait()
+    with pytest.raises(KafkaException):  # which the worker notes, and leaves the next group
+        await asyncio.wait_for(source.close(), LEAVES_S)

@@ -30,7 +30,8 @@ _POLL_S = 0.1
 _COMMITTED_TIMEOUT_S = 60.0
 _COMMITTED_ANSWER_S = 2.0
 """For one question. One that comes while the group has no coordinator waits for a connection to change, which need not
-happen any more once there is one again (librdkafka 2.16): it would last its whole time, and the next is answered."""
+happen any more once there is one again (librdkafka): it would last its whole time, and the next is answered. Nor may
+it last long, because a consumer that is closed waits for it."""
 _COMMITTED_RETRY_S = 0.5
 _PREFETCHED_RECORDS = 64
 _PREFETCHED_LARGEST = 4
@@ -90,6 +91,7 @@ class Intake:
         self._paused: set[Partition] = set()
         """Also those that went to others: librdkafka remembers, and goes on pausing them should they come back."""
         self._stale = False
+        self._leaving = False
 
     async def open(self, owner: Owner) -> None:
         """Join the group."""
@@ -148,6 +150,7 @@ class Intake:
 
     async def close(self) -> None:
         """Leave the group, so that others take over at once."""
+        self._leaving = True
         await self._consumer.close()
 
     def _take(self, message: Message) -> None:
@@ -234,7 +237,7 @@ class Intake:
                     return stored
             except KafkaException as error:
                 problem = error.args[0]
-            if time.monotonic() > until_s:
+            if self._leaving or time.monotonic() > until_s:
                 raise KafkaException(problem)
             _log.warning("%s: what is stored of its partitions is not known yet: %s", self.topic, problem)
             await asyncio.sleep(_COMMITTED_RETRY_S)
