@@ -21,6 +21,7 @@ from forebay_schemas.errors import ConfigError
 from forebay_schemas.sections import SemanticConfig
 
 from tests.builders import NOW_MS
+from tests.small_disk import SmallDisk, no_small_disks
 
 pytest.importorskip("qdrant_edge", reason="qdrant-edge-py is not installed")
 
@@ -307,6 +308,48 @@ def test_an_index_that_a_full_disk_keeps_closed_opens_when_there_is_room(
         index.add(question(1), vector(1, 0, 0))
     full_disk()
     index.add(question(1), vector(1, 0, 0))
+    assert nearest(index, vector(1, 0, 0)) == question(1).digest
+    index.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Where an index lies, ``tmp_path / "disk"``."""
+    if reason := no_small_disks():
+        pytest.skip(reason)
+    disk = SmallDisk(tmp_path / "disk", 4 * edge_shard.LEAST_FREE_BYTES)
+    yield disk
+    disk.unmount()
+
+
+def test_a_disk_that_fills_up_is_written_to_again_when_there_is_room(tmp_path: Path, disk: SmallDisk) -> None:
+    index = EdgeIndex(tmp_path / "disk", 3, SETTINGS)
+    index.add(question(1), vector(1, 0, 0))
+    disk.fill()
+    for number in range(2, 2_000):  # written to, the maps of the engine would end the process
+        with pytest.raises(OSError, match="No space left"):
+            index.add(question(number), vector(0, 1, 0))
+    assert nearest(index, vector(1, 0, 0)) == question(1).digest
+    index.close()
+    index = EdgeIndex(tmp_path / "disk", 3, SETTINGS)
+    with pytest.raises(OSError, match="No space left"):
+        nearest(index, vector(1, 0, 0))
+    disk.make_room()
+    index.add(question(2), vector(0, 1, 0))
+    assert nearest(index, vector(0, 1, 0)) == question(2).digest
+    assert nearest(index, vector(1, 0, 0)) == question(1).digest
+    index.close()
+
+
+def test_an_index_on_a_disk_that_takes_nothing_opens_when_it_does(tmp_path: Path, disk: SmallDisk) -> None:
+    index = EdgeIndex(tmp_path / "disk", 3, SETTINGS)
+    index.add(question(1), vector(1, 0, 0))
+    index.close()
+    disk.take_nothing()
+    index = EdgeIndex(tmp_path / "disk", 3, SETTINGS)
+    with pytest.raises(OSError, match="Read-only"):
+        nearest(index, vector(1, 0, 0))
+    disk.take_again()
     assert nearest(index, vector(1, 0, 0)) == question(1).digest
     index.close()
 

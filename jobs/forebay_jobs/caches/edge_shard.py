@@ -9,6 +9,7 @@ points.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -28,8 +29,12 @@ LEAST_CHANGES = 10_000
 """Writes after which optimising is worth a copy; so many plain vectors are searched in some 0.5 ms."""
 _CHANGED_SHARE = 0.2
 """Of the points of a large index: so each is copied five times in all while the index grows."""
+_BUILT_COPIES = 2
+"""Of a shard's files lie beside it while it is optimised: what is read, and what is made of it."""
 _LAST_UNDER_LOCK = 256
 """Writes that others wait for while the built shard takes over; some 20 ms."""
+LEAST_FREE_BYTES = 64 * 1024**2
+"""Room on the disk below which nothing is written; time enough to notice, however fast others fill it."""
 _LOOK_S = 0.2
 _NICE = 10
 """A tenth of the share that requests have of a busy core; with the most, 19, it would hardly ever be done there."""
@@ -77,8 +82,13 @@ class EdgeShard:
             return self._shard.count(edge.CountRequest(exact=True, filter=chosen))
 
     def update(self, operation: Any, points: int = 1) -> None:
-        """Write; what is written while the files are copied (0.9 s for 100,000 points) can be found after that."""
+        """Write; what is written while the files are copied (0.9 s for 100,000 points) can be found after that.
+
+        Raises:
+            OSError: the disk is full, or read-only.
+        """
         with self._lock:
+            _check_disk(self._folder)
             self._changes += points
             if self._since_copy is not None:
                 self._since_copy.append(operation)
@@ -112,6 +122,8 @@ class EdgeShard:
             self._shard.close()
 
     def _copy(self, building: Path) -> None:
+        files = _path(self._folder, self._number).rglob("*")
+        _check_disk(self._folder, _BUILT_COPIES * sum(file.stat().st_size for file in files))
         with self._lock:
             self._since_copy, self._copying = [], True
         try:
@@ -125,6 +137,7 @@ class EdgeShard:
     def _take(self, building: Path) -> None:
         import qdrant_edge as edge
 
+        _check_disk(self._folder)
         written = self._since_copy or []
         path = _path(self._folder, self._number + 1)
         building.rename(path)
@@ -151,6 +164,7 @@ def _open_newest(folder: Path, config: Any, indexed_fields: dict[str, Any]) -> t
     """The number of the newest shard and the shard; an empty one where there is none that can be opened."""
     import qdrant_edge as edge
 
+    _check_disk(folder)
     numbers = sorted(int(path.name.removeprefix("shard-")) for path in folder.glob("shard-*"))
     number = numbers[-1] if numbers else 1
     for older in numbers[:-1]:
@@ -171,6 +185,19 @@ def _open_newest(folder: Path, config: Any, indexed_fields: dict[str, Any]) -> t
     for field, schema in indexed_fields.items():
         shard.update(edge.UpdateOperation.create_field_index(field, schema))
     return number, shard
+
+
+def _check_disk(folder: Path, needed_bytes: int = 0) -> None:
+    """The engine writes through memory maps, where a disk that takes nothing is no error but the end of the process.
+
+    Raises:
+        OSError: it is read-only, or has not so much room, and some more.
+    """
+    disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+    if disk.f_bavail * disk.f_frsize < needed_bytes + LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _path(folder: Path, number: int) -> Path:
