@@ -52,6 +52,10 @@ def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...])
     if not chosen:
         raise click.UsageError(f"--only: no fault's name holds {' or '.join(only)}; `faults` names them all")
     console, done, states_seen = _console(), list[Injection](), True
+    for fault in chosen:
+        if reason := fault.impossible():
+            console.print(f"skipped: {fault.name}: {reason}", highlight=False)
+    chosen = [fault for fault in chosen if not fault.impossible()]
     end_s = time.monotonic() + (minutes or 24 * 60) * 60
     with ConsoleProgress(console) as progress, _brought_up(progress) as scene:
         try:

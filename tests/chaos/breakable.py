@@ -1,7 +1,7 @@
-"""The local stack, set up so that more of it can be broken: its parts reach each other by links."""
+"""The local stack, set up so that what is around its parts can be broken too: networks, disks and clocks."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from forebay_ops.local import servers
 from forebay_ops.local.ascent import Progress
@@ -11,16 +11,43 @@ from forebay_ops.local.parts import Part, redis_address
 from forebay_ops.local.stack import Stack
 from forebay_schemas.config import Config
 
+from ..small_disk import SmallDisk, no_small_disks
+from .clocks import Clock, no_clocks
 from .links import Network
 
+WORKER, TASKMANAGER, CLIENTS = "worker", "taskmanager", "clients"
 WORKER_KAFKA, JOB_KAFKA, GATEWAY_KAFKA = "worker - Kafka", "job - Kafka", "gateway - Kafka"
 CLIENTS_KAFKA = "clients - Kafka"
 JOB_REDIS, GATEWAY_REDIS = "job - Redis", "gateway - Redis"
 FLINK = "TaskManager - JobManager"
 
-_KAFKA = {"worker": WORKER_KAFKA, "job": JOB_KAFKA, "gateway": GATEWAY_KAFKA, "clients": CLIENTS_KAFKA}
+KAFKA_DISK, INDEX_DISK = "Kafka", "index"
+_DISK_BYTES = 4 * 2**30
+"""Twice what hours of the load leave on the larger one."""
+
+_KAFKA = {WORKER: WORKER_KAFKA, "job": JOB_KAFKA, "gateway": GATEWAY_KAFKA, CLIENTS: CLIENTS_KAFKA}
 _REDIS = {"job": JOB_REDIS, "gateway": GATEWAY_REDIS}
 """Who reaches it, by which link. What the job is submitted with holds in the TaskManager too."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is around the parts of a stack. Disks and clocks, by the names above, are missing where this machine lets
+    nobody have them."""
+
+    network: Network
+    disks: dict[str, SmallDisk] = field(default_factory=dict)
+    clocks: dict[str, Clock] = field(default_factory=dict)
+
+    def client_settings(self, home: Home) -> dict[str, str]:
+        """The environment of a client of the stack in a home."""
+        (link,) = self.network.between(CLIENTS_KAFKA)
+        clock = self.clocks.get(CLIENTS)
+        return {
+            "FOREBAY_CONFIG": str(home.config),
+            "FOREBAY_KAFKA__BOOTSTRAP": f"127.0.0.1:{link.port}",
+            **(clock.environment if clock else {}),
+        }
 
 
 class BreakableStack(Stack):
@@ -30,11 +57,11 @@ class BreakableStack(Stack):
     it is at the link's other end.
     """
 
-    def __init__(self, home: Home, config: Config, network: Network) -> None:
+    def __init__(self, home: Home, config: Config, around: Surroundings) -> None:
         super().__init__(home, config)
+        self._around = around
         taken = {port for part in self._parts for port in part.ports.values()}
         self._ports = (port for port in free_ports(100) if port not in taken)
-        self._network = network
         self._listeners: dict[str, tuple[int, int]] = {}
         """Where the broker listens for whom, and where it says that it does."""
         self._settings: dict[str, dict[str, str]] = {name: {} for name in _KAFKA}
@@ -46,12 +73,16 @@ class BreakableStack(Stack):
         for name, between in _REDIS.items():
             port = self._lay(between, servers.local_port("redis.url", redis_address(self.config)))
             self._settings[name]["FOREBAY_REDIS__URL"] = f"redis://127.0.0.1:{port}/0"
+        if no_clocks() is None:
+            for name in (WORKER, TASKMANAGER, CLIENTS):
+                around.clocks[name] = Clock(home.root / "clocks" / name)
+                self._settings.setdefault(name, {}).update(around.clocks[name].environment)
         flink = self._flink()
         self._parts = [_with(part, self._settings.get(part.name, {}), flink.get(part.name, {})) for part in self._parts]
 
     def _lay(self, between: str, server_port: int) -> int:
         port = next(self._ports)
-        self._network.lay(between, port, server_port)
+        self._around.network.lay(between, port, server_port)
         return port
 
     def _flink(self) -> dict[str, dict[str, int]]:
@@ -61,14 +92,33 @@ class BreakableStack(Stack):
         to_jobmanager, to_taskmanager = self._lay(FLINK, jobmanager), self._lay(FLINK, taskmanager)
         return {
             "jobmanager": {"jobmanager.rpc.port": to_jobmanager, "jobmanager.rpc.bind-port": jobmanager},
-            "taskmanager": {
+            TASKMANAGER: {
                 "jobmanager.rpc.port": to_jobmanager,
                 "taskmanager.rpc.port": to_taskmanager,
                 "taskmanager.rpc.bind-port": taskmanager,
             },
         }
 
+    def up(self, progress: Progress) -> None:
+        try:
+            super().up(progress)
+        except BaseException:
+            self._unmount()
+            raise
+
+    def down(self, progress: Progress, purge: bool = False) -> bool:
+        was_running = super().down(progress, purge)
+        self._unmount()
+        return was_running
+
+    def _unmount(self) -> None:
+        while self._around.disks:
+            self._around.disks.popitem()[1].unmount()
+
     def _prepare(self, progress: Progress) -> None:
+        if no_small_disks() is None:
+            for name, folder in ((KAFKA_DISK, self.home.kafka / "data"), (INDEX_DISK, self.home.qdrant)):
+                self._around.disks[name] = SmallDisk(folder, _DISK_BYTES)
         super()._prepare(progress)
         port = servers.local_port("kafka.bootstrap", self.config.kafka.bootstrap)
         listens = {"PLAINTEXT": port, "CONTROLLER": port + 1}
@@ -83,12 +133,6 @@ class BreakableStack(Stack):
         }
         with (self.home.kafka / "server.properties").open("a") as file:  # where a name is given twice, the last counts
             file.writelines(f"{name}={value}\n" for name, value in settings.items())
-
-
-def client_settings(home: Home, network: Network) -> dict[str, str]:
-    """The environment of a client of the stack in a home."""
-    (link,) = network.between(CLIENTS_KAFKA)
-    return {"FOREBAY_CONFIG": str(home.config), "FOREBAY_KAFKA__BOOTSTRAP": f"127.0.0.1:{link.port}"}
 
 
 def _addresses(ports: Mapping[str, int]) -> str:

@@ -130,6 +130,11 @@ class Checker:
             new = [one for one in self._asked.values() if one.sent_s > moment_s and one.answered(self.killed)]
             return self.living <= {one.sender for one in new}
 
+    def answered_before(self, moment_s: float) -> bool:
+        """Whether each request that was there before the moment has its reply."""
+        with self._lock:
+            return not any(one.open for one in self._asked.values() if one.seen_s < moment_s)
+
     def wrong(self, key: Key) -> bool:
         """Whether any answer to a request is another's; each holds its question, and that its tenant.
 

@@ -11,6 +11,10 @@ def at_once(_: Scene) -> bool:
     return True
 
 
+def never() -> None:
+    """For what can be broken everywhere."""
+
+
 def nothing(_: Scene) -> None:
     """For what does not have to be done."""
 
@@ -27,6 +31,7 @@ class Fault:
         heal: takes it back, where nothing does by itself.
         within_s: recovery takes no longer, from the injection on.
         after: done when it is over: makes the stack what it was.
+        impossible: why it cannot be injected on this machine, or None.
     """
 
     name: str
@@ -36,3 +41,4 @@ class Fault:
     heal: Callable[[Scene], object] = nothing
     within_s: float = 30.0
     after: Callable[[Scene], object] = nothing
+    impossible: Callable[[], str | None] = never

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import redis
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
@@ -17,7 +18,7 @@ from forebay_schemas.config import load_config
 
 from ..end_to_end.conftest import RunningStack, stack_up
 from ..waiting import eventually
-from .breakable import BreakableStack, client_settings
+from .breakable import BreakableStack, Surroundings
 from .checker import Checker
 from .links import Network
 from .load import RATE_PER_S, SERVICES, Load, under_load
@@ -36,7 +37,7 @@ class Scene:
     model: Model
     checker: Checker
     load: Load
-    network: Network
+    around: Surroundings
     admin: AdminClient = field(init=False)
     second: SecondWorker = field(init=False)
     redis: Any = field(init=False)
@@ -68,6 +69,10 @@ class Scene:
         """Whether a part's process is not the one any more that got the last signal."""
         return self.running.stack.pid(part) not in (None, self._signalled)
 
+    def signalled_runs(self) -> bool:
+        """Whether the process that got the last signal is there."""
+        return psutil.pid_exists(self._signalled)
+
     def calm(self) -> bool:
         """Whether every part does its work, and no more is in flight than the load makes in two seconds."""
         return len(self.checker.in_flight()) < 2 * SERVICES * RATE_PER_S and self.all_up()
@@ -79,6 +84,14 @@ class Scene:
     def answered_since_broken(self) -> bool:
         """Whether a request that was sent since then by each client has its reply."""
         return self.checker.answered_since(self.broken_s)
+
+    def index_up(self) -> bool:
+        """Whether the job has its index of questions."""
+        return self.running.total("job", "forebay_store_up", store="qdrant") == 1
+
+    def caught_up_since_broken(self) -> bool:
+        """Whether all is answered that was asked before the last fault was injected, and since then by each client."""
+        return self.checker.answered_before(self.broken_s) and self.answered_since_broken()
 
     def job_runs(self) -> bool:
         """Whether the job runs with every one of its tasks."""
@@ -138,6 +151,7 @@ def staged() -> Iterator[Scene]:
     """The stack, up and under load. When the block is left, the load ends in order."""
     config = load_config(SETTINGS)
     with served_model() as model, Network() as network:
+        around = Surroundings(network)
         told = config.models["told"]
         endpoint = told.endpoint.model_copy(update={"url": model.url})
         models = {"told": told.model_copy(update={"endpoint": endpoint})}
@@ -145,14 +159,12 @@ def staged() -> Iterator[Scene]:
             stack_up(
                 config.model_copy(update={"models": models}),
                 "chaos-logs",
-                stack_of=lambda home, config: BreakableStack(home, config, network),
+                stack_of=lambda home, config: BreakableStack(home, config, around),
             ) as running,
             Checker(running.config) as checker,
-            under_load(
-                running.config, running.stack.home, client_settings(running.stack.home, network), checker
-            ) as load,
+            under_load(running.config, running.stack.home, around.client_settings(running.stack.home), checker) as load,
         ):
-            scene = Scene(running, model, checker, load, network)
+            scene = Scene(running, model, checker, load, around)
             try:
                 yield scene
             finally:

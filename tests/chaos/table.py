@@ -46,6 +46,6 @@ def _counts(injections: list[Injection]) -> list[str]:
 
 def _times(injections: list[Injection]) -> list[str]:
     known = [one.recovered_s for one in injections if one.recovered_s is not None]
-    if len(known) < len(injections):
+    if not known or len(known) < len(injections):
         return [f"{median(known):.1f} s" if known else "-", "not seen"]
     return [f"{median(known):.1f} s", f"{max(known):.1f} s"]

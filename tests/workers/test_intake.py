@@ -17,7 +17,7 @@ from prometheus_client import Gauge
 
 from .doubles import CODEC
 
-LEAVES_S = 10.0
+LEAVES_S = 30.0
 
 
 class Consumer:

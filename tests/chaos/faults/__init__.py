@@ -1,8 +1,8 @@
 """Every fault, in the order in which they are injected."""
 
-from . import freezes, kills, links, stores, workers
+from . import clocks, disks, freezes, kills, links, stores, workers
 
-EVERY = (*kills.FAULTS, *workers.FAULTS, *freezes.FAULTS, *stores.FAULTS, *links.FAULTS)
+EVERY = (*kills.FAULTS, *workers.FAULTS, *freezes.FAULTS, *stores.FAULTS, *links.FAULTS, *disks.FAULTS, *clocks.FAULTS)
 
 SHORT = (
     "kill -9 worker, mid-commit",

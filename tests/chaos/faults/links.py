@@ -14,7 +14,7 @@ _CUT_S = 5.0
 
 def _do(what: Callable[[Link], None], between: str) -> Callable[[Scene], None]:
     def do(scene: Scene) -> None:
-        for link in scene.network.between(between):
+        for link in scene.around.network.between(between):
             what(link)
 
     return do
