@@ -21,7 +21,7 @@ class ErrorCode(StrEnum):
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
     """The prompt does not fit the model."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
-    """The deadline passed before there was an answer."""
+    """The deadline passed before there was an answer, or would have: others wait for the model too."""
     ENGINE_REFUSED = "engine_refused"
     """The engine does not accept this request: a schema that it cannot follow, for example."""
     ENGINE_FAILED = "engine_failed"

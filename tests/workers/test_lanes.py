@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from forebay_schemas.records import Lane
 from forebay_workers.generation import is_structured
-from forebay_workers.lanes import Delivery, Kind, Line, Room
+from forebay_workers.lanes import PRESSED_MS, Delivery, Kind, Line, Room
 from forebay_workers.windows import Window
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,12 +38,16 @@ def task(
     partition: int = 0,
     priority: int = 0,
     age_ms: float = 0,
+    left_ms: float | None = None,
     structured: bool = False,
 ) -> Delivery:
     one = delivery(tier=tier, lane=lane, partition=partition)
     one.key = model.encode() if model else None
     request = make_request(lane=lane, response_format=JSON if structured else None)
-    one.request = msgspec.structs.replace(request, priority=priority, created_ms=round(NOW_MS - age_ms))
+    deadline_ms = None if left_ms is None else round(NOW_MS + left_ms)
+    one.request = msgspec.structs.replace(
+        request, priority=priority, created_ms=round(NOW_MS - age_ms), deadline_ms=deadline_ms
+    )
     return one
 
 
@@ -72,6 +76,57 @@ def test_no_more_generations_start_than_the_model_runs_at_once() -> None:
 def test_higher_priority_comes_first_and_then_the_order_of_arrival() -> None:
     low, first, second, high = task(priority=-1), task(), task(), task(priority=5)
     assert line(4, low, first, second, high).moves(NOW_MS, unlimited).start == [high, first, second, low]
+
+
+def hopeless(*waiting: Delivery, running: int = 1) -> list[Delivery]:
+    """Those of the waiting tasks that are refused at a model of one place whose answers take 100 ms, or a second."""
+    queue = line(1, *(task() for _ in range(running)))
+    for ms in (*[100.0] * 7, *[1_000.0] * 3):
+        queue.took(task(), ms)
+    queue.moves(NOW_MS, unlimited)
+    for one in waiting:
+        queue.add(one)
+    return queue.hopeless(NOW_MS)
+
+
+def test_who_has_too_little_time_left_gets_no_place_that_others_want_too() -> None:
+    waited = task(age_ms=4_500, left_ms=900)
+    assert hopeless(waited, task(age_ms=4_500, left_ms=1_100), task(age_ms=9_000)) == [waited]
+
+
+def test_who_has_little_time_is_not_refused_before_half_of_it_is_over() -> None:
+    assert hopeless(task(age_ms=200, left_ms=300)) == []
+    assert hopeless(hurried := task(age_ms=300, left_ms=200)) == [hurried]
+
+
+def test_a_free_place_is_given_however_little_time_is_left() -> None:
+    assert hopeless(task(age_ms=4_990, left_ms=10), running=0) == []
+
+
+def test_a_model_is_wanted_for_a_moment_longer_than_its_places_are_taken() -> None:
+    queue = line(1, running := task())
+    for _ in range(10):
+        queue.took(running, 100)
+    queue.moves(NOW_MS, unlimited)
+    queue.add(waiting := task(left_ms=5_000))
+    assert queue.hopeless(NOW_MS) == []
+    queue.ended(running, answered=True)
+    queue.remove(lambda one: one is waiting)
+    queue.add(task(age_ms=500, left_ms=50))
+    assert len(queue.hopeless(NOW_MS + PRESSED_MS / 2)) == 1
+    queue.add(task(age_ms=500, left_ms=50))
+    assert queue.hopeless(NOW_MS + PRESSED_MS) == []
+
+
+def test_what_was_cut_short_tells_that_answers_take_longer_and_never_that_they_are_quick() -> None:
+    queue = line(1, task())
+    queue.moves(NOW_MS, unlimited)
+    for ms in [1_000.0] * 10:
+        queue.took(task(), ms)
+    for _ in range(60):
+        queue.took(task(), 10, cut_short=True)
+    queue.add(waited := task(age_ms=5_000, left_ms=900))
+    assert queue.hopeless(NOW_MS) == [waited]
 
 
 def test_batch_tasks_fill_a_model_that_has_nothing_else_to_do() -> None:

@@ -11,9 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from forebay_schemas.batches import batch_id, row_id
 from forebay_schemas.errors import ErrorCode
-from forebay_schemas.records import DeadLetter, Lane, Reply, Result
-from forebay_workers import admission, loop, undeliverable
+from forebay_schemas.records import DeadLetter, Lane, Reply, Request, Result
+from forebay_workers import admission, lanes, loop, undeliverable
 from forebay_workers.backends import EngineDead, GenerationError, Unavailable
+from forebay_workers.durations import Durations
 from forebay_workers.lanes import batch_name
 from forebay_workers.loop import stream_number
 from forebay_workers.offsets import WINDOW, Commit, Known, encode
@@ -740,6 +741,50 @@ async def test_whose_time_is_over_while_it_waits_is_told_so_before_its_turn(
     run.model.answer("running")
     await run.asked("in time")
     assert "late" not in run.model.asked
+
+
+async def test_who_is_late_already_is_told_so_without_an_attempt(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CLOCK_CHECK_S", 3_600)
+    run = await start(concurrency=1)
+    run.small.deliver("running", offset=0)
+    await run.asked("running")
+    run.small.deliver("late", offset=1, deadline_ms=round(time.time() * 1000) - 1)
+    await run.committed(1)
+    assert run.count("forebay_replies_total", tier="small", lane="interactive", outcome="deadline_exceeded") == 1
+    assert run.done(P) == (0, {1})
+
+
+async def test_under_more_than_a_model_can_do_nobody_gets_a_place_whose_time_is_hardly_enough(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TenSecondsMore(Durations):
+        def took(self, tier: str, request: Request, ms: float, *, cut_short: bool = False) -> None:
+            super().took(tier, request, 10_000 + ms, cut_short=cut_short)
+
+    monkeypatch.setattr(lanes, "Durations", TenSecondsMore)
+    run = await start(concurrency=1)
+    for offset in range(10):
+        run.small.deliver(f"a{offset}", offset=offset)
+        await run.asked(f"a{offset}")
+        run.model.answer(f"a{offset}")
+        await run.committed(offset + 1)
+    run.small.deliver("running", offset=10)
+    await run.asked("running")
+    now_ms = round(time.time() * 1000)
+    run.small.deliver("hopeless", offset=11, created_ms=now_ms - 60_000, deadline_ms=now_ms + 9_000)
+    run.small.deliver("in time", offset=12, created_ms=now_ms - 60_000, deadline_ms=now_ms + 60_000)
+    await run.committed(11)
+    errors = [
+        reply.error
+        for share in run.published.committed
+        for record in share.records
+        if record.topic == "llm.replies" and (reply := CODEC.decode(record.value, Reply)).error
+    ]
+    assert [error.code for error in errors if error] == [ErrorCode.DEADLINE_EXCEEDED]
+    assert "others wait for the model" in str(errors[0])
+    run.model.answer("running")
+    await run.asked("in time")
+    assert "hopeless" not in run.model.asked
 
 
 async def test_batch_tasks_end_within_their_window_however_full_the_interactive_lane_is(

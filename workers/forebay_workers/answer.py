@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 _LINE_ID_CHARS = 32
 """Of 128 bits no two tasks share all."""
+_HOPELESS = "the deadline leaves too little time, and others wait for the model too; ask later, or allow more time"
 _LATE = "the {} passed while the request waited for its model; allow more time"
 
 
@@ -145,6 +146,12 @@ class Answerer:
             return self._outcomes.failed(work, ErrorCode.DEADLINE_EXCEEDED, message, ms)
 
         return self._without_generating(delivery, outcome)
+
+    def hopeless(self, delivery: Delivery) -> Outcome:
+        """The outcome of a task that has too little time left while others want its model."""
+        return self._without_generating(
+            delivery, lambda work, ms: self._outcomes.failed(work, ErrorCode.DEADLINE_EXCEEDED, _HOPELESS, ms)
+        )
 
     def _without_generating(self, delivery: Delivery, outcome: Callable[[Work, float], Outcome]) -> Outcome:
         now_ms = self._now_ms()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forebay_schemas.batches import row_of
 from forebay_schemas.records import Hop, Lane, Request, Task
 
+from .durations import Durations
 from .offsets import Partition
 from .windows import Pace, Window
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 SHARED = 1 / 2
 """Of a model's places, the most that batch tasks keep while interactive ones want them: those that cannot rest, and
 those that are needed for the window to hold."""
+
+PRESSED_MS = 1_000.0
+"""For so long after an interactive task has found every place taken, more is asked of a model than it can do."""
 
 _PRESSING = -math.inf
 
@@ -66,6 +70,8 @@ class Delivery:
     span: "Span | None" = None
     hops: tuple[Hop, ...] = ()
     cut_short: "Generation | None" = None
+    turn_s: float = 0.0
+    """When its turn came, in seconds of the monotonic clock."""
 
     @property
     def generation_id(self) -> str:
@@ -167,6 +173,9 @@ class Line:
     is left for a moment they fill the model. Those that cannot rest never take more than half of it. When the window
     of the batch lane presses, it keeps as many places as it needs, up to half.
 
+    While interactive tasks find no place, those that have waited until an answer would hardly be in time do not get
+    one: all would wait that long and no answer be in time, as those that wait longest come first.
+
     Args:
         concurrency: generations that the model runs at the same time.
         beside: batch generations that go on beside interactive ones.
@@ -193,6 +202,8 @@ class Line:
         self._quiet_from_ms = -math.inf
         self._raised = 0
         self._pace = Pace()
+        self._durations = Durations()
+        self._pressed_until_ms = -math.inf
         self._number = itertools.count()
         self._interactive: _Waiting = []
         self._batch: defaultdict[Kind, _Waiting] = defaultdict(list)
@@ -205,6 +216,21 @@ class Line:
         queue = self._batch[self._kind_of(delivery)] if delivery.lane is Lane.BATCH else self._interactive
         priority = delivery.request.priority if delivery.request else 0
         heapq.heappush(queue, (-priority, next(self._number), delivery))
+
+    def took(self, delivery: Delivery, ms: float, *, cut_short: bool = False) -> None:
+        """An answer was there so long after its turn had come, or was given up then, because its time was over."""
+        if delivery.request is not None and delivery.lane is Lane.INTERACTIVE:
+            self._durations.took(delivery.tier, delivery.request, ms, cut_short=cut_short)
+
+    def hopeless(self, now_ms: float) -> list[Delivery]:
+        """Take out the interactive tasks that are to be refused; to be called before ``moves``."""
+        if self._interactive and len(self._running) - len(self._held) >= self._concurrency:
+            self._pressed_until_ms = now_ms + PRESSED_MS
+        if not now_ms < self._pressed_until_ms <= now_ms + PRESSED_MS:  # more: the clock was set back
+            return []
+        if not any(self._hardly_in_time(one, now_ms) for _, _, one in self._interactive):
+            return []
+        return self.remove(lambda one: one.lane is Lane.INTERACTIVE and self._hardly_in_time(one, now_ms))
 
     def look_ahead(self, now_ms: float, unread: int) -> None:
         """See to it that the window of the batch lane holds; to be called every second or so.
@@ -316,6 +342,14 @@ class Line:
             asking[kind[:2]] += 1
             fixed += not kind.rests
         return begun
+
+    def _hardly_in_time(self, delivery: Delivery, now_ms: float) -> bool:
+        """Whether the time that a task has left is less than it needs, and less than half of what it had."""
+        request = delivery.request
+        if request is None or request.deadline_ms is None:
+            return False
+        enough_ms = self._durations.enough_ms(delivery.tier, request)
+        return request.deadline_ms - now_ms < min(enough_ms, (request.deadline_ms - request.created_ms) / 2)
 
     def _batch_tasks(self) -> Iterator[Delivery]:
         yield from (one for one in self._running if one.lane is Lane.BATCH)

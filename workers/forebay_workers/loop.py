@@ -20,6 +20,8 @@ nothing moves between two awaits, so a rebalance never sees a delivery in two pl
 What ends a delivery's way otherwise, and whether its attempt counts for whoever has the task next::
 
     its asker cancels it            finished, with an error        -
+    its time is over, or will be    finished, with an error        -
+      and others want the model
     its model is left alone         again                          no
     it failed                       again, or given up             yes
     its batch ends without it       again, to be called directly   no
@@ -40,6 +42,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException
+from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import WorkerConfig
@@ -288,6 +291,8 @@ class Worker:
             self._commits.finish(delivery, self._answerer.cancelled(delivery))
         elif delivery.attempts >= self._config.max_attempts:
             self._give_up(delivery)
+        elif self._answerer.is_late(delivery):
+            self._commits.finish(delivery, self._answerer.late(delivery))
         else:
             self._admission.add(delivery)
             self._advance()
@@ -353,6 +358,9 @@ class Worker:
             self._rouse()
         else:
             for model in self._distinct_models:
+                for delivery in model.line.hopeless(time.time() * 1000):
+                    self._admission.ended(delivery)
+                    self._commits.finish(delivery, self._answerer.hopeless(delivery))
                 moves = model.line.moves(time.time() * 1000, model.takes)
                 for delivery in moves.hold:
                     if model.generations[delivery] is not None:
@@ -379,6 +387,7 @@ class Worker:
 
     def _start(self, delivery: Delivery) -> None:
         """Begin an attempt, as soon as that is committed."""
+        delivery.turn_s = time.monotonic()
         self._models[delivery.tier].generations[delivery] = None
         self._commits.enter(delivery)
 
@@ -416,6 +425,7 @@ class Worker:
         self._ended(delivery, answered=isinstance(outcome, Outcome))
         if isinstance(outcome, Outcome):
             delivery.answered = True
+            self._time(delivery, outcome)
             self._commits.finish(delivery, outcome)
         elif isinstance(outcome, Wait):
             if not self._come_back(delivery):
@@ -433,6 +443,14 @@ class Worker:
             else:
                 self._admission.add_failed(delivery, time.monotonic())
         self._advance()
+
+    def _time(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Note how long it took to answer, where that tells how long it will take others."""
+        error = outcome.reply.error if outcome.reply is not None else None
+        late = error is not None and error.code == ErrorCode.DEADLINE_EXCEEDED
+        if (error is None or late) and delivery.turn_s and not delivery.handed_over:
+            line = self._models[delivery.tier].line
+            line.took(delivery, (time.monotonic() - delivery.turn_s) * 1000, cut_short=late)
 
     def _come_back(self, delivery: Delivery) -> bool:
         """Whether what has ended without an outcome was handed over; it is called directly from now on."""
