@@ -12,8 +12,10 @@ from rich.console import Console
 
 from .campaign import Injection, inject, judge
 from .faults import EVERY
+from .overload import CONCURRENCY, DEADLINE_S, goals, overload, table_of_goals, table_of_memory, table_of_phases
 from .scene import Scene, staged
-from .soak import compared, go_on, sizes
+from .soak import Size, compared, go_on, sizes
+from .soak import table as table_of_sizes
 from .table import table
 
 _WARM_UP_MIN = 2.0
@@ -28,6 +30,7 @@ def main() -> None:
       python -m tests.chaos faults
       python -m tests.chaos inject --only broker --injections 10
       python -m tests.chaos soak --minutes 30
+      python -m tests.chaos overload --minutes 2
     """
 
 
@@ -85,15 +88,44 @@ def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...])
 @main.command("soak")
 @click.option("--minutes", default=30.0, show_default=True, help="How long the load goes on between the two looks.")
 def let_it_run(minutes: float) -> None:
-    """Inject nothing, and print the sizes that may not grow: before and after."""
+    """Inject nothing, and print the sizes that may not grow: when all is warm, half way, and at the end.
+
+    Exit code 1: one grew by more than it may, or an answer was wrong.
+    """
     console = _console()
     with ConsoleProgress(console) as progress, _brought_up(progress) as scene:
-        go_on(_WARM_UP_MIN, progress.counting)
-        before = sizes(scene)
-        go_on(minutes, progress.counting)
-        after = sizes(scene)
+        looks: list[dict[str, Size]] = []
+        for further_min in (_WARM_UP_MIN, minutes / 2, minutes / 2):
+            go_on(further_min, progress.counting)
+            looks.append(sizes(scene))
         scene.load.stop()
-    console.print(compared(before, after))
+    found = compared(*looks)
+    console.print(table_of_sizes(found))
+    for problem in (*(f"grew: {one.name}" for one in found if one.grew), *scene.load.problems):
+        console.print(problem, highlight=False)
+    sys.exit(bool(scene.load.problems) or any(one.grew for one in found))
+
+
+@main.command("overload")
+@click.option("--minutes", default=2.0, show_default=True, help="How long ten times the sustainable rate is offered.")
+def offer_too_much(minutes: float) -> None:
+    """Find the rate that is answered in time, offer ten times as much, and tell what became of it.
+
+    Exit code 1: a goal of the table was missed.
+    """
+    console = _console()
+    with ConsoleProgress(console) as progress:
+        progress.doing("bringing the stack up, and a load")
+        with staged(CONCURRENCY, DEADLINE_S) as scene:
+            seen = overload(scene, minutes, progress.doing)
+    found = goals(seen)
+    console.print(f"sustained: {seen.sustained_per_s:.1f} requests a second", highlight=False)
+    for shown in (table_of_phases(seen), table_of_memory(seen), table_of_goals(found)):
+        console.print(shown)
+        console.print()
+    codes = ", ".join(f"{count} {code}" for code, count in seen.load.errors.items())
+    console.print(f"error replies to requests of the overload: {codes or 'none'}", highlight=False)
+    sys.exit(not all(one.held for one in found))
 
 
 def _console() -> Console:

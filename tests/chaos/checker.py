@@ -13,7 +13,7 @@ from confluent_kafka import Consumer
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
-from forebay_schemas.records import CacheStatus, Reply, Request
+from forebay_schemas.records import CacheStatus, Lane, Reply, Request
 
 from .answers import answer
 from .publisher import Event
@@ -36,6 +36,9 @@ class Asked:
     sent_s: float = 0.0
     accepted: bool = False
     """Whether it is on a request topic."""
+    lane: Lane = Lane.INTERACTIVE
+    created_ms: int = 0
+    deadline_ms: int | None = None
     committed: list[Reply] = field(default_factory=list)
     """On the reply topic, in the order of reading."""
     committed_s: float | None = None
@@ -174,6 +177,7 @@ class Checker:
             asked = self._asked.setdefault((record.tenant, record.request_id), Asked())
             if isinstance(record, Request):
                 asked.accepted = True
+                asked.lane, asked.created_ms, asked.deadline_ms = record.lane, record.created_ms, record.deadline_ms
                 asked.question = asked.question or record.messages[-1].content or ""
             else:
                 asked.committed.append(record)

@@ -33,15 +33,18 @@ _LEAVE_S = 90
 class Service:
     """One publishing process after the other: the next takes the place of one that was killed."""
 
-    def __init__(self, name: str, home: Home, settings: Mapping[str, str], checker: Checker) -> None:
+    def __init__(
+        self, name: str, home: Home, settings: Mapping[str, str], checker: Checker, deadline_s: float | None
+    ) -> None:
         self._name, self._home, self._settings, self._checker = name, home, settings, checker
+        self._given = [str(RATE_PER_S), *([] if deadline_s is None else [str(deadline_s)])]
         self._lives = itertools.count(1)
         self.start()
 
     def start(self) -> None:
         self.life = f"{self._name}.{next(self._lives)}"
         environment = {**os.environ, **self._settings}
-        command = [sys.executable, "-m", "tests.chaos.publisher", self.life, str(RATE_PER_S)]
+        command = [sys.executable, "-m", "tests.chaos.publisher", self.life, *self._given]
         with (self._home.logs / f"{self._name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -55,8 +58,13 @@ class Service:
         self._listening = threading.Thread(target=self._listen, args=(self.life,), daemon=True)
         self._listening.start()
 
+    @property
+    def pid(self) -> int:
+        """Of the process that publishes now."""
+        return self._process.pid
+
     def say(self, word: str) -> None:
-        """``pause`` or ``resume``."""
+        """``pause``, ``resume``, or ``rate`` with a number."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n".encode())
         self._process.stdin.flush()
@@ -193,10 +201,14 @@ class Load:
 
     Args:
         settings: the environment in which clients find the stack.
+        deadline_s: of the services' interactive requests; absent: they have none.
     """
 
-    def __init__(self, config: Config, home: Home, settings: Mapping[str, str], checker: Checker) -> None:
-        self.services = [Service(f"service-{number}", home, settings, checker) for number in range(1, SERVICES + 1)]
+    def __init__(
+        self, config: Config, home: Home, settings: Mapping[str, str], checker: Checker, deadline_s: float | None
+    ) -> None:
+        names = [f"service-{number}" for number in range(1, SERVICES + 1)]
+        self.services = [Service(name, home, settings, checker, deadline_s) for name in names]
         self.callers = Callers(config)
         self.nightly = Nightly(config, home, settings)
         self.problems: list[str] = []
@@ -214,6 +226,11 @@ class Load:
         for service in self.services:
             service.say("resume")
 
+    def offer(self, rate_per_s: float) -> None:
+        """Let the services together publish so much from now on."""
+        for service in self.services:
+            service.say(f"rate {rate_per_s / SERVICES}")
+
     def stop(self) -> None:
         """Let all of it end in order, unless it has."""
         if self._ended:
@@ -229,9 +246,11 @@ class Load:
 
 
 @contextlib.contextmanager
-def under_load(config: Config, home: Home, settings: Mapping[str, str], checker: Checker) -> Iterator[Load]:
-    """A load that is answered already."""
-    load = Load(config, home, settings, checker)
+def under_load(
+    config: Config, home: Home, settings: Mapping[str, str], checker: Checker, deadline_s: float | None
+) -> Iterator[Load]:
+    """A load that is answered already; for its arguments see ``Load``."""
+    load = Load(config, home, settings, checker, deadline_s)
     try:
         eventually(lambda: checker.answered_since(0) and load.callers.answered, "the load is answered")
         yield load

@@ -16,6 +16,9 @@ class Model:
 
     def __init__(self) -> None:
         self.url = ""
+        self.writes_s = WRITES_S
+        self.asked = 0
+        """Answers that were begun."""
         self._lock = threading.Lock()
         self._writing = 0
         self._never = threading.Event()
@@ -27,8 +30,9 @@ class Model:
 
     def says(self, asked: str, _: str) -> str:
         with self._lock:
+            self.asked += 1
             self._writing += 1
-        self._never.wait(WRITES_S)
+        self._never.wait(self.writes_s)
         with self._lock:
             self._writing -= 1
         return answer(asked)

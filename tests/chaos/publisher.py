@@ -1,13 +1,15 @@
 """A service of several tenants: publishes at a steady rate through the client, and tells what it sent and what it got.
 
-Run as a process of its own, so that it can be killed: ``python -m tests.chaos.publisher NAME RATE``. It writes one line
-of JSON for each event, reads ``pause`` and ``resume`` from its input, and on SIGTERM waits for what it still awaits.
+Run as a process of its own, so that it can be killed: ``python -m tests.chaos.publisher NAME RATE [DEADLINE]``, where
+the deadline of interactive requests is in seconds. It writes one line of JSON for each event, reads ``pause``,
+``resume`` and ``rate RATE`` from its input, and on SIGTERM waits for what it still awaits.
 """
 
 import random
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -21,6 +23,8 @@ TENANTS = ("north", "south", "west")
 _REPEATABLE = 50
 """Of a tenant's last questions, those that it asks again."""
 _LEAVE_S = 60.0
+_CATCH_UP_S = 0.2
+"""So much of a schedule is made up for; what was missed before, as in a pause, is not."""
 
 
 class Event(msgspec.Struct, omit_defaults=True):
@@ -69,8 +73,9 @@ class _Asker:
         return _Wanted(tenant, text, lane=Lane.BATCH if kind < 0.55 else Lane.INTERACTIVE)
 
 
-def main(name: str, rate_per_s: float) -> None:
+def main(name: str, rate_per_s: float, deadline_s: float | None = None) -> None:
     """Publish until SIGTERM."""
+    every_s = 1 / rate_per_s
     stop, going, telling = threading.Event(), threading.Event(), threading.Lock()
     going.set()
 
@@ -81,8 +86,13 @@ def main(name: str, rate_per_s: float) -> None:
             sys.stdout.buffer.flush()
 
     def obey() -> None:
+        nonlocal every_s
         for line in sys.stdin:
-            going.set() if line.strip() == "resume" else going.clear()
+            word, _, rate = line.strip().partition(" ")
+            if word == "rate":
+                every_s = 1 / float(rate)
+            else:
+                going.set() if word == "resume" else going.clear()
 
     def leave(*_: object) -> None:
         stop.set()
@@ -94,7 +104,7 @@ def main(name: str, rate_per_s: float) -> None:
 
     signal.signal(signal.SIGTERM, leave)
     threading.Thread(target=obey, daemon=True).start()
-    asker, number = _Asker(name), 0
+    asker, number, next_s = _Asker(name), 0, time.monotonic()
     with Client() as client:
         while not stop.is_set():
             going.wait()
@@ -108,13 +118,15 @@ def main(name: str, rate_per_s: float) -> None:
                 request_id=request_id,
                 lane=wanted.lane,
                 category=wanted.category,
+                deadline_s=deadline_s if wanted.lane is Lane.INTERACTIVE else None,
                 cache=CacheOptions(policy=wanted.policy),
                 on_reply=replied,
                 on_failure=lambda failed, why, of=wanted.tenant: tell(Event("failed", of, failed, str(why))),
             )
-            stop.wait(1 / rate_per_s)
+            next_s = max(next_s, time.monotonic() - _CATCH_UP_S) + every_s
+            stop.wait(next_s - time.monotonic())
         client.wait(_LEAVE_S)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], *map(float, sys.argv[2:]))

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # pyright: ignore[rep
 from forebay_ops.local.probes import job_runs
 from forebay_ops.local.stack import PartState
 from forebay_schemas.config import load_config
+from forebay_schemas.sections import WorkerConfig
 
 from ..end_to_end.conftest import RunningStack, stack_up
 from ..waiting import eventually
@@ -147,13 +148,23 @@ class Scene:
 
 
 @contextmanager
-def staged() -> Iterator[Scene]:
-    """The stack, up and under load. When the block is left, the load ends in order."""
+def staged(concurrency: int | None = None, deadline_s: float | None = None) -> Iterator[Scene]:
+    """The stack, up and under load. When the block is left, the load ends in order.
+
+    Args:
+        concurrency: answers that the model writes at once, and none of the batch lane while interactive requests want
+            them; absent: what ``stack.toml`` says.
+        deadline_s: of the services' interactive requests; absent: they have none.
+    """
     config = load_config(SETTINGS)
+    if concurrency is not None:
+        config = config.model_copy(update={"worker": WorkerConfig()})
     with served_model() as model, Network() as network:
         around = Surroundings(network)
         told = config.models["told"]
-        endpoint = told.endpoint.model_copy(update={"url": model.url})
+        assert told.endpoint is not None
+        changed = {"url": model.url, "concurrency": concurrency or told.endpoint.concurrency}
+        endpoint = told.endpoint.model_copy(update=changed)
         models = {"told": told.model_copy(update={"endpoint": endpoint})}
         with (
             stack_up(
@@ -162,7 +173,9 @@ def staged() -> Iterator[Scene]:
                 stack_of=lambda home, config: BreakableStack(home, config, around),
             ) as running,
             Checker(running.config) as checker,
-            under_load(running.config, running.stack.home, around.client_settings(running.stack.home), checker) as load,
+            under_load(
+                running.config, running.stack.home, around.client_settings(running.stack.home), checker, deadline_s
+            ) as load,
         ):
             scene = Scene(running, model, checker, load, around)
             try:

@@ -1,0 +1,285 @@
+"""Ten times what the stack can do: is the rest refused early and told so, and does nothing but the brokers' logs grow?
+
+What limits is the model, as with models that are worth a pipeline: it writes few answers at once.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from forebay_ops.cli.tables import figures_table
+from forebay_schemas.errors import ErrorCode
+from forebay_schemas.records import CacheStatus, Lane
+from rich.table import Table
+
+from .checker import Asked, Key
+from .memory import Memory
+from .phase import Phase
+from .scene import Scene
+from .soak import MEMORY_MB, processes
+
+CONCURRENCY = 8
+DEADLINE_S = 5.0
+TIMES = 10
+_FIRST_RATE_PER_S = 12.0
+_STEP = 1.4
+_STEP_S = 12.0
+_SETTLES_S = 4.0
+"""At the beginning of a step nothing is judged: what the step before left is still answered."""
+_SUSTAINED = 0.99
+"""A rate is sustained where so many interactive requests are answered in time, half of that for 99 of 100."""
+_USUAL = 0.5
+"""Of the sustainable rate, before and after."""
+_USUAL_S = 30.0
+_AFTER_S = 75.0
+_SPELL_S = 10.0
+"""P99 is looked at for so long at a time."""
+_BACK_S = 60.0
+_BACK_TIMES, _BACK_BESIDES_MS = 1.5, 250.0
+"""P99 is back at so many times what it was, and so much besides: for as long as batch tasks that were begun run on."""
+_LAST_REPLIES_S = 240.0
+_DRAIN_WRITES_S = 0.02
+"""What is left of the batch lane is answered by a quicker model, to see that nothing of it is lost."""
+_SAMPLE_S = 2.0
+_LATE_MS = 2_000.0
+_GENERATING = (CacheStatus.MISS, CacheStatus.BYPASS)
+
+
+@dataclass
+class Peak:
+    """What a process took, in MB.
+
+    Attributes:
+        before: ahead of the load.
+        early: most in its first half, and ``peak`` in all of it.
+    """
+
+    before: float
+    early: float = 0.0
+    peak: float = 0.0
+    after: float = 0.0
+    most: float | None = None
+    """What it may take, where that is set; else it may take no more in the second half than in the first."""
+
+    @property
+    def may_be(self) -> float:
+        """What it may take at most."""
+        return MEMORY_MB.most(self.early) if self.most is None else self.most
+
+
+@dataclass
+class Overload:
+    """All that was seen."""
+
+    sustained_per_s: float
+    phases: list[Phase] = field(default_factory=list)
+    memory: dict[str, Peak] = field(default_factory=dict)
+    generated: int = 0
+    """Answers that the model began during the load."""
+    back_after_s: float = math.inf
+    """From the end of the load on."""
+    lost: list[Key] = field(default_factory=list)
+    repeated: list[Key] = field(default_factory=list)
+    wrong: list[Key] = field(default_factory=list)
+
+    @property
+    def load(self) -> Phase:
+        """The phase of ten times as much."""
+        return next(one for one in self.phases if one.name == "overload")
+
+    @property
+    def useful(self) -> int:
+        """Answers of the model to requests of the load that came in time."""
+        return sum(
+            reply.cache_status in _GENERATING and reply.error is None
+            for lane in Lane
+            for one in self.load.in_time(lane)
+            for reply in one.committed[:1]
+        )
+
+
+def overload(scene: Scene, minutes: float, say: Callable[[str], object]) -> Overload:
+    """Find the rate that is sustained, offer ten times as much for so long, and half of it again."""
+    sustained = _sustained_rate(scene, say)
+    seen = Overload(sustained)
+    usual = sustained * _USUAL
+    watched = {name: Memory(pid) for name, pid in processes(scene).items()}
+    before = _offer(scene, "before", usual, _USUAL_S, say)
+    seen.memory = {name: Peak(memory.own) for name, memory in watched.items()}
+    living = {name: Peak(heap) for name, memory in watched.items() if (heap := memory.living) is not None}
+    begun = scene.model.asked
+    with _sampled(watched, seen.memory) as half_over:
+        load = _offer(scene, "overload", sustained * TIMES, minutes * 30, say)
+        half_over()
+        rest = _offer(scene, "overload", sustained * TIMES, minutes * 30, say)
+    load = (load[0], load[1], rest[2])
+    seen.generated = scene.model.asked - begun
+    after = _offer(scene, "after", usual, _AFTER_S, say)
+    for name, memory in watched.items():
+        seen.memory[name].after = memory.own
+    for name, peak in living.items():
+        peak.after = watched[name].living or 0.0
+        peak.peak = max(peak.before, peak.after)
+        peak.most = MEMORY_MB.most(peak.before)
+        seen.memory[f"{name}: lives in the heap"] = peak
+    redis = scene.redis.info("memory")
+    seen.memory["redis"].most = redis["maxmemory"] / 1e6 * 1.25  # its allocator keeps some of what it had
+    say("waiting for the last replies")
+    scene.model.writes_s = _DRAIN_WRITES_S
+    scene.load.stop()
+    end_s = time.monotonic() + _LAST_REPLIES_S
+    while (left := len(scene.checker.in_flight())) and time.monotonic() < end_s:
+        say(f"{left} replies to come")
+        time.sleep(1)
+    requests = scene.checker.requests()
+    seen.phases = [Phase.of(*one, requests.values()) for one in (before, load, after)]
+    seen.back_after_s = _back_after_s(seen.phases[0], after[1], after[2], requests.values())
+    killed = scene.checker.killed
+    seen.lost = [key for key, asked in requests.items() if asked.lost(killed)]
+    seen.repeated = [key for key, asked in requests.items() if asked.repeated]
+    seen.wrong = [key for key in requests if scene.checker.wrong(key)]
+    return seen
+
+
+def _sustained_rate(scene: Scene, say: Callable[[str], object]) -> float:
+    """The highest of rising rates, a second, at which requests are answered in time."""
+    rate, held = _FIRST_RATE_PER_S, 0.0
+    while True:
+        name, began_ms, ended_ms = _offer(scene, f"{rate:.0f} a second", rate, _STEP_S, say)
+        time.sleep(DEADLINE_S)  # until the last of them is answered or late
+        step = Phase.of(name, began_ms + _SETTLES_S * 1000, ended_ms, scene.checker.requests().values())
+        quick = step.wait_ms(Lane.INTERACTIVE, 0.99) <= DEADLINE_S * 500
+        if step.share_in_time(Lane.INTERACTIVE) < _SUSTAINED or not quick:
+            assert held, f"not even {rate:g} requests a second are answered in time"
+            return held
+        held, rate = step.rate_per_s, rate * _STEP
+
+
+def _offer(
+    scene: Scene, name: str, rate_per_s: float, seconds: float, say: Callable[[str], object]
+) -> tuple[str, float, float]:
+    """Have so much offered for so long; its name, beginning and end."""
+    say(f"{name}: {rate_per_s:.0f} requests a second for {seconds:.0f} s")
+    scene.load.offer(rate_per_s)
+    began_ms = time.time() * 1000
+    time.sleep(seconds)
+    return name, began_ms, time.time() * 1000
+
+
+@contextmanager
+def _sampled(watched: dict[str, Memory], peaks: dict[str, Peak]) -> Iterator[Callable[[], None]]:
+    """Look at each process's memory now and then; what is given is to be called when half of the time is over."""
+    over, half = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(_SAMPLE_S):
+            for name, memory in watched.items():
+                own, peak = memory.own, peaks[name]
+                peak.peak = max(peak.peak, own)
+                if not half.is_set():
+                    peak.early = peak.peak
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield half.set
+    finally:
+        over.set()
+        looking.join()
+
+
+def _back_after_s(before: Phase, ended_ms: float, until_ms: float, requests: Collection[Asked]) -> float:
+    """How long after the load the slowest interactive answers are as quick as before, for good."""
+    limit_ms = before.wait_ms(Lane.INTERACTIVE, 0.99) * _BACK_TIMES + _BACK_BESIDES_MS
+    back_s, begins_ms = 0.0, ended_ms
+    while begins_ms + _SPELL_S * 1000 <= until_ms:
+        ends_ms = begins_ms + _SPELL_S * 1000
+        spell = Phase.of("", begins_ms, ends_ms, requests)
+        well = spell.share_in_time(Lane.INTERACTIVE) >= _SUSTAINED
+        if not well or spell.wait_ms(Lane.INTERACTIVE, 0.99) > limit_ms:
+            back_s = (ends_ms - ended_ms) / 1000
+        begins_ms = ends_ms
+    return back_s
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something that has to hold."""
+
+    what: str
+    found: str
+    wanted: str
+    held: bool
+
+
+def goals(seen: Overload) -> list[Goal]:
+    """What has to hold, and whether it did."""
+    before, load = seen.phases[0], seen.load
+    quick = len(load.in_time(Lane.INTERACTIVE)) / load.seconds
+    usual = len(before.in_time(Lane.INTERACTIVE)) / before.seconds
+    batch = sum(bool(one.committed) for one in load.in_time(Lane.BATCH))
+    answered = batch + len(load.in_time(Lane.INTERACTIVE))
+    wasted = 1 - seen.useful / max(1, seen.generated)
+    late_ms = load.told_after_deadline_ms(0.99)
+    other = sum(count for code, count in load.errors.items() if code != ErrorCode.DEADLINE_EXCEEDED)
+    lost = len(seen.lost) + len(seen.repeated) + len(seen.wrong)
+    grown = [name for name, one in seen.memory.items() if max(one.peak, one.after) > one.may_be]
+    return [
+        Goal("interactive answers in time, a second", f"{quick:.1f}", f">= {usual:.1f}, as before", quick >= usual),
+        Goal("of the answers, on the batch lane", f"{batch / max(1, answered):.1%}", "<= 10%", batch <= answered / 10),
+        Goal("of what the model wrote, for nobody", f"{wasted:.1%}", "<= 10%", wasted <= 0.1),
+        Goal("refused with another code than deadline_exceeded", str(other), "0", other == 0),
+        Goal(
+            "a refusal comes after the deadline (P99)",
+            f"{late_ms:.0f} ms",
+            f"<= {_LATE_MS:.0f} ms",
+            late_ms <= _LATE_MS,
+        ),
+        Goal("lost, repeated or wrong", str(lost), "0", lost == 0),
+        Goal(
+            "P99 of interactive answers is back after",
+            f"{seen.back_after_s:.0f} s",
+            f"<= {_BACK_S:.0f} s",
+            seen.back_after_s <= _BACK_S,
+        ),
+        Goal("memory grows on", ", ".join(grown) or "nowhere", "nowhere", not grown),
+    ]
+
+
+def table_of_phases(seen: Overload) -> Table:
+    """A line for each phase and lane."""
+    shown = figures_table("requests", "a second", "asked", "in time", "P50", "P99", "refused")
+    for phase in seen.phases:
+        for lane in Lane:
+            asked = phase.asked(lane)
+            refused = sum(bool(one.errors) for one in asked)
+            waits = (f"{phase.wait_ms(lane, share) / 1000:.2f} s" for share in (0.5, 0.99))
+            shown.add_row(
+                f"{phase.name}, {lane}",
+                f"{len(asked) / phase.seconds:.1f}",
+                str(len(asked)),
+                f"{phase.share_in_time(lane):.1%}",
+                *waits,
+                str(refused),
+            )
+    return shown
+
+
+def table_of_memory(seen: Overload) -> Table:
+    """A line for each process, and for each heap."""
+    shown = figures_table("memory, MB", "before", "most, first half", "most", "after", "may be")
+    for name, one in seen.memory.items():
+        early = f"{one.early:.1f}" if one.early else ""
+        shown.add_row(name, f"{one.before:.1f}", early, *(f"{size:.1f}" for size in (one.peak, one.after, one.may_be)))
+    return shown
+
+
+def table_of_goals(found: list[Goal]) -> Table:
+    """A line for each goal."""
+    shown = figures_table("goal", "found", "wanted", "")
+    for one in found:
+        shown.add_row(one.what, one.found, one.wanted, "held" if one.held else "MISSED")
+    return shown
