@@ -418,6 +418,39 @@ async def test_a_batch_whose_task_presses_is_cancelled_and_what_it_left_is_calle
     assert (sorted(provider.charged), set(run.model.asked)) == (["a", "b"], {"c"})
 
 
+@pytest.mark.parametrize("status", [401, 503])
+async def test_a_batch_that_cannot_be_asked_for_is_left_when_a_task_presses_and_looked_for_by_the_others(
+    provider: Batches, start: Start, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(batch_following, "LEFT_AFTER_S", 0.2)
+    run = await start(least_s=0)
+    deliver(run, "a", deadline_ms=BEGAN_MS + HOUR_MS)
+    left_ms = time.time() * 1000 - BEGAN_MS + 1_000
+    deliver(run, "b", deadline_ms=round(BEGAN_MS + 2 * left_ms))
+    batch = await made(provider)
+    provider.refuses["GET /batches"] = [status] * 10_000
+    provider.refuses["POST /batches"] = [status] * 10_000
+    await run.asked("b")
+    run.model.answer("b")
+    await answered(run, "b")
+    provider.refuses.clear()
+    provider.end(batch, untouched=["b"])
+    assert [reply.cost for reply in await answered(run, "a", "b")] == [pytest.approx(IN_BATCH), pytest.approx(DIRECT)]
+    assert provider.made == [batch]
+
+
+async def test_a_batch_that_is_never_cancelled_is_left(
+    provider: Batches, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_following, "LEFT_AFTER_S", 0.2)
+    run = await start(least_s=0)
+    left_ms = time.time() * 1000 - BEGAN_MS + 1_000
+    deliver(run, "a", deadline_ms=round(BEGAN_MS + 2 * left_ms))
+    batch = await made(provider)
+    await run.asked("a")
+    assert batch.status == "cancelling"
+
+
 async def test_while_a_provider_takes_no_batches_tasks_wait_until_they_press(provider: Batches, start: Start) -> None:
     provider.refuses["POST /files"] = [503] * 10_000
     run = await start(least_s=0)

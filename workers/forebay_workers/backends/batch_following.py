@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 FIRST_POLL_S = 1.0
 """Until a batch is asked for again; half as long again each time."""
+
+LEFT_AFTER_S = 900.0
+"""From when a task of a batch presses until the batch is left where it is: cancelling takes ten minutes at most, and a
+provider that does not answer, or has taken the key back, may never say what became of it."""
 
 _ENDED = ("completed", "expired", "cancelled", "failed")
 
@@ -57,13 +62,14 @@ class Follower:
 
     async def follow(self, batch: Batch) -> End | None:
         """Ask for a batch until it has ended, and tell its lines; None where nobody here waits for it any more, or it
-        is gone. The lines that are to be put into another batch are left in it."""
-        pause_s, pressing, cancelled = FIRST_POLL_S, False, False
+        is gone or does not end. The lines that are to be put into another batch are left in it."""
+        now_s = asyncio.get_running_loop().time
+        pause_s, left_s, cancelled = FIRST_POLL_S, math.inf, False
         while batch.lines or (batch.unwanted_wholly and not cancelled):
             batch.news.clear()
             if not cancelled and (batch.recalled or batch.unwanted_wholly):
-                if not pressing:
-                    pressing, pause_s = True, FIRST_POLL_S
+                if left_s == math.inf:
+                    left_s, pause_s = now_s() + LEFT_AFTER_S, FIRST_POLL_S
                 cancelled = await self._cancelled(batch)
             try:
                 told = await self._calls.retrieve(batch.batch_id)
@@ -76,8 +82,13 @@ class Follower:
                 if error.status == 404 and batch.recalled:
                     return None
                 _log.warning("%s: batch %s is asked for again: %s", self._name, batch.batch_id, error)
+            if now_s() >= left_s:
+                _log.warning(
+                    "%s: batch %s is left: it was to be cancelled, and has not ended", self._name, batch.batch_id
+                )
+                return None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(batch.news.wait(), pause_s)
+                await asyncio.wait_for(batch.news.wait(), min(pause_s, max(0.0, left_s - now_s())))
             pause_s = min(1.5 * pause_s, self._poll_s)
         return None
 

@@ -48,6 +48,7 @@ class Batch:
 
     Attributes:
         size: how many lines it has, of all workers.
+        created_s: since the epoch, by the provider's clock.
         lines: those that are waited for here.
         unwanted: how many of its lines nobody wants any more.
         recalled: whether it is to be cancelled.
@@ -57,6 +58,7 @@ class Batch:
 
     batch_id: str
     size: int
+    created_s: float
     lines: dict[str, Line] = field(default_factory=dict)
     unwanted: int = 0
     recalled: bool = False

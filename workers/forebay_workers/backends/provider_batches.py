@@ -10,7 +10,7 @@ What becomes of a request::
       │  ▲          │
       │  └──────────┤ the batch ended without it (expired, cancelled, failed as a whole)
       ▼             ▼
-    its time comes: called directly, from a batch as soon as that is cancelled
+    its time comes: called directly, from a batch as soon as that is cancelled, or is not to be asked
 """
 
 import asyncio
@@ -239,7 +239,7 @@ class ProviderBatches:
                 continue
             batch = self._batches.get(there.id)
             if batch is None or batch.read:
-                batch = Batch(there.id, size)
+                batch = Batch(there.id, size, there.created_at)
                 self._metrics.provider_batches.labels(self._name, "found").inc()
                 self._follow(batch)
             for number, line in found.items():
@@ -289,7 +289,7 @@ class ProviderBatches:
             return
         self._metrics.provider_batches.labels(self._name, "created").inc()
         _log.info("%s: batch %s of %d tasks", self._name, there.id, len(chosen))
-        batch = Batch(there.id, len(chosen))
+        batch = Batch(there.id, len(chosen), there.created_at)
         batch.unwanted = sum(line.unwanted for line in chosen if line.line_id not in self._lines)
         self._follow(batch)
         for number, line in enumerate(chosen, 1):
@@ -348,6 +348,8 @@ class ProviderBatches:
             if line.is_over:
                 self._call_directly(line)
             else:
+                if end is None:  # it may yet be answered there
+                    line.sought_from_ms = batch.created_s * 1000
                 self._gather(line)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
