@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from forebay_schemas.metrics import JobMetrics
 from forebay_schemas.sections import EmbeddingConfig
 
 from .precedence import Precedence
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 PACKAGE_PREFIX = "package:"
 """Names a model that a Python package carries."""
@@ -43,16 +40,16 @@ class Embedder:
 
     def __init__(self, settings: EmbeddingConfig, metrics: JobMetrics) -> None:
         path = _locate(settings.model)
-        started = time.monotonic()
-        import torch  # a second to import, and only this class needs it
+        import torch  # seconds to import, and only this class needs them
+        from sentence_transformers import SentenceTransformer
 
+        started = time.monotonic()
         torch.set_num_threads(settings.threads)
-        self._encoder = _encoder_of(path)
+        self._model = SentenceTransformer(path, device="cpu")
         self._batch = settings.batch
         self._precedence = Precedence()
         self._metrics = metrics
-        encoder = self._encoder
-        self._reading = Reading(encoder.tokenizer, encoder.unknown, encoder.most_tokens)
+        self._reading = Reading(self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS)
         self.dimensions = len(self.embed(["warm"])[0])
         self.version = version_of(settings)
         logger.info("loaded %s in %.1f s", settings.model, time.monotonic() - started)
@@ -87,7 +84,14 @@ class Embedder:
         return np.concatenate(parts) if parts else np.empty((0, self.dimensions), dtype=np.float32)
 
     def _encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return self._encoder.encode(texts, self._batch)
+        vectors = self._model.encode(
+            list(texts),
+            batch_size=self._batch,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return np.asarray(vectors, dtype=np.float32)
 
 
 class SpareTime:
@@ -110,60 +114,17 @@ def version_of(settings: EmbeddingConfig) -> str:
     return hashlib.sha256(settings.model.encode()).hexdigest()[:12]
 
 
-class Encoder(Protocol):
-    """A loaded model: what it reads of texts, and their vectors."""
-
-    tokenizer: "Tokenizer"
-    unknown: int | None
-    """The token of what is not in the vocabulary, where there is one."""
-    most_tokens: int
-
-    def encode(self, texts: Sequence[str], batch: int) -> npt.NDArray[np.float32]:
-        """Unit vectors, shape (texts, dimensions), computed so many at once."""
-        ...
-
-
-class LibraryEncoder:
-    """Any model that sentence-transformers runs."""
-
-    def __init__(self, model: str) -> None:
-        from sentence_transformers import SentenceTransformer  # four seconds more
-
-        self._model = SentenceTransformer(model, device="cpu")
-        self.tokenizer: Tokenizer = self._model.tokenizer.backend_tokenizer
-        self.unknown: int | None = self._model.tokenizer.unk_token_id
-        self.most_tokens = self._model.max_seq_length or _USUAL_MOST_TOKENS
-
-    def encode(self, texts: Sequence[str], batch: int) -> npt.NDArray[np.float32]:
-        """See ``Encoder.encode``."""
-        vectors = self._model.encode(
-            list(texts),
-            batch_size=batch,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        return np.asarray(vectors, dtype=np.float32)
-
-
-def _encoder_of(model: str) -> Encoder:
-    from .bert import BertEncoder, is_plain_bert
-
-    folder = Path(model)
-    return BertEncoder(folder) if is_plain_bert(folder) else LibraryEncoder(model)
-
-
 class Reading:
     """What a model reads of texts: how many tokens they have, and whether that is all it can take."""
 
-    def __init__(self, tokenizer: "Tokenizer", unknown: int | None, most_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, most_tokens: int) -> None:
         from tokenizers import Tokenizer
 
         # Of its own for counting: the model's cuts texts, and changing that is not safe between threads.
-        self._whole = Tokenizer.from_str(tokenizer.to_str())
+        self._whole = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._whole.no_truncation()
         self._whole.no_padding()
-        self._unknown = unknown
+        self._unknown: int | None = tokenizer.unk_token_id
         self._most_tokens = most_tokens
 
     def grasps(self, texts: Sequence[str]) -> list[bool]:

@@ -85,8 +85,7 @@ class CrossEncoder:
         self._in_0_to_1 = torch.nn.Sigmoid()
         self._batch = settings.batch
         # Question and passage are cut together, so that a question may take half at most.
-        tokenizer, most_tokens = self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS
-        self._reading = Reading(tokenizer.backend_tokenizer, tokenizer.unk_token_id, most_tokens // 2)
+        self._reading = Reading(self._model.tokenizer, (self._model.max_seq_length or _USUAL_MOST_TOKENS) // 2)
         logger.info("loaded %s in %.1f s", model, time.monotonic() - started)
 
     def grasps(self, questions: Sequence[str]) -> list[bool]:
