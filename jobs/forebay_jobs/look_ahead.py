@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
@@ -86,14 +86,10 @@ class LookAhead:
 
     def take(self, bucket: str, now_ms: int) -> dict[str, Found]:
         """What is known by now about a bucket's arrivals; each is told once."""
-        while self._waiting or self._told is not None:
-            begun = self._told is None
-            told = self._told or self._begin(now_ms)
-            if begun and not self._waiting:
-                wait([told], SOON_S)
-            if not told.done():
+        while self._told is not None or self._begin(now_ms, SOON_S):
+            if self._told is None or not self._told.done():
                 break
-            self._keep(told)
+            self._keep(self._told)
         return self._found.pop(bucket, {})
 
     @property
@@ -101,17 +97,30 @@ class LookAhead:
         """Whether there is something that is not known yet."""
         return bool(self._waiting or self._batch)
 
-    def _begin(self, now_ms: int) -> Future[dict[str, Found]]:
-        """Those of the interactive lane first, each lane in the order in which they came."""
+    def _begin(self, now_ms: int, wait_s: float = 0.0) -> bool:
+        """Have the next batch looked up, where something waits: those of the interactive lane first, each lane in the
+        order in which they came.
+
+        Args:
+            wait_s: how long a batch is waited for behind which nothing waits.
+        """
+        for key in [key for key, asked in self._waiting.items() if asked.arrival.asker.expired(now_ms)]:
+            self._found.setdefault(self._waiting.pop(key).bucket, {})[key] = (
+                Found()
+            )  # the desk refuses what is too late
         in_line = sorted(self._waiting, key=lambda key: self._waiting[key].arrival.asker.lane is Lane.BATCH)
         self._batch = {key: self._waiting.pop(key) for key in in_line[: self._most]}
-        keys, arrivals = list(self._batch), [asked.arrival for asked in self._batch.values()]
-        if self._pool is not None:
-            self._told = self._pool.submit(self._look_up, keys, arrivals, now_ms)
-        else:
+        if not self._batch:
+            return False
+        arrivals = {key: asked.arrival for key, asked in self._batch.items()}
+        if self._pool is None:
             self._told = Future()
-            self._told.set_result(self._look_up(keys, arrivals, now_ms))
-        return self._told
+            self._told.set_result(self._look_up(arrivals, now_ms))
+        else:
+            self._told = self._pool.submit(self._look_up, arrivals, now_ms)
+            if not self._waiting:
+                wait([self._told], wait_s)
+        return True
 
     def _keep(self, told: Future[dict[str, Found]]) -> None:
         found = told.result()
@@ -119,14 +128,11 @@ class LookAhead:
             self._found.setdefault(asked.bucket, {})[key] = found[key]
         self._batch, self._told = {}, None
 
-    def _look_up(self, keys: Sequence[str], arrivals: Sequence[Arrival], now_ms: int) -> dict[str, Found]:
-        """What is known of each. The time of one whose deadline has passed is saved, and on a defect nothing is known:
-        all are generated, as while a store is away."""
-        late = [arrival.asker.expired(now_ms) for arrival in arrivals]
-        in_time = [arrival for arrival, over in zip(arrivals, late, strict=True) if not over]
+    def _look_up(self, arrivals: Mapping[str, Arrival], now_ms: int) -> dict[str, Found]:
+        """What is known of each. On a defect nothing is: all are generated, as while a store is away."""
         try:
-            found = iter(self._semantic.find(in_time, now_ms))
+            found = self._semantic.find(list(arrivals.values()), now_ms)
         except Exception:
-            logger.exception("%d requests are not answered by meaning, on a defect", len(in_time))
-            found = iter([Found(keep=arrival.question is None) for arrival in in_time])
-        return {key: Found() if over else next(found) for key, over in zip(keys, late, strict=True)}
+            logger.exception("%d requests are not answered by meaning, on a defect", len(arrivals))
+            found = [Found(keep=arrival.question is None) for arrival in arrivals.values()]
+        return dict(zip(arrivals, found, strict=True))

@@ -6,7 +6,7 @@ from forebay_schemas.records import CacheStatus, Lane
 
 from tests.builders import NOW_MS, make_reply, make_request
 
-from .doubles import DeskRig, PoolByHand, configured, only_task, statuses, task_of
+from .doubles import DeskRig, PoolByHand, configured, is_task, only_task, statuses, task_of
 
 KNOWN, NEW = "How do I return a parcel?", "When do you open?"
 
@@ -72,17 +72,17 @@ def test_more_than_may_wait_come_to_the_desk_as_others_were_looked_up(rig: DeskR
     assert [task_of(one).reply_key for one in rig.tick()] == [f"key-request-{number}" for number in range(7)]
 
 
-def test_the_time_of_one_that_is_too_late_is_saved(rig: DeskRig, pool: PoolByHand) -> None:
+def test_one_that_is_too_late_is_told_so_before_its_turn_and_not_looked_up(rig: DeskRig, pool: PoolByHand) -> None:
     rig.arrive(make_request(NEW, request_id="new"))
     rig.tick()
     rig.arrive(make_request(KNOWN, request_id="hasty", deadline_ms=NOW_MS + 3))
     rig.arrive(make_request(f"{NEW} Today?", request_id="patient"))
     pool.work()
-    assert only_task(rig.tick(after_ms=5)).reply_key == "key-new"
+    sent = rig.tick(after_ms=5)
+    assert statuses(sent) == {"hasty": "deadline_exceeded"}
+    assert [task_of(one).reply_key for one in sent if is_task(one)] == ["key-new"]
     pool.work()
-    late, dispatched = rig.tick()
-    assert statuses([late]) == {"hasty": "deadline_exceeded"}
-    assert task_of(dispatched).reply_key == "key-patient"
+    assert only_task(rig.tick()).reply_key == "key-patient"
     assert rig.meaning.batches == [1, 1]
 
 
