@@ -86,7 +86,7 @@ class Checker:
         }
         # Brokers that are away are meant to be: nothing is said of it.
         self._consumer = Consumer(config.kafka.client(**settings) | {"log_level": 0})
-        self._seen: set[tuple[str | None, int | None, int | None]] = set()
+        self._seen: set[tuple[str | None, int | None, int | None, int]] = set()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._asked: dict[Key, Asked] = {}
@@ -162,7 +162,8 @@ class Checker:
             message = self._consumer.poll(0.1)
             if message is None or message.error():
                 continue  # a broker that went away; librdkafka goes on when it is back
-            place = (message.topic(), message.partition(), message.offset())
+            # With its time: of a topic that was made anew the offsets begin anew.
+            place = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
             if place in self._seen:
                 continue  # read again after a rebalance
             self._seen.add(place)

@@ -1,8 +1,20 @@
 """Every fault, in the order in which they are injected."""
 
-from . import clocks, disks, freezes, kills, links, stores, workers
+from . import clocks, disks, freezes, kills, links, stores, topics, upgrades, versions, workers
 
-EVERY = (*kills.FAULTS, *workers.FAULTS, *freezes.FAULTS, *stores.FAULTS, *links.FAULTS, *disks.FAULTS, *clocks.FAULTS)
+EVERY = (
+    *kills.FAULTS,
+    *workers.FAULTS,
+    *freezes.FAULTS,
+    *stores.FAULTS,
+    *topics.FAULTS,
+    *upgrades.FAULTS,
+    *versions.FAULTS,
+    *links.FAULTS,
+    *disks.FAULTS,
+    *disks.INDEX,
+    *clocks.FAULTS,
+)
 
 SHORT = (
     "kill -9 worker, mid-commit",

@@ -1,5 +1,6 @@
 """Redis that takes nothing more, answers late, or has forgotten everything."""
 
+import signal
 import threading
 
 from ..fault import Fault
@@ -35,8 +36,21 @@ def _lasted(scene: Scene) -> bool:
     return scene.broken_for_s() > _LASTS_S and scene.answered_since_broken()
 
 
+def _forget_and_set_back(scene: Scene) -> None:
+    """The job reads requests again whose ids and epochs are not those of the first reading."""
+    scene.signal("taskmanager", signal.SIGKILL)
+    scene.redis.flushall()
+
+
 FAULTS = (
     Fault("Redis full", Scene.generating, _fill, until=_lasted, heal=_make_room),
     Fault(f"Redis slow ({_SLOW_S * 1000:g} ms)", Scene.generating, _slow_down, until=_lasted),
     Fault("Redis flushed", Scene.generating, lambda scene: scene.redis.flushall()),
+    Fault(
+        "kill -9 TaskManager, and Redis flushed",
+        when=Scene.checkpoint_half_done,
+        inject=_forget_and_set_back,
+        until=lambda scene: scene.another_runs("taskmanager"),
+        within_s=60,
+    ),
 )
