@@ -62,6 +62,9 @@ FAULTS = (
         within_s=60,
         impossible=no_small_disks,
     ),
+)
+
+INDEX = (
     Fault(
         "index on a full disk",
         Scene.generating,
