@@ -110,6 +110,7 @@ def image_of(pod: str, variant: str = "base") -> str:
 SECRETS = {
     "kafka-user": "forebay",
     "kafka-password": "secret",
+    "kafka-ca": "an authority's certificate",
     "redis-password": "secret",
     "qdrant-api-key": "secret",
     "hf-token": "secret",
@@ -144,7 +145,24 @@ def config_of(pod: str, variant: str, folder: Path, monkeypatch: pytest.MonkeyPa
     file.write_text(of_kind("ConfigMap", variant)[volume["configMap"]["name"]]["data"][mount["subPath"]])
     for name, value in given.items():
         monkeypatch.setenv(name, value)
+    if (authority := given.get(_AUTHORITY)) is not None:
+        monkeypatch.setenv(_AUTHORITY, str(_from_the_secret(template, authority, folder)))
     return load_config(file)
+
+
+_AUTHORITY = "FOREBAY_KAFKA__TLS__CA_FILE"
+
+
+def _from_the_secret(template: dict[str, Any], path: str, folder: Path) -> Path:
+    """The file that a program finds at the path, with what is in the Secret."""
+    (mount,) = (each for each in container(template)["volumeMounts"] if each["mountPath"] == str(Path(path).parent))
+    (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == mount["name"])
+    assert volume["secret"]["secretName"] == "forebay"
+    (item,) = volume["secret"]["items"]
+    assert item["path"] == Path(path).name
+    found = folder / item["path"]
+    found.write_text(SECRETS[item["key"]])
+    return found
 
 
 @pytest.fixture
@@ -434,6 +452,17 @@ def test_workers_scale_by_the_lag_of_the_groups_that_they_read_in(
         interactive, batch = (int(trigger["metadata"]["lagThreshold"]) for trigger in scaled["triggers"])
         assert interactive == config.models[settings.model].engine["max_num_seqs"]
         assert batch > 100 * interactive
+
+
+def test_an_authority_of_ones_own_reaches_every_part_that_speaks_to_kafka(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for pod in pods("documented"):
+        config = config_of(pod, "documented", tmp_path, monkeypatch)
+        assert config.kafka.security_protocol == "SASL_SSL"
+        assert config.kafka.client()["ssl.ca.location"] == str(tmp_path / "ca.pem")
+    (keda,) = of_kind("TriggerAuthentication", "documented").values()
+    assert {"parameter": "ca", "name": "forebay", "key": "kafka-ca"} in keda["spec"]["secretTargetRef"]
 
 
 def test_a_model_of_kserve_is_called_by_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
