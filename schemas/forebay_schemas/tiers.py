@@ -171,6 +171,11 @@ class ModelConfig(Section):
     backend: Backend | None = Field(default=None, description="Absent: known by its price only, no worker serves it.")
     weights: str | None = Field(default=None, description="Hub name or folder, for vllm.")
     engine: dict[str, Any] = Field(default_factory=dict, description="Arguments of vLLM's AsyncEngineArgs.")
+    share_prefixes: bool = Field(
+        default=False,
+        description="Whether vLLM reads what is in its prefix cache for any tenant, which then tells by its time that"
+        " another's prompt began alike. Otherwise tenants share only what they ask with the cache scope `shared`.",
+    )
     endpoint: EndpointConfig = EndpointConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
 

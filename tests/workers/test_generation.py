@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from forebay_schemas.records import Lane, Message, Request
+from forebay_schemas.records import CacheOptions, CacheScope, Lane, Message, Request
 from forebay_schemas.tiers import TierConfig
 from forebay_workers.backends import GenerationRequest
 from forebay_workers.generation import generation_request, is_structured, once_more
@@ -43,6 +43,12 @@ def test_the_lane_is_the_tasks_and_the_priority_the_requests() -> None:
     batch = make_request(lane=Lane.BATCH, priority=3)
     request = generation_request("task-1/0/1", batch, TIER, Lane.INTERACTIVE)
     assert (request.generation_id, request.lane, request.priority) == ("task-1/0/1", Lane.INTERACTIVE, 3)
+
+
+def test_a_request_is_its_tenants_unless_it_shares() -> None:
+    assert asked(make_request(tenant="acme")).tenant == "acme"
+    assert asked(make_request(tenant="acme", cache=CacheOptions(scope=CacheScope.USER))).tenant == "acme"
+    assert asked(make_request(tenant="acme", cache=CacheOptions(scope=CacheScope.SHARED))).tenant is None
 
 
 def test_the_static_turns_come_first_and_are_counted() -> None:

@@ -341,3 +341,15 @@ async def test_an_answer_that_meets_its_limit_is_cut_off(backend: VllmBackend) -
     answer = await backend.generate(asked(max_tokens=1))
     assert answer.finish_reason == "length"
     assert answer.usage.completion_tokens == 1
+
+
+async def test_tenants_read_nothing_from_each_others_prefixes(backend: VllmBackend) -> None:
+    async def cached(tenant: str | None, generation_id: str) -> int:
+        request = asked("The same long words. " * 40, generation_id, max_tokens=1, tenant=tenant)
+        return (await backend.generate(request)).usage.cached_prompt_tokens
+
+    assert await cached("acme", "first") == 0
+    assert await cached("acme", "again") > 0
+    assert await cached("globex", "other") == 0
+    assert await cached(None, "shared") == 0
+    assert await cached(None, "shared-again") > 0

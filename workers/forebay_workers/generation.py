@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from forebay_schemas.canonical import all_messages
 from forebay_schemas.errors import InvalidRequest
-from forebay_schemas.records import Lane, Message, Request
+from forebay_schemas.records import CacheScope, Lane, Message, Request
 from forebay_schemas.tiers import TierConfig
 
 from .backends import GenerationRequest
@@ -45,6 +45,7 @@ def generation_request(generation_id: str, request: Request, tier: TierConfig, l
         must_call=request.tool_choice == "required",
         response_format=_response_format(request),
         static_messages=static,
+        tenant=None if request.cache.scope is CacheScope.SHARED else request.tenant,
         lane=lane,
         priority=request.priority,
         model=tier.model,

@@ -29,7 +29,7 @@ class BatchLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What a model is asked, with every default decided: nothing in it depends on a tier or a tenant any more."""
+    """What a model is asked, with every default decided: nothing in it depends on a tier any more."""
 
     generation_id: str
     """That of no other attempt on any task."""
@@ -46,6 +46,8 @@ class GenerationRequest:
     """OpenAI's object of the type ``json_object`` or ``json_schema``; None where any text will do."""
     static_messages: int = 0
     """How many of the first messages are the same from request to request."""
+    tenant: str | None = None
+    """Whose it is, where other tenants are to notice nothing of it; None: shared by all."""
     lane: Lane = Lane.INTERACTIVE
     priority: int = 0
     """Higher comes first among those of one lane."""

@@ -202,7 +202,9 @@ class VllmBackend:
 
         tokens, params = answer.next_round()
         priority = (BEHIND_INTERACTIVE if request.lane is Lane.BATCH else 0) - request.priority
-        outputs = engine.generate(tokens_input(tokens), params, request.generation_id, priority=priority)
+        salt = None if self._config.share_prefixes else request.tenant
+        prompt = tokens_input(tokens, cache_salt=salt)
+        outputs = engine.generate(prompt, params, request.generation_id, priority=priority)
         async with aclosing(outputs):
             async for output in outputs:
                 answer.add(output)
