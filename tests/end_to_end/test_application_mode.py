@@ -13,6 +13,7 @@ from confluent_kafka import Consumer
 from forebay_client import Client
 from forebay_ops.local import probes, servers
 from forebay_ops.local.effective import effective, with_free_ports, write_settings
+from forebay_ops.local.flink import write_flink
 from forebay_ops.local.home import Home
 from forebay_ops.local.parts import Part, common_environment, local_parts
 from forebay_ops.local.provision import provision
@@ -48,11 +49,12 @@ def cluster(tmp_path: Path) -> Iterator[Config]:
     config = effective(with_free_ports(load_config(file)), home)
     provision(config, home, print)
     servers.write_kafka(config, home)
-    servers.write_flink(config, home)
+    write_flink(config, home)
     write_settings(config, home.config)
     kafka, jobmanager, taskmanager = local_parts(config, home)
-    script, *options = jobmanager.command
-    application = [script.replace("jobmanager.sh", "standalone-job.sh"), *options, *started_by_operator()]
+    script = str(servers.package_folder("pyflink") / "bin" / "standalone-job.sh")
+    settings = jobmanager.command[jobmanager.command.index("-D") :]
+    application = [script, "start-foreground", *settings, *started_by_operator()]
     with ExitStack() as running:
         running.enter_context(_running(kafka, home))
         create_topics(config)

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from forebay_ops.local.flink import PROMETHEUS_REPORTER
 from forebay_ops.local.provision import CONNECTOR, KAFKA
-from forebay_ops.local.servers import PROMETHEUS_REPORTER
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.sections import KafkaConfig
 

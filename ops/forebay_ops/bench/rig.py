@@ -15,6 +15,7 @@ from forebay_schemas.sections import LocalConfig
 
 from ..local import servers
 from ..local.effective import effective, with_free_ports, write_settings
+from ..local.flink import write_flink
 from ..local.home import Home
 from ..local.parts import Part, common_environment, flink_environment, local_parts
 from ..local.probes import job_runs
@@ -55,7 +56,7 @@ class Rig:
         flink = config.flink.model_copy(update={"task_managers": task_managers, "parallelism": slots})
         config = config.model_copy(update={"flink": flink})
         provision(config, self.home, self._say)
-        write = {"kafka": servers.write_kafka, "redis": servers.write_redis, "flink": servers.write_flink}
+        write = {"kafka": servers.write_kafka, "redis": servers.write_redis, "flink": write_flink}
         for name in names:
             write[name](config, self.home)
         addresses = {

@@ -14,6 +14,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
 
 from . import probes
+from .flink import FlinkServer, flink_command
 from .home import Home
 from .servers import java_home, kafka_class_path, local_port, package_folder
 
@@ -200,7 +201,7 @@ def _jobmanager(config: Config, home: Home) -> Part:
     metrics = config.metrics.flink_port
     return Part(
         name="jobmanager",
-        command=_flink_command("jobmanager.sh", {_REPORTER_PORT: metrics}),
+        command=flink_command(FlinkServer.JOBMANAGER, home, {_REPORTER_PORT: metrics}),
         address=f"http://{config.flink.rest_address}",
         ready=partial(probes.jobmanager_answers, config),
         memory_mb=500,
@@ -219,8 +220,8 @@ def _taskmanagers(config: Config, home: Home) -> list[Part]:
         Part(
             name=name,
             # With a name of its own the one that comes back after a kill takes the place of the lost one at once.
-            command=_flink_command(
-                "taskmanager.sh", {"taskmanager.resource-id": name, _REPORTER_PORT: metrics + number}
+            command=flink_command(
+                FlinkServer.TASKMANAGER, home, {"taskmanager.resource-id": name, _REPORTER_PORT: metrics + number}
             ),
             address=f"http://localhost:{port}/metrics",
             ready=partial(probes.taskmanager_registered, config, name),
@@ -231,12 +232,6 @@ def _taskmanagers(config: Config, home: Home) -> list[Part]:
         )
         for number, name in enumerate(_taskmanager_names(config), 1)
     ]
-
-
-def _flink_command(script: str, settings: dict[str, str | int]) -> tuple[str, ...]:
-    """Starts a Flink server with settings of its own besides those of its folder."""
-    options = (word for name, value in settings.items() for word in ("-D", f"{name}={value}"))
-    return (str(package_folder("pyflink") / "bin" / script), "start-foreground", *options)
 
 
 def _taskmanager_names(config: Config) -> list[str]:

@@ -1,19 +1,16 @@
-"""Writes the settings of Kafka, Redis and Flink for one machine, each into its folder of the home."""
+"""Writes the settings of Kafka and Redis for one machine, each into its folder of the home."""
 
 import importlib.util
 import subprocess
-import sys
 import uuid
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
 
 from .home import Home
-from .provision import CONNECTOR, KAFKA, jar_folder
+from .provision import KAFKA, jar_folder
 
 REDIS_RIGHTS = "-@all +@read +@write +@transaction +@scripting +@connection -@dangerous +info"
 """What the job and our commands do to Redis, by the categories of its ACL; on the keys of their installation alone."""
@@ -27,26 +24,6 @@ _KAFKA_LOGGING = """\
     <Root level="INFO"><AppenderRef ref="console"/></Root>
   </Loggers>
 </Configuration>
-"""
-
-PROMETHEUS_REPORTER = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
-"""Serves Flink's own metrics; it is among the plugins that Flink's package carries."""
-
-_FLINK_LOGGING = """\
-rootLogger.level = INFO
-rootLogger.appenderRef.console.ref = console
-appender.console.name = console
-appender.console.type = CONSOLE
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d %p %c{1}: %m%n
-# What says nothing new, a screen long each time: all settings of every Kafka client and of Flink itself, and of every
-# class of the SQL parser that it is no POJO.
-logger.kafka.name = org.apache.flink.kafka.shaded.org.apache.kafka.common.config.AbstractConfig
-logger.kafka.level = WARN
-logger.settings.name = org.apache.flink.configuration.GlobalConfiguration
-logger.settings.level = WARN
-logger.types.name = org.apache.flink.api.java.typeutils.TypeExtractor
-logger.types.level = WARN
 """
 
 
@@ -175,66 +152,3 @@ def write_redis(config: Config, home: Home) -> Path:
     file.touch(0o600)
     file.write_text("".join(f"{line}\n" for line in lines))
     return file
-
-
-def write_flink(config: Config, home: Home) -> None:
-    """Write Flink's settings, and the folder of links that adds Python and the Kafka connector to its libraries."""
-    shipped = package_folder("pyflink")
-    java_options = yaml.safe_load((shipped / "conf" / "config.yaml").read_text())["env"]["java"]["opts"]["all"]
-    settings = {"env.java.opts.all": java_options, **_flink_settings(config, home)}
-    conf, tmp = home.flink / "conf", home.flink / "tmp"
-    for folder in (conf, tmp):
-        folder.mkdir(parents=True, exist_ok=True)
-    (conf / "config.yaml").write_text(yaml.safe_dump(settings, width=10_000))
-    for name in ("log4j-console.properties", "log4j-cli.properties"):
-        (conf / name).write_text(_FLINK_LOGGING)
-    # With Flink's Python in the libraries it is loaded once in a process; in a job's own jars it would be once a job,
-    # and its native part can be loaded only once.
-    python = (shipped / "opt").glob("flink-python-*.jar")
-    connector = jar_folder(CONNECTOR, home).glob("*.jar")
-    _link_jars(home.flink / "lib", [*(shipped / "lib").glob("*.jar"), *python, *connector])
-
-
-def _flink_settings(config: Config, home: Home) -> dict[str, Any]:
-    host, _, port = config.flink.rest_address.rpartition(":")
-    return {
-        "rest.address": host,
-        "rest.bind-address": "localhost",
-        "rest.port": int(port),
-        # What is told of checkpoints is 3 s old by default: longer than they take.
-        "rest.cache.checkpoint-statistics.timeout": "10 ms",
-        "jobmanager.rpc.address": "localhost",
-        "jobmanager.rpc.port": int(port) + 1,
-        "jobmanager.bind-host": "localhost",
-        "jobmanager.memory.process.size": "900m",
-        "taskmanager.host": "localhost",
-        "taskmanager.bind-host": "localhost",
-        "taskmanager.numberOfTaskSlots": config.flink.parallelism,
-        # What the JVM itself uses. Torch and the embedded index take their memory beside it, unseen by Flink.
-        "taskmanager.memory.task.heap.size": "384m",
-        "taskmanager.memory.managed.size": "64m",
-        "taskmanager.memory.network.min": "64m",
-        "taskmanager.memory.network.max": "64m",
-        # A process that is killed is missed after 5 s, and what ran on it starts again as soon as there is room.
-        "heartbeat.interval": "1 s",
-        "heartbeat.timeout": "5 s",
-        "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": 2**31 - 1,
-        "restart-strategy.fixed-delay.delay": "1 s",
-        "cluster.registration.max-timeout": "2 s",
-        "cluster.registration.error-delay": "1 s",
-        "cluster.registration.refused-registration-delay": "1 s",
-        "python.execution-mode": "thread",
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
-        "io.tmp.dirs": str(home.flink / "tmp"),
-        "metrics.reporter.prom.factory.class": PROMETHEUS_REPORTER,  # its port is on each server's command line
-    }
-
-
-def _link_jars(folder: Path, jars: list[Path]) -> None:
-    folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
-    for jar in jars:
-        (folder / jar.name).symlink_to(jar)

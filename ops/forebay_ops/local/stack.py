@@ -19,6 +19,7 @@ from . import servers
 from .ascent import Ascent, Progress
 from .checks import check_machine
 from .effective import effective, settings_of, write_settings
+from .flink import write_flink
 from .home import Home
 from .parts import Part, elsewhere, local_parts
 from .provision import provision
@@ -167,7 +168,7 @@ class Stack:
         if "redis" in start:
             servers.write_redis(self.config, self.home)
         if "flink" in start or "job" in start:
-            servers.write_flink(self.config, self.home)
+            write_flink(self.config, self.home)
         write_settings(self.config, self.home.config)
         progress.done("jars, models and settings are in place")
 
