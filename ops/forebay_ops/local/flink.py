@@ -23,6 +23,8 @@ _FRAMEWORK_MB = 128
 # What a TaskManager's JVM itself uses. Torch and the embedded index take their memory beside it, unseen by Flink.
 _TASK_HEAP_MB, _NETWORK_MB, _MANAGED_MB = 384, 64, 64
 _JOBMANAGER_HEAP_MB = 324
+_OVERHEAD_MB = 192
+"""What Flink takes the JVM to need for itself; it only tells this, and starts with nothing less said."""
 
 
 class FlinkServer(StrEnum):
@@ -134,6 +136,8 @@ def _settings(config: Config, home: Home) -> dict[str, Any]:
         "taskmanager.memory.network.min": f"{_NETWORK_MB}m",
         "taskmanager.memory.network.max": f"{_NETWORK_MB}m",
         "taskmanager.memory.jvm-metaspace.size": f"{_METASPACE_MB}m",
+        "taskmanager.memory.jvm-overhead.min": f"{_OVERHEAD_MB}m",
+        "taskmanager.memory.jvm-overhead.max": f"{_OVERHEAD_MB}m",
         # A process that is killed is missed after 5 s, and what ran on it starts again as soon as there is room.
         "heartbeat.interval": "1 s",
         "heartbeat.timeout": "5 s",
