@@ -130,6 +130,8 @@ class Desk:
         leaders: list[tuple[str, Flight, Found]] = []
         for key, what in self._found(state, now_ms).items():
             state.drop_pending(key)
+            if what.quarantined is not None:
+                sent.append(self._complaints.quarantined(what.quarantined, REWORDING, now_ms))
             flight = state.flight(key)
             if flight is None:
                 continue
@@ -148,8 +150,6 @@ class Desk:
                 bypass = flight.leader.bypass or what.time_sensitive
                 leader = msgspec.structs.replace(flight.leader, bypass=bypass, keep=False)
                 flight = msgspec.structs.replace(flight, leader=leader)
-            if what.quarantined is not None:
-                sent.append(self._complaints.quarantined(what.quarantined, REWORDING, now_ms))
             if what.answer is None:
                 missed.append((key, flight, what))
             else:
@@ -170,7 +170,7 @@ class Desk:
             else:
                 self._ahead.gather(state.bucket, key, flight.leader, now_ms)
         found = self._ahead.take(state.bucket, now_ms)
-        if self._ahead.waits:
+        if self._ahead.waits(state.bucket):
             state.look_soon()
         return found
 

@@ -122,11 +122,16 @@ class Keeper:
         return [path.parent.as_uri() for path in complete]
 
     def _remove_old_checkpoints(self, job_id: str) -> None:
-        """Remove what earlier submissions left behind, but for the last one of them: this job has its own by now."""
+        """Remove what earlier submissions left behind, but for the last one of them: this job has its own by now.
+        Savepoints stay: whoever asked for one says when it is of no use any more."""
         folder = self._local_folder()
         if folder is None:
             return
-        others = [path for path in folder.iterdir() if path.is_dir() and path.name != job_id]
+        others = [
+            path
+            for path in folder.iterdir()
+            if path.is_dir() and path.name != job_id and not path.name.startswith("savepoint-")
+        ]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[:-1]:
             shutil.rmtree(path, ignore_errors=True)
 

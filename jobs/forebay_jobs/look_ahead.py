@@ -5,10 +5,12 @@ desk, and soon what is behind that in the intake, exact hits among it. So the de
 What waits here is of one process and one life: a restored desk hands its leaders in again.
 """
 
+import contextlib
 import logging
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
@@ -34,7 +36,8 @@ def look_ahead_thread() -> Executor:
 
 def _give_way() -> None:
     if sys.platform == "linux":  # elsewhere a process has one priority for all of its threads
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        with contextlib.suppress(OSError):  # refused, or its process has given way further already
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 class _Asked(NamedTuple):
@@ -62,11 +65,19 @@ class LookAhead:
         self._told: Future[dict[str, Found]] | None = None
         self._found: dict[str, dict[str, Found]] = {}
         """By bucket, then by key."""
+        self._left: Counter[str] = Counter()
+        """How many of each bucket are not known yet."""
 
     def gather(self, bucket: str, key: str, arrival: Arrival, now_ms: int) -> None:
         """Look this one up. While there is no room, this takes until a batch is done: nobody is handed more than can
         be kept."""
-        self._waiting[key] = _Asked(bucket, arrival)
+        self.drop(key)
+        asked = _Asked(bucket, arrival)
+        self._left[bucket] += 1
+        if arrival.question is None:
+            self._tell(key, asked, Found())  # by meaning nothing can be known of it
+            return
+        self._waiting[key] = asked
         while len(self._waiting) > self._room:
             if self._told is None:
                 self._begin(now_ms)
@@ -80,8 +91,11 @@ class LookAhead:
     def drop(self, key: str) -> bool:
         """This one need not be looked up any more; whether it was to be."""
         had = self.has(key)
-        for gathered in (self._waiting, self._batch, *self._found.values()):
-            gathered.pop(key, None)
+        asked = self._waiting.pop(key, None) or self._batch.pop(key, None)
+        if asked is not None:
+            self._left[asked.bucket] -= 1
+        for found in self._found.values():
+            found.pop(key, None)
         return had
 
     def take(self, bucket: str, now_ms: int) -> dict[str, Found]:
@@ -92,10 +106,9 @@ class LookAhead:
             self._keep(self._told)
         return self._found.pop(bucket, {})
 
-    @property
-    def waits(self) -> bool:
-        """Whether there is something that is not known yet."""
-        return bool(self._waiting or self._batch)
+    def waits(self, bucket: str) -> bool:
+        """Whether something of a bucket is not known yet."""
+        return self._left[bucket] > 0
 
     def _begin(self, now_ms: int, wait_s: float = 0.0) -> bool:
         """Have the next batch looked up, where something waits: those of the interactive lane first, each lane in the
@@ -125,8 +138,12 @@ class LookAhead:
     def _keep(self, told: Future[dict[str, Found]]) -> None:
         found = told.result()
         for key, asked in self._batch.items():
-            self._found.setdefault(asked.bucket, {})[key] = found[key]
+            self._tell(key, asked, found[key])
         self._batch, self._told = {}, None
+
+    def _tell(self, key: str, asked: _Asked, found: Found) -> None:
+        self._left[asked.bucket] -= 1
+        self._found.setdefault(asked.bucket, {})[key] = found
 
     def _look_up(self, arrivals: Mapping[str, Arrival], now_ms: int) -> dict[str, Found]:
         """What is known of each. On a defect nothing is: all are generated, as while a store is away."""

@@ -1,5 +1,6 @@
 """Stopping the job with a savepoint: it goes on from there as if it had never stopped, in a newer version too."""
 
+import contextlib
 import time
 
 from forebay_schemas.config import Config
@@ -27,13 +28,14 @@ def stop(config: Config, timeout_s: float) -> str:
             raise NotStopped(f"no job runs at {config.flink.rest_address}; see `forebay status`")
         body = {"targetDirectory": config.flink.checkpoint_dir, "drain": False}
         asked = cluster.request("POST", f"/jobs/{running[0]}/stop", body)["request-id"]
-        while time.monotonic() < end_s:
+    except NO_ANSWER as error:
+        raise NotStopped(f"the JobManager at {config.flink.rest_address} does not answer ({error})") from None
+    while time.monotonic() < end_s:
+        with contextlib.suppress(*NO_ANSWER):  # it stops all the same, and where its state lies is not to be missed
             told = cluster.get(f"/jobs/{running[0]}/savepoints/{asked}")
             if told["status"]["id"] == "COMPLETED":
                 return _location(told["operation"])
-            time.sleep(_POLL_S)
-    except NO_ANSWER as error:
-        raise NotStopped(f"the JobManager at {config.flink.rest_address} does not answer ({error})") from None
+        time.sleep(_POLL_S)
     raise NotStopped(f"it takes longer than {timeout_s:g} s; the job may stop yet, so look before you submit another")
 
 

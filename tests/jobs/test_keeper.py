@@ -241,15 +241,17 @@ def test_what_earlier_submissions_left_is_removed_once_the_job_has_a_checkpoint_
     for number, job in enumerate(("first", "second", "third")):
         rig.checkpoint("chk-1", number, job=job)
         os.utime(rig.folder / job, (number, number))
+    (rig.folder / "savepoint-1").mkdir()  # an operator's
     own = rig.checkpoint("chk-7", 9, job="mine")
     rig.rest.add("mine", NAME)
     rig.run()
     rig.rounds()
     assert (rig.folder / "first").exists()
     rig.rest.checkpoints["mine"] = own
-    eventually(lambda: {path.name for path in rig.folder.iterdir()} == {"third", "mine"}, "old checkpoints are removed")
+    left = {"savepoint-1", "third", "mine"}
+    eventually(lambda: {path.name for path in rig.folder.iterdir()} == left, "old checkpoints are removed")
     rig.rounds()
-    assert {path.name for path in rig.folder.iterdir()} == {"third", "mine"}
+    assert {path.name for path in rig.folder.iterdir()} == left
 
 
 def test_the_cluster_is_asked_for_checkpoints_that_cannot_be_listed(rig: Rig) -> None:

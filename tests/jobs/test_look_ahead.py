@@ -86,6 +86,15 @@ def test_one_that_is_too_late_is_told_so_before_its_turn_and_not_looked_up(rig: 
     assert rig.meaning.batches == [1, 1]
 
 
+def test_one_that_asks_no_question_waits_for_none(rig: DeskRig, pool: PoolByHand) -> None:
+    rig.arrive(make_request(NEW, request_id="new"))
+    rig.tick()
+    rig.arrive(make_request("Go on.", request_id="bypass"), question=None)
+    assert only_task(rig.tick()).reply_key == "key-bypass"
+    pool.work()
+    assert only_task(rig.tick()).reply_key == "key-new"
+
+
 def test_what_was_found_for_one_that_was_taken_back_is_nobody_elses(rig: DeskRig, pool: PoolByHand) -> None:
     for name in ("leader", "follower"):
         rig.arrive(make_request(KNOWN, request_id=name))

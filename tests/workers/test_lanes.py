@@ -78,9 +78,9 @@ def test_higher_priority_comes_first_and_then_the_order_of_arrival() -> None:
     assert line(4, low, first, second, high).moves(NOW_MS, unlimited).start == [high, first, second, low]
 
 
-def hopeless(*waiting: Delivery, running: int = 1) -> list[Delivery]:
+def hopeless(*waiting: Delivery, running: int = 1, lane: Lane = Lane.INTERACTIVE) -> list[Delivery]:
     """Those of the waiting tasks that are refused at a model of one place whose answers take 100 ms, or a second."""
-    queue = line(1, *(task() for _ in range(running)))
+    queue = line(1, *(task(lane) for _ in range(running)))
     for ms in (*[100.0] * 7, *[1_000.0] * 3):
         queue.took(task(), ms)
     queue.moves(NOW_MS, unlimited)
@@ -101,6 +101,10 @@ def test_who_has_little_time_is_not_refused_before_half_of_it_is_over() -> None:
 
 def test_a_free_place_is_given_however_little_time_is_left() -> None:
     assert hopeless(task(age_ms=4_990, left_ms=10), running=0) == []
+
+
+def test_a_place_that_batch_work_yields_counts_as_free() -> None:
+    assert hopeless(task(age_ms=4_990, left_ms=10), lane=Lane.BATCH) == []
 
 
 def test_a_model_is_wanted_for_a_moment_longer_than_its_places_are_taken() -> None:

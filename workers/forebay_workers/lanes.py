@@ -224,7 +224,7 @@ class Line:
 
     def hopeless(self, now_ms: float) -> list[Delivery]:
         """Take out the interactive tasks that are to be refused; to be called before ``moves``."""
-        if self._interactive and len(self._running) - len(self._held) >= self._concurrency:
+        if self._interactive and self._interactive_running >= self._concurrency - self._kept:
             self._pressed_until_ms = now_ms + PRESSED_MS
         if not now_ms < self._pressed_until_ms <= now_ms + PRESSED_MS:  # more: the clock was set back
             return []
@@ -257,11 +257,11 @@ class Line:
         batch = {one: kind for one, kind in self._running.items() if kind is not None}
         going = [one for one in batch if one not in self._held]
         yielding = [one for one in going if batch[one].rests]
-        fixed = len(going) - len(yielding)
-        busy = len(self._running) - len(batch)
-        kept = max(fixed, min(self._raised, len(batch) + self._waiting))
+        fixed = self._fixed
+        busy = self._interactive_running
+        places = self._concurrency - self._kept
         start: list[Delivery] = []
-        while self._interactive and busy < self._concurrency - kept:
+        while self._interactive and busy < places:
             start.append(heapq.heappop(self._interactive)[2])
             start[-1].urgent = True
             busy += 1
@@ -308,6 +308,21 @@ class Line:
     def held(self) -> int:
         """How many generations rest."""
         return len(self._held)
+
+    @property
+    def _interactive_running(self) -> int:
+        return sum(kind is None for kind in self._running.values())
+
+    @property
+    def _fixed(self) -> int:
+        """Batch generations that go on whatever interactive tasks want."""
+        return sum(kind is not None and not kind.rests and one not in self._held for one, kind in self._running.items())
+
+    @property
+    def _kept(self) -> int:
+        """Places that interactive tasks do not get."""
+        batch = len(self._running) - self._interactive_running
+        return max(self._fixed, min(self._raised, batch + self._waiting))
 
     @property
     def _waiting(self) -> int:

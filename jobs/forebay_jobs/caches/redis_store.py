@@ -20,6 +20,18 @@ _FORMAT = 3
 """Part of every key: entries of another format are never read."""
 
 
+class _Loan:
+    """A connection of a pool, for as long as a thread lives: what is local to one goes with it."""
+
+    def __init__(self, pool: Any) -> None:  # typed for asynchronous clients too
+        self._pool = pool
+        self.connection = pool.get_connection()
+
+    def __del__(self) -> None:
+        if hasattr(self, "connection"):
+            self._pool.release(self.connection)
+
+
 class RedisStore:
     """What all users of Redis in one process share. Safe to share between threads.
 
@@ -50,10 +62,9 @@ class RedisStore:
 
     def round_trip(self) -> RoundTrip:
         """Commands to be asked together, by this thread and within ``call``; one at a time."""
-        if not hasattr(self._kept, "connection"):
-            pool: Any = self._client.connection_pool  # typed for asynchronous clients too
-            self._kept.connection = pool.get_connection()
-        return RoundTrip(self._kept.connection)
+        if not hasattr(self._kept, "loan"):
+            self._kept.loan = _Loan(self._client.connection_pool)
+        return RoundTrip(self._kept.loan.connection)
 
     def _memory_bytes(self, field: str) -> float:
         """What Redis says of its memory when it is asked; NaN where it does not say."""

@@ -1,15 +1,17 @@
 """Exact hits, from the request topic to the reply topic, beside a Flink job whose one function does nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from forebay_schemas.records import CacheStatus
+from forebay_schemas.config import Config
+from forebay_schemas.records import CacheStatus, Request
 
 from . import prompts
 from .deck import deck
 from .filling import as_long, fill
 from .harness import Bench, Goal, Say
+from .hit import steps_us
 from .load import Load, cpu_s
 from .rig import Rig, rig, synthetic_settings
 
@@ -31,6 +33,8 @@ class Side:
 
     it: Rig
     load: Load
+    config: Config
+    requests: Sequence[Request]
 
     def saturated(self) -> dict[str, float]:
         """With more requests waiting than it can take."""
@@ -52,13 +56,15 @@ class Side:
 def throughput(say: Say) -> Iterator[Bench]:
     """Requests a second where more wait than can be taken."""
     with _pipelines(say) as (identity, exact):
+        say("taking a hit apart")
+        steps = {f"{name}, us of a core": us for name, us in steps_us(exact.config, exact.requests).items()}
         yield Bench(
             sides={IDENTITY: identity.saturated, EXACT: exact.saturated},
             goals=(
                 Goal(side=EXACT, metric="requests_per_s", at_least=_LEAST_OF_IDENTITY),
                 Goal(side=EXACT, metric="requests_per_s", at_least=_SEED_PER_S, of="figure"),
             ),
-            facts={"distinct prompts": f"{DISTINCT:,}", "requests at once": f"{AT_ONCE:,}"},
+            facts={"distinct prompts": f"{DISTINCT:,}", "requests at once": f"{AT_ONCE:,}", **steps},
         )
 
 
@@ -101,4 +107,4 @@ def _pipelines(say: Say) -> Iterator[tuple[Side, Side]]:
         wait_for_identity()
         echo = Load(it, echoing, deck(requests, [None] * DISTINCT, echoed=True))
         hits = Load(it, config, deck(requests, texts), statuses=[CacheStatus.EXACT])
-        yield Side(it, echo), Side(it, hits)
+        yield Side(it, echo, echoing, requests), Side(it, hits, config, requests)

@@ -136,6 +136,7 @@ def flink_environment(home: Home) -> dict[str, str]:
         "FLINK_HOME": str(package_folder("pyflink")),  # unset, PyFlink finds it and overrides FLINK_LIB_DIR
         "FLINK_CONF_DIR": str(home.flink / "conf"),
         "FLINK_LIB_DIR": str(home.flink / "lib"),
+        "FLINK_PLUGINS_DIR": str(package_folder("pyflink") / "plugins"),  # the reporter of metrics is one
         "FLINK_LOG_DIR": str(home.flink / "log"),
         "FLINK_PID_DIR": str(home.run),
     }
