@@ -82,7 +82,10 @@ class Running:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.lines: list[dict[str, Any]] = []
+        # What runs in a shell's background has Ctrl-C ignored, and so has what it starts.
+        heard = signal.signal(signal.SIGINT, signal.default_int_handler)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        signal.signal(signal.SIGINT, heard)
         self._reader = threading.Thread(target=self._follow)
 
     def __enter__(self) -> Self:
