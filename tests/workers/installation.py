@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]
@@ -92,21 +92,27 @@ class Installation:
         """What a read_committed reader sees from the topic's beginning until that is enough.
 
         Args:
-            more: read on until nothing more comes, so that what should not have come is seen too.
+            more: read on to the end of each partition and until nothing more comes, so that what should not have come
+                is seen too.
         """
         settings = {"group_id": uuid.uuid4().hex, "isolation_level": "read_committed", "auto_offset_reset": "earliest"}
-        consumer = Consumer(self.config.kafka.client(**settings))
+        consumer = Consumer(self.config.kafka.client(**settings, enable_partition_eof=True))
         consumer.subscribe([topic])
         values: list[bytes] = []
         end = time.monotonic() + timeout_s
+        at_end: set[int | None] = set()
         enough = False
         while time.monotonic() < end:
             message = consumer.poll(0.5)
-            if message is not None and not message.error():
+            if message is None:
+                if enough and at_end.issuperset(at.partition for at in consumer.assignment()):
+                    break
+            elif (error := message.error()) is None:
                 values.append(message.value() or b"")
+                at_end.discard(message.partition())
                 enough = enough or until(values)
-            elif enough:
-                break
+            elif error.code() == KafkaError._PARTITION_EOF:
+                at_end.add(message.partition())
             if enough and not more:
                 break
         consumer.close()
