@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.metrics import JobMetrics
+from forebay_schemas.processor import computes_in_bfloat16
 from forebay_schemas.sections import EmbeddingConfig
 
 from .precedence import Precedence
@@ -45,14 +46,15 @@ class Embedder:
 
         started = time.monotonic()
         torch.set_num_threads(settings.threads)
-        self._model = SentenceTransformer(path, device="cpu")
+        dtype = getattr(torch, dtype_of(settings))
+        self._model = SentenceTransformer(path, device="cpu", model_kwargs={"dtype": dtype})
         self._batch = settings.batch
         self._precedence = Precedence()
         self._metrics = metrics
         self._reading = Reading(self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS)
         self.dimensions = len(self.embed(["warm"])[0])
         self.version = version_of(settings)
-        logger.info("loaded %s in %.1f s", settings.model, time.monotonic() - started)
+        logger.info("loaded %s in %.1f s, computes in %s", settings.model, time.monotonic() - started, dtype)
 
     def grasps(self, texts: Sequence[str]) -> list[bool]:
         """Whether the model reads all of each text.
@@ -87,11 +89,11 @@ class Embedder:
         vectors = self._model.encode(
             list(texts),
             batch_size=self._batch,
-            normalize_embeddings=True,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        return np.asarray(vectors, dtype=np.float32)
+        exact = np.asarray(vectors, dtype=np.float32)  # in bfloat16 no vector's length would be 1
+        return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 class SpareTime:
@@ -107,6 +109,13 @@ class SpareTime:
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See ``Embedder.embed_in_spare_time``."""
         return self._embedder.embed_in_spare_time(texts)
+
+
+def dtype_of(settings: EmbeddingConfig) -> str:
+    """What the model computes in on this machine, by torch's name."""
+    if settings.dtype != "auto":
+        return settings.dtype
+    return "bfloat16" if computes_in_bfloat16() else "float32"
 
 
 def version_of(settings: EmbeddingConfig) -> str:

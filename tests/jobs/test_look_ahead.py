@@ -11,11 +11,6 @@ from .doubles import DeskRig, PoolByHand, configured, is_task, only_task, status
 KNOWN, NEW = "How do I return a parcel?", "When do you open?"
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forebay_jobs.look_ahead.SOON_S", 0)
-
-
 @pytest.fixture
 def pool() -> PoolByHand:
     return PoolByHand()

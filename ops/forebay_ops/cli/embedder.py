@@ -3,7 +3,7 @@
 import os
 
 import click
-from forebay_jobs.embedding import Embedder
+from forebay_jobs.embedding import Embedder, dtype_of
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from prometheus_client import CollectorRegistry
@@ -30,6 +30,11 @@ def loaded_embedder(config: Config, progress: ConsoleProgress, otherwise: str = 
     except ModuleNotFoundError as error:
         mend = ", or ".join(filter(None, ("install forebay[local]", otherwise)))
         raise click.ClickException(f"the embedding model needs the package {error.name}; {mend}") from None
+
+
+def vectors_by(config: Config) -> str:
+    """Names what makes the vectors, where some are kept: those of another precision are near, not equal."""
+    return f"{config.embedding.model} in {dtype_of(config.embedding)}"
 
 
 def names_of(model: str) -> list[str]:

@@ -20,7 +20,7 @@ from ..evaluation.streams import Half, Preparer, Stream
 from ..evaluation.tables import table
 from ..json_files import write_json
 from ..local.effective import PROFILE
-from .embedder import loaded_embedder, names_of
+from .embedder import loaded_embedder, names_of, vectors_by
 from .eval_eligibility import eligibility
 from .eval_judge import judge
 from .eval_rewording import rewording
@@ -206,4 +206,4 @@ def _source(data: Sequence[Path], dev_half: Sequence[Path]) -> str:
 
 def _preparer(cache: Path, progress: ConsoleProgress) -> Preparer:
     config = cli_config(PROFILE)
-    return Preparer(lambda: loaded_embedder(config, progress), config.embedding.model, cache, progress.counting)
+    return Preparer(lambda: loaded_embedder(config, progress), vectors_by(config), cache, progress.counting)

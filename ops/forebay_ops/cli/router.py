@@ -26,7 +26,7 @@ from ..routing.split import split
 from ..routing.tables import table, timing
 from ..routing.training import Prepared, prepared, train
 from ..routing.vectors import vectors_of
-from .embedder import loaded_embedder, names_of
+from .embedder import loaded_embedder, names_of, vectors_by
 from .options import cli_config
 from .progress import ConsoleProgress
 from .report_tables import LEAST_WIDTH, show_table
@@ -171,8 +171,8 @@ def _prepared(labels: Path, config: Config, cache: Path, progress: ConsoleProgre
         read = read_labels(lines)
     if read.repeated:
         progress.done(f"{read.repeated:,} lines repeat an earlier one, and count once")
-    model = config.embedding.model
-    vectors = vectors_of(read.prompts, model, lambda: loaded_embedder(config, progress), cache, progress.doing)
+    by = vectors_by(config)
+    vectors = vectors_of(read.prompts, by, lambda: loaded_embedder(config, progress), cache, progress.doing)
     progress.doing("reading the prompts' features")
     return prepared(read, vectors)
 

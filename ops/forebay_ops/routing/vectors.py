@@ -12,15 +12,15 @@ _AT_ONCE = 256
 
 
 def vectors_of(
-    prompts: Sequence[str], model: str, load: Callable[[], Embedder], cache: Path, said: Callable[[str], None]
+    prompts: Sequence[str], by: str, load: Callable[[], Embedder], cache: Path, said: Callable[[str], None]
 ) -> npt.NDArray[np.float32]:
     """Unit vectors, one a row; of a long prompt as much as the model reads.
 
     Args:
-        model: its name, by which the vectors are found again.
+        by: names what makes them; they are found again by it.
         load: loads it; called where they are not there.
     """
-    digest = hashlib.sha256("\0".join([model, *prompts]).encode()).hexdigest()[:24]
+    digest = hashlib.sha256("\0".join([by, *prompts]).encode()).hexdigest()[:24]
     file = cache / f"vectors-{digest}.npy"
     if not file.exists():
         found = _embedded(prompts, load, said)
