@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.processor import computes_in_bfloat16
 from forebay_schemas.sections import EmbeddingConfig
 
 from .precedence import Precedence
@@ -46,7 +45,7 @@ class Embedder:
 
         started = time.monotonic()
         torch.set_num_threads(settings.threads)
-        dtype = getattr(torch, dtype_of(settings))
+        dtype = getattr(torch, settings.dtype)
         self._model = SentenceTransformer(path, device="cpu", model_kwargs={"dtype": dtype})
         self._batch = settings.batch
         self._precedence = Precedence()
@@ -54,7 +53,7 @@ class Embedder:
         self._reading = Reading(self._model.tokenizer, self._model.max_seq_length or _USUAL_MOST_TOKENS)
         self.dimensions = len(self.embed(["warm"])[0])
         self.version = version_of(settings)
-        logger.info("loaded %s in %.1f s, computes in %s", settings.model, time.monotonic() - started, dtype)
+        logger.info("loaded %s in %.1f s, computes in %s", settings.model, time.monotonic() - started, settings.dtype)
 
     def grasps(self, texts: Sequence[str]) -> list[bool]:
         """Whether the model reads all of each text.
@@ -109,13 +108,6 @@ class SpareTime:
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See ``Embedder.embed_in_spare_time``."""
         return self._embedder.embed_in_spare_time(texts)
-
-
-def dtype_of(settings: EmbeddingConfig) -> str:
-    """What the model computes in on this machine, by torch's name."""
-    if settings.dtype != "auto":
-        return settings.dtype
-    return "bfloat16" if computes_in_bfloat16() else "float32"
 
 
 def version_of(settings: EmbeddingConfig) -> str:

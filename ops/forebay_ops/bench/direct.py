@@ -1,6 +1,7 @@
 """The embedder and the index by themselves, called in one process: the baseline of what is answered by meaning.
 
-``python -m forebay_ops.bench.direct FOLDER`` keeps its index there, and is told what to do in lines of JSON.
+``python -m forebay_ops.bench.direct FOLDER DTYPE`` keeps its index there, embeds in that precision, and is told what to
+do in lines of JSON.
 """
 
 import shutil
@@ -89,8 +90,8 @@ class Direct:
 class _Process:
     """The answering end."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = EmbeddingConfig(model=EMBEDDING_MODEL, batch=_MOST_TOGETHER)
+    def __init__(self, folder: Path, dtype: str) -> None:
+        settings = EmbeddingConfig.model_validate({"model": EMBEDDING_MODEL, "batch": _MOST_TOGETHER, "dtype": dtype})
         self._embedder = Embedder(settings, JobMetrics(CollectorRegistry()))
         self._settings = SemanticConfig(path=folder)
         self._index = self._opened()
@@ -136,4 +137,4 @@ class _Process:
 
 if __name__ == "__main__":
     answers = Answers()
-    answers.serve(Fill | LookUp, _Process(Path(sys.argv[1])).answer)
+    answers.serve(Fill | LookUp, _Process(Path(sys.argv[1]), sys.argv[2]).answer)

@@ -92,9 +92,9 @@ class Alone:
 
 
 @contextmanager
-def throughput(say: Say) -> Iterator[Bench]:
+def throughput(say: Say, dtype: str = "float32") -> Iterator[Bench]:
     """Questions a second where more wait than can be answered."""
-    with pipeline(say) as it:
+    with pipeline(say, dtype) as it:
         say("looking for the best batch and threads of embedder and index")
         together, threads = it.alone.best()
         load = it.hits()
@@ -118,9 +118,9 @@ def throughput(say: Say) -> Iterator[Bench]:
 
 
 @contextmanager
-def latency(say: Say) -> Iterator[Bench]:
+def latency(say: Say, dtype: str = "float32") -> Iterator[Bench]:
     """Latency at half of what can be answered."""
-    with pipeline(say) as it:
+    with pipeline(say, dtype) as it:
         load = it.hits()
         say("looking how many a second there are at most")
         load.run(_AT_ONCE)
@@ -139,13 +139,18 @@ def latency(say: Say) -> Iterator[Bench]:
 
 
 @contextmanager
-def pipeline(say: Say) -> Iterator[Pipeline]:
-    """The job, with an index of ``ENTRIES`` and an answer to each known question."""
+def pipeline(say: Say, dtype: str = "float32") -> Iterator[Pipeline]:
+    """The job, with an index of ``ENTRIES`` and an answer to each known question.
+
+    Args:
+        dtype: what the embedding model computes in.
+    """
     with rig(say, also=("redis", "flink")) as it:
         own = {
             "categories": {"default": category(policy="fixed", similarity=_SIMILARITY)},
             # The entries that are made up have no answers, so that a sweep would drop them.
             "semantic": {"sweep_interval_s": 86_400.0},
+            "embedding": {"dtype": dtype},
         }
         config = it.installation(**synthetic_settings() | own)
         known = prompts.asked(wordings.known(_KNOWN, _SEED))
@@ -155,7 +160,7 @@ def pipeline(say: Say) -> Iterator[Pipeline]:
         fill(config, known, texts)
         named = [digests(request) for request in known]
         context = named[0].context or ""
-        command = [sys.executable, "-m", "forebay_ops.bench.direct", str(it.new_file("index"))]
+        command = [sys.executable, "-m", "forebay_ops.bench.direct", str(it.new_file("index")), dtype]
         direct = Direct(it.process("direct", command, piped=True))
         say(f"indexing {ENTRIES:,} questions (half a minute or more)")
         exact = [one.exact for one in named]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ..bench import semantic as semantic_bench
 from ..bench import teacher as teacher_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
+from ..bench.harness import Bench, Say
 from .bench_running import Listing, Start, options, rounds_option, run, run_all
 from .options import cli_config
 from .tables import figures_table
@@ -90,12 +92,32 @@ def _plain(name: str, start: Start, meaning: str) -> None:
 _plain("exact", exact_bench.throughput, "Exact hits a second at most, against a Flink job whose Python does nothing.")
 _plain("exact-latency", exact_bench.latency, "Latency of exact hits, against the same job at the same rate.")
 _plain("isolation", isolation_bench.bench, "Latency of exact hits beside as many hits by meaning as can be.")
-_plain(
+
+
+def _by_meaning(name: str, start: Callable[[Say, str], AbstractContextManager[Bench]], meaning: str) -> None:
+    """Add a benchmark that embeds."""
+
+    @bench.command(name, help=meaning)
+    @click.option(
+        "--dtype",
+        default="float32",
+        show_default=True,
+        type=click.Choice(["float32", "bfloat16"]),
+        help="What the embedding model computes in, on both sides.",
+    )
+    @options
+    def command(dtype: str, rounds: int, out: Path | None) -> None:
+        run(name, lambda say: start(say, dtype), rounds, out, dtype=dtype)
+
+
+_by_meaning(
     "semantic",
     semantic_bench.throughput,
     "Hits by meaning a second at most, against embedder and index called directly.",
 )
-_plain("semantic-latency", semantic_bench.latency, "Latency of hits by meaning, against embedder and index one by one.")
+_by_meaning(
+    "semantic-latency", semantic_bench.latency, "Latency of hits by meaning, against embedder and index one by one."
+)
 _plain("join", join_bench.bench, "Generations that 1,000 equal requests within a second cost.")
 _plain(
     "transactions",

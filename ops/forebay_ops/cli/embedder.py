@@ -3,7 +3,7 @@
 import os
 
 import click
-from forebay_jobs.embedding import Embedder, dtype_of
+from forebay_jobs.embedding import Embedder
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import JobMetrics
 from prometheus_client import CollectorRegistry
@@ -34,7 +34,7 @@ def loaded_embedder(config: Config, progress: ConsoleProgress, otherwise: str = 
 
 def vectors_by(config: Config) -> str:
     """Names what makes the vectors, where some are kept: those of another precision are near, not equal."""
-    return f"{config.embedding.model} in {dtype_of(config.embedding)}"
+    return f"{config.embedding.model} in {config.embedding.dtype}"
 
 
 def names_of(model: str) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
-from forebay_schemas.processor import computes_in_bfloat16
 from forebay_schemas.tiers import ModelConfig
 from pydantic import SecretStr
 
@@ -97,13 +96,21 @@ def _effective_model(model: ModelConfig, home: Home) -> ModelConfig:
         return model
     if model.weights != CHAT_MODEL:
         return model.model_copy(update={"weights": _absolute(model.weights)})
-    engine = {"dtype": "bfloat16" if computes_in_bfloat16() else "float32"} | model.engine
+    engine = {"dtype": "bfloat16" if _computes_in_bfloat16() else "float32"} | model.engine
     return model.model_copy(update={"weights": str(chat_model_folder(home)), "engine": engine})
 
 
 def _absolute(model: str) -> str:
     """A folder by its full path, because the parts run elsewhere; any other name as it is."""
     return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def _computes_in_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def _plain(value: Any) -> Any:
