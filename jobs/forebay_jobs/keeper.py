@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 from forebay_schemas.config import Config
 
 from .cluster import NO_ANSWER, Cluster
+from .settings import checkpoint_folder
 
 POLL_S = 1.0
 BACK_OFF_S = 1.0
@@ -136,5 +137,5 @@ class Keeper:
             shutil.rmtree(path, ignore_errors=True)
 
     def _local_folder(self) -> Path | None:
-        location = urlparse(self._config.flink.checkpoint_dir)
+        location = urlparse(checkpoint_folder(self._config))
         return Path(unquote(location.path)) if location.scheme in ("", "file") else None

@@ -12,6 +12,12 @@ def job_name(config: Config) -> str:
     return f"forebay {config.kafka.topic_prefix}"
 
 
+def checkpoint_folder(config: Config) -> str:
+    """The URI of the folder with the job's checkpoints and savepoints: another installation that keeps its own in the
+    same place must not be set back to them, nor remove them."""
+    return f"{config.flink.checkpoint_dir.rstrip('/')}/{config.kafka.topic_prefix}"
+
+
 def job_settings(config: Config) -> dict[str, str]:
     """What the job needs on every cluster, by Flink's names; where checkpoints are kept and how parallel it runs is the
     cluster's or the submission's to say."""
@@ -43,7 +49,7 @@ def submission_settings(config: Config, checkpoint: str | None) -> dict[str, str
         "rest.address": host,
         "rest.port": port,
         "parallelism.default": str(config.flink.parallelism),
-        "execution.checkpointing.dir": config.flink.checkpoint_dir,
+        "execution.checkpointing.dir": checkpoint_folder(config),
     }
     if checkpoint is not None:
         settings["execution.state-recovery.path"] = checkpoint

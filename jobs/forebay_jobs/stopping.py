@@ -7,6 +7,7 @@ from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
 
 from .cluster import NO_ANSWER, Cluster
+from .settings import checkpoint_folder
 
 _POLL_S = 0.2
 
@@ -26,7 +27,7 @@ def stop(config: Config, timeout_s: float) -> str:
         running = [job["jid"] for job in cluster.jobs() if job["state"] == "RUNNING"]
         if not running:
             raise NotStopped(f"no job runs at {config.flink.rest_address}; see `forebay status`")
-        body = {"targetDirectory": config.flink.checkpoint_dir, "drain": False}
+        body = {"targetDirectory": checkpoint_folder(config), "drain": False}
         asked = cluster.request("POST", f"/jobs/{running[0]}/stop", body)["request-id"]
     except NO_ANSWER as error:
         raise NotStopped(f"the JobManager at {config.flink.rest_address} does not answer ({error})") from None

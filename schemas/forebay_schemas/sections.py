@@ -424,7 +424,9 @@ class FlinkConfig(Section):
         default=1, ge=1, description="TaskManager processes; more than one needs a Qdrant server (semantic.url)."
     )
     checkpoint_dir: str = Field(
-        default="file:///tmp/forebay/checkpoints", description="Where checkpoints are kept, as a URI."
+        default="file:///tmp/forebay/checkpoints",
+        description="URI of the folder in which checkpoints are kept, those of each installation in one that is named"
+        " by its kafka.topic_prefix.",
     )
     checkpoint_interval_ms: int = Field(default=2_000, ge=100, description="Time between checkpoints.")
 

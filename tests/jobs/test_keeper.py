@@ -27,7 +27,8 @@ class Rig:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rest = FlinkRest()
-        self.folder = folder
+        self.folder = folder / "llm"
+        self.folder.mkdir(parents=True)
         self.stop = threading.Event()
         self.submitted: list[list[str]] = []
         self.command = RUN

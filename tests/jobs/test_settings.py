@@ -20,7 +20,7 @@ def test_the_configuration_reaches_flink() -> None:
     settings = submission_settings(CONFIG, None)
     assert (settings["rest.address"], settings["rest.port"]) == ("jobmanager", "18081")
     assert settings["parallelism.default"] == "4"
-    assert settings["execution.checkpointing.dir"] == "s3://bucket/checkpoints"
+    assert settings["execution.checkpointing.dir"] == "s3://bucket/checkpoints/llm"
     assert settings["execution.checkpointing.interval"] == "500 ms"
     assert settings["python.executable"] == sys.executable
 

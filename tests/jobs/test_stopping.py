@@ -31,7 +31,7 @@ def test_the_job_is_stopped_with_a_savepoint_beside_its_checkpoints(rest: FlinkR
     rest.savepoint = {"location": "file:/checkpoints/savepoint-1"}
     assert stop(at(rest), 10) == "file:/checkpoints/savepoint-1"
     assert "POST /jobs/mine/stop" in rest.asked
-    assert rest.stopped == [{"targetDirectory": "file:///checkpoints", "drain": False}]
+    assert rest.stopped == [{"targetDirectory": "file:///checkpoints/llm", "drain": False}]
 
 
 def test_where_no_job_runs_none_is_stopped(rest: FlinkRest) -> None:

@@ -55,7 +55,9 @@ def _part(name: str, ready: Callable[[], bool] = lambda: True, after: tuple[str,
     return Part(name, ("true",), "nowhere", ready, 1, after=after)
 
 
-def _ascent(parts: list[Part], supervisor: _Supervisor, folder: Path, **once_ready: Callable[[], None]) -> Ascent:
+def _ascent(
+    parts: list[Part], supervisor: _Supervisor, folder: Path, once_ready: Callable[[str], None] = lambda name: None
+) -> Ascent:
     return Ascent(parts, cast(Supervisor, supervisor), lambda name: folder / f"{name}.log", once_ready)
 
 
@@ -64,10 +66,16 @@ def test_a_part_waits_for_what_it_needs_and_others_do_not(tmp_path: Path) -> Non
     answers = iter([False, False, True])
     kafka = _part("kafka", lambda: next(answers))
     job = _part("job", after=("kafka", "jobmanager"))  # the JobManager is not of this stack
-    _ascent([kafka, job, _part("worker")], supervisor, tmp_path, kafka=lambda: supervisor.events.append("topics")).run(
-        _Silent()
-    )
-    assert supervisor.events == ["start kafka", "start worker", "topics", "start job"]
+    parts = [kafka, job, _part("worker")]
+    _ascent(parts, supervisor, tmp_path, lambda name: supervisor.events.append(f"{name} is ready")).run(_Silent())
+    assert supervisor.events == [
+        "start kafka",
+        "start worker",
+        "worker is ready",
+        "kafka is ready",
+        "start job",
+        "job is ready",
+    ]
 
 
 def test_a_part_that_dies_each_time_ends_the_way_up_with_the_end_of_its_log(tmp_path: Path) -> None:

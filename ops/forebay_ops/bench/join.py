@@ -31,7 +31,7 @@ def bench(say: Say) -> Iterator[Bench]:
         settings["models"]["model"]["synthetic"] = {"latency_ms": _LATENCY_MS}
         config = it.job(it.installation(**settings))
         it.worker(config)
-        statuses = [CacheStatus.MISS, CacheStatus.JOINED]
+        statuses = [CacheStatus.MISS, CacheStatus.JOINED, CacheStatus.EXACT]  # exact: read after the answer was there
         single = Load(it, config, _repeated(1, seed=1), statuses=statuses)
         equal = Load(it, config, _repeated(_EQUAL, seed=2), statuses=statuses)
 

@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from statistics import median
 
 from forebay_client import Client
-from forebay_schemas.records import CacheStatus
+from forebay_schemas.records import CacheStatus, Latency
 
 from . import prompts
 from .bare import BareVllm, Batch
@@ -67,8 +68,9 @@ class Sides:
         return _first_token([seconds * 1000 for seconds in taken.seconds])
 
     def through(self) -> dict[str, float]:
-        """From asking the client until it has the first piece of the answer."""
+        """From asking the client until it has the first piece of the answer; and of that time what replies tell."""
         waits_ms: list[float] = []
+        told: list[Latency] = []
         for request in prompts.asked(list(islice(self._texts[PIPELINE], _ASKED)), max_tokens=_MAX_TOKENS, stream=True):
             time.sleep(_PAUSE_S)
             began_s = time.monotonic()
@@ -79,7 +81,15 @@ class Sides:
                     pass
             if stream.reply.cache_status is not CacheStatus.MISS:
                 raise BenchFailed("a new question was not answered by the model")
-        return _first_token(waits_ms)
+            told.append(stream.reply.latency)
+        steps = {
+            "embedding": [one.embedding_ms for one in told],
+            "lookup": [one.lookup_ms for one in told],
+            "model": [one.first_token_ms or 0.0 for one in told],
+        }
+        rest = [wait - sum(step) for wait, *step in zip(waits_ms, *steps.values(), strict=True)]
+        parts = {f"{name}_p50_ms": median(values) for name, values in {**steps, "all_else": rest}.items()}
+        return {**_first_token(waits_ms), **parts}
 
 
 def _first_token(waits_ms: list[float]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from ..bench import prefix as prefix_bench
 from ..bench import pruning as pruning_bench
 from ..bench import scale as scale_bench
 from ..bench import semantic as semantic_bench
+from ..bench import start as start_bench
 from ..bench import teacher as teacher_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
@@ -117,6 +118,9 @@ _by_meaning(
 )
 _by_meaning(
     "semantic-latency", semantic_bench.latency, "Latency of hits by meaning, against embedder and index one by one."
+)
+_plain(
+    "start", start_bench.bench, "Seconds until the local stack answers, by part, and what it takes while nobody asks."
 )
 _plain("join", join_bench.bench, "Generations that 1,000 equal requests within a second cost.")
 _plain(

@@ -42,7 +42,7 @@ class Ascent:
         parts: what is to come up.
         supervisor: it runs already; parts may run already too.
         log: where a part's output lies.
-        once_ready: what is done by a part's name when it is ready, before what waits for it is started.
+        once_ready: is called with a part's name when it is ready, before what waits for it is started.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Ascent:
         parts: list[Part],
         supervisor: Supervisor,
         log: Callable[[str], Path],
-        once_ready: Mapping[str, Callable[[], None]],
+        once_ready: Callable[[str], None],
     ) -> None:
         self._supervisor = supervisor
         self._log = log
@@ -103,8 +103,7 @@ class Ascent:
             if processes[part.name].pid is None or not part.ready():
                 continue
             progress.done(f"{part.name} is up at {part.address}")
-            if part.name in self._once_ready:
-                self._once_ready[part.name]()
+            self._once_ready(part.name)
             del self._waiting[part.name]
 
     def _what_is_awaited(self) -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,6 +60,9 @@ class Stack:
     Args:
         home: where everything of it lies.
         config: what it runs with; ``effective`` is applied to it.
+
+    Attributes:
+        ready_s: when each part was up, in seconds since ``up`` was called.
     """
 
     def __init__(self, home: Home, config: Config) -> None:
@@ -67,6 +71,8 @@ class Stack:
         self._parts = local_parts(self.config, home)
         self._elsewhere = elsewhere(self.config)
         self._supervisor = Supervisor(home)
+        self.ready_s: dict[str, float] = {}
+        self._called_s = 0.0
 
     def up(self, progress: Progress) -> None:
         """Bring everything up, and return when all of it does its work. Where it runs already, wait for that.
@@ -77,6 +83,7 @@ class Stack:
             ConfigError: the stack cannot run here as configured, or runs already with another configuration.
             PartFailed: a part does not come up.
         """
+        self._called_s = time.monotonic()
         with self._alone():
             if self._supervisor.alive():
                 self._check_same_configuration()
@@ -175,7 +182,12 @@ class Stack:
     def _start(self, progress: Progress) -> None:
         if not any(part.name == "kafka" for part in self._parts):
             self._make_topics(progress)
-        once_ready = {"kafka": lambda: self._make_topics(progress)}
+
+        def once_ready(name: str) -> None:
+            self.ready_s[name] = time.monotonic() - self._called_s
+            if name == "kafka":
+                self._make_topics(progress)
+
         Ascent(self._parts, self._supervisor, self.log, once_ready).run(progress)
 
     def _make_topics(self, progress: Progress) -> None:
