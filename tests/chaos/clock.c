@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,6 +71,14 @@ int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restr
                            const struct timespec *restrict until) {
   static int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
   if (!wait) wait = next("pthread_cond_timedwait", "GLIBC_2.3.2"); /* older ones know another pthread_cond_t */
+  struct timespec same = true_time(until);
+  return wait(cond, mutex, &same);
+}
+
+/* C11's, which librdkafka waits by; in glibc it does not go through the one above. */
+int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex, const struct timespec *restrict until) {
+  static int (*wait)(cnd_t *, mtx_t *, const struct timespec *);
+  if (!wait) wait = dlsym(RTLD_NEXT, "cnd_timedwait");
   struct timespec same = true_time(until);
   return wait(cond, mutex, &same);
 }

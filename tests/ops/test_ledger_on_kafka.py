@@ -1,6 +1,7 @@
 """`forebay ledger` on a real broker: killed whenever it may be, every reply and all feedback is in its files once."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -50,6 +51,7 @@ class Installation:
     def __init__(self, config: Config, folder: Path) -> None:
         self.config = config
         self.topic = config.kafka.topics.replies
+        self.progress = config.ledger.folder / "progress.json"
         self._log = folder / "ledger.log"
         self._file = folder / "forebay.toml"
         self._running: subprocess.Popen[bytes] | None = None
@@ -254,20 +256,41 @@ def test_a_port_that_is_taken_is_told(installed: Installation) -> None:
     assert "metrics.ledger_port" in installed.log()
 
 
-def test_a_topic_that_was_made_anew_is_told_and_not_mixed_with_the_old_one(installed: Installation) -> None:
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(installed: Installation) -> None:
     process = installed.start()
     installed.send(range(50))
     installed.until(lambda: len(installed.rows()) >= 50)
     process.terminate()
     process.wait()
+    _delete(installed)
+    create_topics(installed.config)
+    installed.send(range(50, 60))  # fewer than the ledger had read of the old one
+    installed.start()
+    installed.until(lambda: len(installed.rows()) >= 60)
+    assert "was deleted and made anew; it is read from its beginning" in installed.log()
+    once_each(installed.rows(), range(60))
+
+
+def test_records_that_kafka_lost_are_told_of(installed: Installation) -> None:
+    process = installed.start()
+    installed.send(range(50))
+    installed.until(lambda: len(installed.rows()) >= 50)
+    process.terminate()
+    process.wait()
+    _delete(installed)
+    create_topics(installed.config)
+    progress = json.loads(installed.progress.read_text())
+    installed.progress.write_text(json.dumps(progress | {"topic_ids": {}}))  # it is not known to be another one
+    assert installed.start().wait(TIMEOUT_S) == 1
+    assert "Kafka lost records of it" in installed.log()
+    once_each(installed.rows(), range(50))
+
+
+def _delete(installed: Installation) -> None:
     admin = AdminClient(installed.config.kafka.client())
     [deleted] = admin.delete_topics([installed.topic]).values()
     deleted.result()
     installed.until(lambda: installed.topic not in admin.list_topics(timeout=10).topics)
-    create_topics(installed.config)
-    assert installed.start().wait(TIMEOUT_S) == 1
-    assert "it was made anew" in installed.log()
-    once_each(installed.rows(), range(50))
 
 
 def test_partitions_that_are_added_are_read_from_their_beginning(installed: Installation) -> None:

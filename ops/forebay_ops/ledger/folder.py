@@ -19,6 +19,9 @@ from forebay_schemas.errors import ConfigError, ForebayError
 Ends = dict[str, dict[int, int]]
 """Of each partition of each topic: the offset of the first record that is not in the ledger yet."""
 
+TopicIds = dict[str, str]
+"""By the topics' names. One that is deleted and made anew has the same name and another id."""
+
 FEEDBACK = "feedback"
 """The folder of the feedback, inside that of the replies and like it inside."""
 
@@ -32,12 +35,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         number: of the newest file; none is used twice.
+        topic_ids: of the topics that the ends are of, as far as they are known.
         added: the files of the last change, relative to the folder.
         removed: the files that they replace.
     """
 
     number: int = 0
     ends: Ends = {}
+    topic_ids: TopicIds = {}
     added: list[str] = []
     removed: list[str] = []
 
@@ -73,13 +78,21 @@ class LedgerFolder:
         self._number += 1
         return folder / f"{self._number:010d}{_UNFINISHED}"
 
-    def commit(self, written: Sequence[Path], *, ends: Ends | None = None, replaced: Sequence[Path] = ()) -> None:
+    def commit(
+        self,
+        written: Sequence[Path],
+        *,
+        ends: Ends | None = None,
+        replaced: Sequence[Path] = (),
+        topic_ids: TopicIds | None = None,
+    ) -> None:
         """Make files part of the ledger, in one step with the ends they reach and the files they replace."""
         for place in (*written, *{file.parent for file in written}):
             _sync(place)
         self.progress = Progress(
             number=self._number,
             ends=self.progress.ends if ends is None else ends,
+            topic_ids=self.progress.topic_ids if topic_ids is None else topic_ids,
             added=[self._name(file.with_suffix(".parquet")) for file in written],
             removed=[self._name(file) for file in replaced],
         )

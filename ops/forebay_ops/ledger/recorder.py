@@ -12,7 +12,16 @@ from collections import defaultdict
 from contextlib import ExitStack, closing, suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 from forebay_client.errors import BrokerUnavailable, explain
 from forebay_client.kafka_log import kafka_log
 from forebay_schemas.codec import Codec
@@ -24,7 +33,7 @@ from forebay_schemas.metrics_server import serve_metrics
 from forebay_schemas.registry import codec_for
 
 from .feedback import FeedbackTable
-from .folder import FEEDBACK, LedgerFolder
+from .folder import FEEDBACK, LedgerFolder, TopicIds
 from .forgetting import carry_out, is_wished
 from .replies import ReplyTable
 from .tables import Entry, Table
@@ -53,7 +62,7 @@ def record(config: Config, stop: threading.Event) -> None:
     Raises:
         BrokerUnavailable: the brokers do not answer, or a topic does not exist.
         ConfigError: another process writes to the folder, or has the port of the metrics.
-        ForebayError: a topic is not the one that the ledger was reading.
+        ForebayError: a topic has not what the ledger was reading.
     """
     with ExitStack() as opened:
         root = config.ledger.folder
@@ -89,10 +98,16 @@ class Recorder:
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
         self._consumer = Consumer(settings, logger=kafka_log)
+        self._admin = AdminClient(config.kafka.client(client_id="forebay-ledger"), logger=kafka_log)
         self._lag_probe = LagProbe(config.kafka)
 
     def open(self) -> None:
         """Find the partitions, and where to go on in each. For what is raised see ``record``."""
+        found = self._topic_ids()
+        for writer in (self._replies, self._feedback):
+            anew = writer.begin({topic: found[topic] for topic in found if self._writer_of[topic] is writer})
+            for topic in anew:
+                _log.warning("%s was deleted and made anew; it is read from its beginning", topic)
         self._read_new_partitions()
 
     def run(self, stop: threading.Event) -> None:
@@ -103,6 +118,7 @@ class Recorder:
             now_s = time.monotonic()
             self._replies.folder.beat()
             if now_s >= look_s:
+                self._check_topic_ids()
                 self._read_new_partitions()
                 look_s = now_s + _PARTITIONS_EVERY_S
             if now_s >= tidy_s:
@@ -119,16 +135,14 @@ class Recorder:
             if now_s >= lag_s:
                 self._measure_lag()
                 lag_s = now_s + _LAG_EVERY_S
-        for writer in writers:
-            self._flush(writer)
+        self._flush_all()
 
     def close(self) -> None:
         """Leave the brokers."""
         self._consumer.close()
 
     def _forget(self) -> None:
-        for writer in (self._replies, self._feedback):
-            self._flush(writer)
+        self._flush_all()
         _log.info("took out %d rows that were to be forgotten", carry_out(self._replies.folder, self._feedback.folder))
 
     def _take(self, messages: list[Message]) -> None:
@@ -138,6 +152,10 @@ class Recorder:
             taken[writer].append(self._entry(message, writer.table))
         for writer, entries in taken.items():
             writer.add(entries, time.monotonic())
+
+    def _flush_all(self) -> None:
+        for writer in (self._replies, self._feedback):
+            self._flush(writer)
 
     def _flush(self, writer: LedgerWriter) -> None:
         count = writer.gathered
@@ -170,6 +188,7 @@ class Recorder:
         if error is None:
             return True
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._flush_all()  # if the topic was made anew, what was read of the old one is nowhere else
             raise ForebayError(f"{message.topic()}/{message.partition()} lost its place; start again: {error.str()}")
         _log.warning("reading %s: %s", message.topic(), error.str())  # librdkafka goes on by itself
         return False
@@ -186,6 +205,21 @@ class Recorder:
             if not other_record:  # audits are there too
                 _log.warning("%s/%d: offset %d is passed over: %s", topic, partition, offset, error)
         return Entry(topic, partition, offset, record)
+
+    def _topic_ids(self) -> TopicIds:
+        """Of the topics that can be asked for now."""
+        asked = self._admin.describe_topics(TopicCollection([*self._writer_of]), request_timeout=_RPC_TIMEOUT_S)
+        found: TopicIds = {}
+        for topic, told in asked.items():
+            with suppress(KafkaException):  # what is wrong with it is told where its partitions are asked for
+                found[topic] = str(told.result().topic_id)
+        return found
+
+    def _check_topic_ids(self) -> None:
+        for topic, found in self._topic_ids().items():
+            if self._writer_of[topic].folder.progress.topic_ids.get(topic, found) != found:
+                self._flush_all()
+                raise ForebayError(f"{topic} was deleted and made anew while it was read; start again")
 
     def _read_new_partitions(self) -> None:
         places: list[TopicPartition] = []
@@ -215,8 +249,9 @@ class Recorder:
         if end > high:
             raise ForebayError(
                 f"ledger.folder: {writer.folder.root} has {topic}/{partition} up to offset {end}, but the"
-                f" topic ends at {high}, so it was made anew; take the topic out of `ends` in progress.json"
-                " to read it from its beginning, which repeats what the folder has of it"
+                f" topic ends at {high}: Kafka lost records of it, or it was made anew before the ledger knew its id;"
+                " take the topic out of `ends` in progress.json to read it from its beginning, which repeats what the"
+                " folder has of it"
             )
         if end < low:
             _log.warning("%s/%d: Kafka deleted %d records before they were read", topic, partition, low - end)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from forebay_schemas.sections import LedgerConfig
 
-from .folder import Ends, LedgerFolder
+from .folder import Ends, LedgerFolder, TopicIds
 from .tables import Entry, Table, batch_of, by_day
 
 COMPRESSION = "zstd"
@@ -32,6 +32,20 @@ class LedgerWriter:
     def ends(self) -> Ends:
         """How far each partition is in the ledger for good."""
         return self.folder.progress.ends
+
+    def begin(self, topic_ids: TopicIds) -> list[str]:
+        """Take the ids of the topics that are about to be read, before anything is added.
+
+        Returns:
+            Those of them that were made anew: nothing that is in them now is in the ledger.
+        """
+        known = self.folder.progress.topic_ids
+        anew = [topic for topic, found in topic_ids.items() if known.get(topic, found) != found]
+        for topic in anew:
+            self._ends.pop(topic, None)
+        if not topic_ids.items() <= known.items():
+            self.folder.commit([], ends=copy.deepcopy(self._ends), topic_ids=known | topic_ids)
+        return anew
 
     @property
     def gathered(self) -> int:
