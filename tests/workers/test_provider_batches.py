@@ -403,7 +403,7 @@ async def test_a_batch_whose_task_presses_is_cancelled_and_what_it_left_is_calle
 ) -> None:
     run = await start(least_s=0)
     deliver(run, "a", "b", deadline_ms=BEGAN_MS + HOUR_MS)
-    left_ms = time.time() * 1000 - BEGAN_MS + 1_500
+    left_ms = time.time() * 1000 - BEGAN_MS + 3_000
     deliver(run, "c", deadline_ms=round(BEGAN_MS + 2 * left_ms))  # it presses at half of its time
     batch = await made(provider)
     await until(lambda: batch.status == "cancelling")
@@ -425,7 +425,7 @@ async def test_a_batch_that_cannot_be_asked_for_is_left_when_a_task_presses_and_
     monkeypatch.setattr(batch_following, "LEFT_AFTER_S", 0.2)
     run = await start(least_s=0)
     deliver(run, "a", deadline_ms=BEGAN_MS + HOUR_MS)
-    left_ms = time.time() * 1000 - BEGAN_MS + 1_000
+    left_ms = time.time() * 1000 - BEGAN_MS + 2_000
     deliver(run, "b", deadline_ms=round(BEGAN_MS + 2 * left_ms))
     batch = await made(provider)
     provider.refuses["GET /batches"] = [status] * 10_000
@@ -444,7 +444,7 @@ async def test_a_batch_that_is_never_cancelled_is_left(
 ) -> None:
     monkeypatch.setattr(batch_following, "LEFT_AFTER_S", 0.2)
     run = await start(least_s=0)
-    left_ms = time.time() * 1000 - BEGAN_MS + 1_000
+    left_ms = time.time() * 1000 - BEGAN_MS + 2_000
     deliver(run, "a", deadline_ms=round(BEGAN_MS + 2 * left_ms))
     batch = await made(provider)
     await run.asked("a")
