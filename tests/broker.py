@@ -50,13 +50,17 @@ class Broker:
         self._process.wait()
 
     @contextmanager
-    def forgiven(self) -> Iterator[None]:
+    def forgiven(self, silence: type[AssertionError]) -> Iterator[None]:
         """Around what has to survive a kill of this broker. See docs/chaos.md on a broker that is alone: one that comes
-        back may leave a transaction open for ever, and with it what lies behind, whatever its clients do."""
+        back may leave a transaction open for ever, and with it what lies behind, whatever its clients do.
+
+        Args:
+            silence: is raised where something does not come. Nothing else is forgiven.
+        """
         told = self._log.stat().st_size
         try:
             yield
-        except AssertionError:
+        except silence:
             with self._log.open("rb") as log:
                 log.seek(told)
                 if _MARKERS_SKIPPED.encode() in log.read():

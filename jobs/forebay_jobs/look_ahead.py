@@ -112,9 +112,7 @@ class LookAhead:
         """Have the next batch looked up, where something waits: those of the interactive lane first, each lane in the
         order in which they came."""
         for key in [key for key, asked in self._waiting.items() if asked.arrival.asker.expired(now_ms)]:
-            self._found.setdefault(self._waiting.pop(key).bucket, {})[key] = (
-                Found()
-            )  # the desk refuses what is too late
+            self._tell(key, self._waiting.pop(key), Found())  # the desk refuses what is too late
         in_line = sorted(self._waiting, key=lambda key: self._waiting[key].arrival.asker.lane is Lane.BATCH)
         self._batch = {key: self._waiting.pop(key) for key in in_line[: self._most]}
         if not self._batch:

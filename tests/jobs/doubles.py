@@ -86,11 +86,13 @@ class MemoryState:
         self.invalidations: list[bytes] = []
         self.thumbs: list[bytes] = []
         self.kept: dict[str, tuple[int, bytes]] = {}
+        self.looks = 0
+        """How often it was asked to be looked at soon."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is left of what happened."""
-        return not any(value for name, value in vars(self).items() if name != "bucket")
+        return not any(value for name, value in vars(self).items() if name not in ("bucket", "looks"))
 
     def copy(self) -> "MemoryState":
         """As a job that is set back to it finds it."""
@@ -145,6 +147,7 @@ class MemoryState:
 
     def look_soon(self) -> None:
         """A test ticks when it likes."""
+        self.looks += 1
 
     def wake(self, key: str, at_ms: int) -> None:
         self.due.setdefault(at_ms // 1000 + 1, []).append(key)

@@ -79,6 +79,9 @@ def test_one_that_is_too_late_is_told_so_before_its_turn_and_not_looked_up(rig: 
     pool.work()
     assert only_task(rig.tick()).reply_key == "key-patient"
     assert rig.meaning.batches == [1, 1]
+    looks = rig.state.looks
+    rig.tick()
+    assert rig.state.looks == looks, "nothing is left that would have to be asked after"
 
 
 def test_one_that_asks_no_question_waits_for_none(rig: DeskRig, pool: PoolByHand) -> None:

@@ -74,6 +74,14 @@ class Installation:
             producer.poll(0)
         producer.flush()
 
+    def record(self, numbers: range) -> None:
+        """Have replies written to the files by a ledger that is ended then."""
+        process = self.start()
+        self.send(numbers)
+        self.until(lambda: len(self.rows()) >= len(numbers))
+        process.terminate()
+        process.wait()
+
     def rate(self, numbers: range) -> None:
         """Thumbs that are spread over two days."""
         with Client("acme", config=self.config) as client:
@@ -119,6 +127,14 @@ def installed(broker: Broker, tmp_path: Path) -> Iterator[Installation]:
     installation = Installation(broker.config.model_copy(update=own), tmp_path)
     yield installation
     installation.close()
+
+
+def make_anew(installed: Installation) -> None:
+    admin = AdminClient(installed.config.kafka.client())
+    [deleted] = admin.delete_topics([installed.topic]).values()
+    deleted.result()
+    installed.until(lambda: installed.topic not in admin.list_topics(timeout=10).topics)
+    create_topics(installed.config)
 
 
 def once_each(rows: list[dict[str, Any]], numbers: range) -> None:
@@ -257,13 +273,8 @@ def test_a_port_that_is_taken_is_told(installed: Installation) -> None:
 
 
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(installed: Installation) -> None:
-    process = installed.start()
-    installed.send(range(50))
-    installed.until(lambda: len(installed.rows()) >= 50)
-    process.terminate()
-    process.wait()
-    _delete(installed)
-    create_topics(installed.config)
+    installed.record(range(50))
+    make_anew(installed)
     installed.send(range(50, 60))  # fewer than the ledger had read of the old one
     installed.start()
     installed.until(lambda: len(installed.rows()) >= 60)
@@ -272,13 +283,8 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(installed: Instal
 
 
 def test_records_that_kafka_lost_are_told_of(installed: Installation) -> None:
-    process = installed.start()
-    installed.send(range(50))
-    installed.until(lambda: len(installed.rows()) >= 50)
-    process.terminate()
-    process.wait()
-    _delete(installed)
-    create_topics(installed.config)
+    installed.record(range(50))
+    make_anew(installed)
     progress = json.loads(installed.progress.read_text())
     installed.progress.write_text(json.dumps(progress | {"topic_ids": {}}))  # it is not known to be another one
     assert installed.start().wait(TIMEOUT_S) == 1
@@ -286,19 +292,8 @@ def test_records_that_kafka_lost_are_told_of(installed: Installation) -> None:
     once_each(installed.rows(), range(50))
 
 
-def _delete(installed: Installation) -> None:
-    admin = AdminClient(installed.config.kafka.client())
-    [deleted] = admin.delete_topics([installed.topic]).values()
-    deleted.result()
-    installed.until(lambda: installed.topic not in admin.list_topics(timeout=10).topics)
-
-
 def test_partitions_that_are_added_are_read_from_their_beginning(installed: Installation) -> None:
-    process = installed.start()
-    installed.send(range(10))
-    installed.until(lambda: len(installed.rows()) >= 10)
-    process.terminate()
-    process.wait()
+    installed.record(range(10))
     admin = AdminClient(installed.config.kafka.client())
     [added] = admin.create_partitions([NewPartitions(installed.topic, 8)]).values()
     added.result()

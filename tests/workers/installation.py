@@ -28,6 +28,10 @@ from ..builders import make_request, make_task
 from .doubles import CODEC
 
 
+class NothingComes(AssertionError):
+    """What is waited for does not come, which is all that is wrong with it so far."""
+
+
 def with_own_topics(config: Config) -> Config:
     """The configuration with topics that nobody else uses, and workers without a metrics port."""
     kafka = config.kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
@@ -116,9 +120,10 @@ class Installation:
             if enough and not more:
                 break
         consumer.close()
-        assert enough, (
-            f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
-        )
+        if not enough:
+            raise NothingComes(
+                f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
+            )
         return values
 
     def replies_so_far(self, count: int) -> list[Reply]:
@@ -138,7 +143,8 @@ class Installation:
         """All replies once every task is committed, so that no worker has anything left to publish."""
         end = time.monotonic() + 120
         while not self._all_committed():
-            assert time.monotonic() < end, f"tasks are left; the workers:\n{self.log.read_text()}"
+            if time.monotonic() > end:
+                raise NothingComes(f"tasks are left; the workers:\n{self.log.read_text()}")
             threading.Event().wait(0.2)
         return self.replies(count)
 

@@ -1,29 +1,23 @@
 """What a request costs each part of the system in processor time and in bytes, by how it is answered."""
 
 import itertools
-import os
 import random
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
-import tomli_w
 from confluent_kafka import Producer
 from forebay_schemas.codec import Codec
-from forebay_schemas.config import load_config
 from forebay_schemas.records import CacheStatus, Request
 from forebay_schemas.topics import Headers
 from redis import Redis
 
-from ..local.effective import with_free_ports
-from ..local.home import Home
 from ..local.stack import Stack
 from . import prompts
 from .harness import Bench, Say
+from .own_stack import Told, own_stack
 from .process import BenchFailed
 from .rig import synthetic_settings
 from .traffic import QUIET, Replies, Seen
@@ -59,26 +53,16 @@ _WAYS = ("How do you", "How should I", "How does one", "What is the way to", "Ho
 @contextmanager
 def bench(say: Say) -> Iterator[Bench]:
     """A whole stack, its models synthetic, asked what it knows, what it knows in other words, and what it does not."""
-    for name in [name for name in os.environ if name.startswith("FOREBAY_") and name != "FOREBAY_HOME"]:
-        del os.environ[name]  # they are for the user's installation, and this one must not touch it
-    with tempfile.TemporaryDirectory(prefix="forebay-") as folder:  # short: a socket's path has a limit
-        file = Path(folder) / "given.toml"
-        file.write_text(tomli_w.dumps(_settings()))
-        home = Home.at(folder, installed=Home.at().root)  # jars are shared with the stack of this user
-        stack = Stack(home, with_free_ports(load_config(file)))
-        stack.up(_Progress(say))
-        try:
-            with Replies(stack.config) as replies:
-                load = Load(stack, replies)
-                say(f"asking {KNOWN:,} questions for the first time")
-                load.fill()
-                yield Bench(
-                    {EXACT: load.exact, SEMANTIC: load.semantic, MISS: load.miss},
-                    facts={"at once": f"{EXACT_AT_ONCE:,} that are known, {AT_ONCE:,} others", "known": f"{KNOWN:,}"},
-                )
-        finally:
-            say("stopping what was started")
-            stack.down(_Progress(say))
+    with own_stack(say, _settings()) as stack:
+        stack.up(Told(say))
+        with Replies(stack.config) as replies:
+            load = Load(stack, replies)
+            say(f"asking {KNOWN:,} questions for the first time")
+            load.fill()
+            yield Bench(
+                {EXACT: load.exact, SEMANTIC: load.semantic, MISS: load.miss},
+                facts={"at once": f"{EXACT_AT_ONCE:,} that are known, {AT_ONCE:,} others", "known": f"{KNOWN:,}"},
+            )
 
 
 def _settings() -> dict[str, Any]:
@@ -189,19 +173,3 @@ class Load:
 
 def _text(way: str, act: str, what: str, machine: str) -> str:
     return f"{way} {act} the {what} of a {machine}?"
-
-
-class _Progress:
-    """Tells what a stack does, once for each thing."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._last = ""
-
-    def doing(self, what: str) -> None:
-        if what != self._last:
-            self._say(what)
-            self._last = what
-
-    def done(self, what: str) -> None:
-        self._say(what)

@@ -205,14 +205,20 @@ def rig(say: Say, engine_cores: int | None = None, also: Sequence[str] = (), tas
     """
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         it = Rig(Path(folder), say, engine_cores)
-        for name in [name for name in os.environ if name.startswith("FOREBAY_")]:
-            del os.environ[name]  # they are for the user's installation, and this one must not touch it
+        leave_settings_out()
         try:
             it.start("kafka", *also, task_managers=task_managers)
             yield it
         finally:
             say("stopping what was started")
             it.close()
+
+
+def leave_settings_out() -> None:
+    """Take settings out of this process's environment: they are for the user's installation, and a benchmark must not
+    touch it. Where jars and models are stays known."""
+    for name in [name for name in os.environ if name.startswith("FOREBAY_") and name != "FOREBAY_HOME"]:
+        del os.environ[name]
 
 
 def _computing_on(cores: Sequence[int]) -> dict[str, str]:

@@ -147,11 +147,21 @@ class Recorder:
 
     def _take(self, messages: list[Message]) -> None:
         taken: defaultdict[LedgerWriter, list[Entry]] = defaultdict(list)
-        for message in filter(self._is_record, messages):
-            writer = self._writer_of[message.topic() or ""]
-            taken[writer].append(self._entry(message, writer.table))
+        lost: list[str] = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                writer = self._writer_of[message.topic() or ""]
+                taken[writer].append(self._entry(message, writer.table))
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                lost.append(f"{message.topic()}/{message.partition()} lost its place; start again: {error.str()}")
+            else:
+                _log.warning("reading %s: %s", message.topic(), error.str())  # librdkafka goes on by itself
         for writer, entries in taken.items():
             writer.add(entries, time.monotonic())
+        if lost:
+            self._flush_all()  # if the topic was made anew, what was read of the old one is nowhere else
+            raise ForebayError(lost[0])
 
     def _flush_all(self) -> None:
         for writer in (self._replies, self._feedback):
@@ -182,16 +192,6 @@ class Recorder:
         behind = self._lag_probe.unread(written)
         if behind is not None:  # else a broker is away, and the last figure stays
             self._metrics.lag.set(behind)
-
-    def _is_record(self, message: Message) -> bool:
-        error = message.error()
-        if error is None:
-            return True
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._flush_all()  # if the topic was made anew, what was read of the old one is nowhere else
-            raise ForebayError(f"{message.topic()}/{message.partition()} lost its place; start again: {error.str()}")
-        _log.warning("reading %s: %s", message.topic(), error.str())  # librdkafka goes on by itself
-        return False
 
     def _entry(self, message: Message, table: Table) -> Entry:
         topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
