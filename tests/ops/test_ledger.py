@@ -4,16 +4,20 @@ import datetime as dt
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from forebay_ops.ledger import forgetting
 from forebay_ops.ledger.columns import SCHEMA
 from forebay_ops.ledger.folder import LedgerFolder, current_files, read_progress, seconds_since_alive
 from forebay_ops.ledger.repeats import WINDOW_MS, Repeats
 from forebay_ops.ledger.tables import Entry
 from forebay_ops.ledger.upkeep import tidy
+from forebay_ops.reporting import query
+from forebay_ops.simulation import ledger as traffic
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError, ForebayError
 from forebay_schemas.records import CacheStatus, Hop, Lane, Reply, ReplyError, Usage
@@ -255,6 +259,53 @@ def test_days_before_the_retention_are_deleted_and_not_read_again(tmp_path: Path
     _tidied(config, days_later=4)
     assert list(_files_by_day(config)) == ["2025-10-11", "2025-10-12", "2025-10-13"]
     assert read_progress(config.ledger.folder).ends == ends
+
+
+# --- readers
+
+
+def _counted(config: Config) -> int:
+    return forgetting.count(config.ledger.folder, forgetting.Whom(tenant="acme"))["replies"]
+
+
+def _reported(config: Config) -> int:
+    return query.query(config.ledger.folder, now=dt.datetime.fromtimestamp(NOW_MS / 1000)).totals.replies
+
+
+def _as_traffic(config: Config) -> int:
+    return len(traffic.read_ledger(config.ledger.folder, config).traffic.at_ms)
+
+
+@pytest.mark.parametrize(
+    ("module", "read"),
+    [(forgetting, _counted), (query, _reported), (traffic, _as_traffic)],
+    ids=["forget", "report", "plan"],
+)
+def test_a_reader_whose_files_are_replaced_meanwhile_begins_anew(
+    config: Config, monkeypatch: pytest.MonkeyPatch, module: ModuleType, read: Callable[[Config], int]
+) -> None:
+    fill(config, [make_reply(request_id=f"r{number}") for number in range(6)], file_rows=2)
+    listed: list[list[Path]] = []
+
+    def list_before_it_is_tidied(root: Path) -> list[Path]:
+        files = current_files(root)
+        if files and not listed:
+            _tidied(config, days_later=2)
+        listed.append(files)
+        return files
+
+    monkeypatch.setattr(module, "current_files", list_before_it_is_tidied)
+    assert read(config) == 6
+    assert not any(file.exists() for file in listed[0])
+
+
+def test_files_that_stay_away_are_told(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(config, [make_reply()])
+    gone = config.ledger.folder / "day=2025-10-09" / "gone.parquet"
+    for module, read in ((forgetting, _counted), (query, _reported), (traffic, _as_traffic)):
+        monkeypatch.setattr(module, "current_files", lambda _: [gone])
+        with pytest.raises(ForebayError, match=r"the ledger in .* cannot be read \(.*gone.*\); look at its files"):
+            read(config)
 
 
 # --- columns

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from forebay_schemas.errors import ConfigError, ForebayError
 
-from .folder import FEEDBACK, LedgerFolder, current_files
+from .folder import FEEDBACK, LedgerFolder, current_files, undisturbed
 from .upkeep import ROW_GROUP_ROWS
 from .writer import COMPRESSION
 
@@ -40,13 +40,20 @@ def count(root: Path, whom: Whom) -> dict[str, int]:
     """The rows of replies and of feedback that are theirs; nothing where there is no ledger.
 
     Feedback counts as a user's also where it is about a reply to that user.
+
+    Raises:
+        ForebayError: files cannot be read.
     """
-    replies = _files(root)
-    ids = _request_ids(replies, whom)
-    return {
-        "replies": sum(_matching(file, whom, ()) for file in replies),
-        "feedback": sum(_matching(file, whom, ids) for file in _files(root / FEEDBACK)),
-    }
+
+    def counted() -> dict[str, int]:
+        replies = _files(root)
+        ids = _request_ids(replies, whom)
+        return {
+            "replies": sum(_matching(file, whom, ()) for file in replies),
+            "feedback": sum(_matching(file, whom, ids) for file in _files(root / FEEDBACK)),
+        }
+
+    return undisturbed(root, counted)
 
 
 def forget(root: Path, whom: Whom, timeout_s: float, say: Callable[[str], None]) -> None:

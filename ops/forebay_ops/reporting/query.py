@@ -12,7 +12,7 @@ from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CacheStatus
 
 from ..ledger.columns import NO_SHADOW
-from ..ledger.folder import FEEDBACK, current_files
+from ..ledger.folder import FEEDBACK, current_files, undisturbed
 from .feedback import COUNTED, NO_VERDICTS, Verdicts, create_rated
 from .outlook import Payback, Projection, payback, project
 from .sums import MEASURES, SUMMED, Sums
@@ -37,7 +37,6 @@ _STATUSES = [status.value for status in CacheStatus]
 _CHRONOLOGICAL = ("day", "month", "hour")
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in SUMMED)
 _WORST = 10
-_ATTEMPTS = 3
 _INTERRUPTED = "Query interrupted"
 """How DuckDB tells that Ctrl-C came while it worked: a RuntimeError of this text."""
 _LEAST_SHARE = 0.001
@@ -155,23 +154,21 @@ def query(
         ForebayError: the ledger has nothing for this period.
     """
     began = time.perf_counter()
-    problem = None
-    for _ in range(_ATTEMPTS):
+
+    def asked() -> Report:
         files, feedback = ([str(file) for file in current_files(each)] for each in (folder, folder / FEEDBACK))
         if not files:
             raise ForebayError(f"the ledger in {folder} is empty; `forebay ledger` fills it while replies come")
         try:
             with duckdb.connect() as connection:
                 report = _report(_Period(connection, files, feedback, since, until), by, top, now, fixed_monthly or {})
-        except duckdb.IOException as error:
-            problem = error  # the ledger's process has renamed or replaced a file
         except RuntimeError as error:
             if str(error) != _INTERRUPTED:
                 raise
             raise KeyboardInterrupt from None
-        else:
-            return replace(report, files=len(files), query_s=time.perf_counter() - began)
-    raise ForebayError(f"the ledger in {folder} cannot be read ({problem}); look at its files and ask again")
+        return replace(report, files=len(files), query_s=time.perf_counter() - began)
+
+    return undisturbed(folder, asked)
 
 
 def _report(

@@ -14,7 +14,7 @@ from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CachePolicy, Lane
 
 from ..ledger.columns import NO_SHADOW
-from ..ledger.folder import current_files
+from ..ledger.folder import current_files, undisturbed
 from .behaviour import ANSWER_TOKENS, SERVICE_MS, Behaviour, Share
 from .linking import linked, traffic_of
 from .traffic import GENERATED, STATUSES, TOKENS, Case, Floats, Ints, Kind, Recorded, Traffic
@@ -78,14 +78,15 @@ def read_ledger(
     Raises:
         ForebayError: there are none, or the files cannot be read.
     """
-    files = [str(file) for file in current_files(folder)]
-    if not files:
-        raise ForebayError(f"the ledger in {folder} is empty; `forebay ledger` fills it while replies come")
-    try:
+
+    def read() -> LedgerTraffic:
+        files = [str(file) for file in current_files(folder)]
+        if not files:
+            raise ForebayError(f"the ledger in {folder} is empty; `forebay ledger` fills it while replies come")
         with duckdb.connect() as connection:
             return _Reading(connection, files, since, until, run, first).traffic(config)
-    except duckdb.IOException as error:
-        raise ForebayError(f"the ledger in {folder} cannot be read ({error}); ask again") from None
+
+    return undisturbed(folder, read)
 
 
 class _Reading:
