@@ -20,7 +20,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # pyright: ignore[reportPrivateImportUsage]
 from forebay_client import Client
-from forebay_ops.ledger.folder import FEEDBACK, current_files
+from forebay_ops.ledger.folder import FEEDBACK, current_files, undisturbed
 from forebay_ops.ledger.forgetting import Whom, forget
 from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
@@ -94,12 +94,10 @@ class Installation:
 
     def rows(self, folder: Path | None = None) -> list[dict[str, Any]]:
         """What is in the files now, those of the replies unless a folder is named."""
-        while True:
-            try:
-                files = current_files(folder or self.config.ledger.folder)
-                return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
-            except FileNotFoundError:  # it got its name in between
-                continue
+        root = folder or self.config.ledger.folder
+        return undisturbed(
+            root, lambda: [row for file in current_files(root) for row in pq.ParquetFile(file).read().to_pylist()]
+        )
 
     def until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + TIMEOUT_S
