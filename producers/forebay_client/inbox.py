@@ -13,7 +13,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage]
 from forebay_schemas.config import Config
 
 from .errors import BrokerUnavailable, explain
@@ -21,7 +30,7 @@ from .kafka_log import kafka_log
 from .reply_key import partition_of
 
 _METADATA_EVERY_S = 5.0
-"""How soon a change in the number of partitions is noticed."""
+"""How soon it is noticed that partitions were added, or that the topic was made anew."""
 _METADATA_TIMEOUT_S = 0.5  # the thread that asks also watches the timeouts
 _ELECTING = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 """Of a topic that was just made, or whose broker just left; over within a second or so."""
@@ -47,7 +56,8 @@ class Inbox:
     Used by one thread at a time.
 
     When partitions are added the key may hash to another one. Producers learn of it at different times, so from then
-    on both are read, the new one from a while before the change was noticed.
+    on both are read, the new one from a while before the change was noticed. A topic that was deleted and made anew is
+    read from its beginning.
 
     Args:
         reply_key: of the client.
@@ -61,18 +71,19 @@ class Inbox:
         self._topic = topic
         self._key = reply_key.encode()
         self._bootstrap = config.kafka.bootstrap
-        settings = config.kafka.client(
+        self._settings = config.kafka.client(
             client_id="forebay-client",
             group_id=f"forebay-client-{reply_key}",  # librdkafka wants a name; no group is ever joined
             enable_auto_commit=False,
             isolation_level="read_committed",
-            auto_offset_reset="earliest",  # a topic made anew is read from its start: rather more than too little
-            # A broker answers one request of a connection after the other: asking for metadata waits for a fetch.
+            auto_offset_reset="earliest",  # rather more than too little
+            # A broker answers one request of a connection after the other: asking for an end waits for a fetch.
             fetch_wait_max_ms=100,
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
         self._told_s = -math.inf
-        self._consumer = Consumer(settings, logger=kafka_log)
+        self._admin = AdminClient(config.kafka.client(client_id="forebay-client"), logger=kafka_log)
+        self._consumer = self._new_consumer()
         try:
             self._begin(timeout_s)
         except BaseException:
@@ -109,17 +120,22 @@ class Inbox:
             _log.warning("reading %s: %s", self._topic, error.str())
 
     def _begin(self, timeout_s: float) -> None:
-        place = self._end(time.monotonic() + timeout_s)
-        self._consumer.incremental_assign([place])
-        self._partitions = {place.partition}
+        self._read_only(self._end(time.monotonic() + timeout_s))
         self._known_at_s = time.time()
         self._check_at_s = time.monotonic() + _METADATA_EVERY_S
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(self._settings, logger=kafka_log)
+
+    def _read_only(self, place: TopicPartition) -> None:
+        self._consumer.incremental_assign([place])
+        self._partitions = {place.partition}
 
     def _end(self, until_s: float) -> TopicPartition:
         """The end of the key's partition; while its leader is elected, that is waited for."""
         while True:
             try:
-                partition = partition_of(self._key, self._partition_count(_left_s(until_s)))
+                self._topic_id, partition = self._found(_left_s(until_s))
                 place = TopicPartition(self._topic, partition)
                 # The end is asked for, not left to be found by the first fetch: a reply that is quicker than that
                 # would be missed.
@@ -133,8 +149,10 @@ class Inbox:
     def _follow_partitions(self) -> None:
         self._check_at_s = time.monotonic() + _METADATA_EVERY_S
         try:
-            partition = partition_of(self._key, self._partition_count(_METADATA_TIMEOUT_S))
-            if partition not in self._partitions:
+            topic_id, partition = self._found(_METADATA_TIMEOUT_S)
+            if topic_id != self._topic_id:
+                self._begin_anew(topic_id, partition)
+            elif partition not in self._partitions:
                 self._consumer.incremental_assign([self._since_last_known(partition)])
                 self._partitions.add(partition)
                 _log.info("replies come on partition %d of %s too from now on", partition, self._topic)
@@ -153,11 +171,26 @@ class Inbox:
         # OFFSET_END means that nothing was written since then, up to the end that was asked for just before.
         return TopicPartition(self._topic, partition, end if found.offset == OFFSET_END else found.offset)
 
-    def _partition_count(self, timeout_s: float) -> int:
-        topic: Any = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
-        if topic.error:
-            raise KafkaException(topic.error)
-        return len(topic.partitions)
+    def _begin_anew(self, topic_id: str, partition: int) -> None:
+        """Read the topic that has taken the place of the one that was read.
+
+        A consumer would hold on to the offsets and to the leaders' epochs of the one that is gone, and where those of
+        the new one are lower it would never read again.
+        """
+        self._consumer.close()
+        self._consumer = self._new_consumer()
+        self._read_only(TopicPartition(self._topic, partition, OFFSET_BEGINNING))
+        self._topic_id = topic_id
+        _log.info("%s was made anew, and is read from its beginning", self._topic)
+
+    def _found(self, timeout_s: float) -> tuple[str, int]:
+        """The id of the topic, which one that is made anew does not share, and the key's partition.
+
+        It is asked for on a connection of its own: on the consumer's it would wait behind a fetch.
+        """
+        asked = self._admin.describe_topics(TopicCollection([self._topic]), request_timeout=timeout_s)
+        topic = asked[self._topic].result()
+        return str(topic.topic_id), partition_of(self._key, len(topic.partitions))
 
 
 def _left_s(until_s: float) -> float:

@@ -1,10 +1,11 @@
 """A client reads the one partition of its reply key, from the end, and follows when partitions are added."""
 
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, TopicCollection, TopicPartition
 from forebay_client import BrokerUnavailable, inbox
 from forebay_client.inbox import Inbox
 from forebay_client.reply_key import partition_of
@@ -16,10 +17,11 @@ END = 1000
 
 
 class MemoryBroker:
-    """In place of confluent-kafka's consumer: partitions that all end at ``END``, and what was assigned."""
+    """In place of confluent-kafka's consumer and admin: partitions that all end at ``END``, and what was assigned."""
 
     def __init__(self) -> None:
         self.partitions = 4
+        self.topic_id = "first"
         self.away: KafkaError | None = None
         self.told: KafkaError | None = None
         """An error that every poll brings."""
@@ -29,10 +31,13 @@ class MemoryBroker:
         self.assigned: list[tuple[int, int]] = []
         self.closed = False
 
-    def list_topics(self, topic: str, timeout: float) -> Any:
+    def describe_topics(self, topics: TopicCollection, request_timeout: float) -> dict[str, "Future[Any]"]:
+        told: Future[Any] = Future()
         if self.away:
-            raise KafkaException(self.away)
-        return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=range(self.partitions))})
+            told.set_exception(KafkaException(self.away))
+        else:
+            told.set_result(SimpleNamespace(topic_id=self.topic_id, partitions=range(self.partitions)))
+        return {TOPIC: told}
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
         if self.electing:
@@ -57,6 +62,7 @@ class MemoryBroker:
 def broker(monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
     memory = MemoryBroker()
     monkeypatch.setattr(inbox, "Consumer", lambda *_, **__: memory)
+    monkeypatch.setattr(inbox, "AdminClient", lambda *_, **__: memory)
     monkeypatch.setattr(inbox, "_METADATA_EVERY_S", 0.0)
     return memory
 
@@ -80,6 +86,20 @@ def test_when_partitions_are_added_both_are_read_and_nothing_in_between_is_misse
     reader.poll(0)
     reader.poll(0)
     assert broker.assigned == [(home(4), END), (home(broker.partitions), start)]
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning_by_a_consumer_that_knows_nothing_of_the_old_one(
+    broker: MemoryBroker, config: Config
+) -> None:
+    reader = Inbox(config, TOPIC, KEY, timeout_s=1)
+    reader.poll(0)
+    assert not broker.closed
+    broker.topic_id = "second"
+    broker.partitions = next(count for count in range(5, 50) if home(count) != home(4))
+    reader.poll(0)
+    reader.poll(0)
+    assert broker.closed
+    assert broker.assigned == [(home(4), END), (home(broker.partitions), OFFSET_BEGINNING)]
 
 
 def test_the_election_of_a_leader_is_waited_for_as_long_as_there_is_time(
