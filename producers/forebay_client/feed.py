@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -10,6 +11,7 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import Reply
+from forebay_schemas.topic_probe import TopicProbe
 from forebay_schemas.topics import Headers
 
 from .errors import BrokerUnavailable, explain
@@ -19,6 +21,9 @@ from .seen import SeenReplies
 READ_BACK_RECORDS = 10_000
 """Records of each partition, before the committed offset, that are read again to know repeats of them."""
 _RPC_TIMEOUT_S = 10.0
+_LOOK_EVERY_S = 10.0
+"""How soon it is noticed that partitions were added, or that the topic was made anew."""
+_STATE_TIMEOUT_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +53,10 @@ class ReplyFeed:
         self._codec = codec
         self._group = group
         self._seen = SeenReplies()
-        self._fresh_from: dict[int, int] = {}
         self._in_work: Message | None = None
         self._lock = threading.Lock()
         self._closed = False
-        settings = config.kafka.client(
+        self._settings = config.kafka.client(
             client_id="forebay-client",
             group_id=group or f"forebay-client-{uuid.uuid4().hex}",
             enable_auto_commit=group is not None,
@@ -63,19 +67,16 @@ class ReplyFeed:
             # A group may have committed nothing for a partition that one member hands to the next: "latest" would
             # leave out what was written in between.
             auto_offset_reset="earliest" if group or from_beginning else "latest",
-            topic_metadata_refresh_interval_ms=10_000,  # how soon added partitions are read
+            topic_metadata_refresh_interval_ms=round(_LOOK_EVERY_S * 1000),
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
-        self._consumer = Consumer(settings, logger=kafka_log)
+        self._probe = TopicProbe(config.kafka)
         try:
             # A subscription waits for brokers and topics without a word; this says what is missing.
-            found: Any = self._consumer.list_topics(topic, timeout=_RPC_TIMEOUT_S).topics[topic]
-            if found.error:
-                raise KafkaException(found.error)
-            self._consumer.subscribe([topic], on_assign=self._on_assign)
+            self._topic_id = self._probe.state(topic, _RPC_TIMEOUT_S).id
         except KafkaException as error:
-            self._consumer.close()
             raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
+        self._subscribe()
 
     def poll(self, timeout_s: float) -> Reply | None:
         """The next reply, or None where none came within the timeout or the feed is closed."""
@@ -83,6 +84,8 @@ class ReplyFeed:
             if self._closed:
                 return None
             self._handled()
+            if time.monotonic() >= self._look_at_s:
+                self._look()
             message = self._consumer.poll(timeout_s)
             if message is None:
                 return None
@@ -98,6 +101,26 @@ class ReplyFeed:
             if not self._closed:
                 self._closed = True
                 self._consumer.close()
+
+    def _subscribe(self) -> None:
+        self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+        self._fresh_from: dict[int, int] = {}
+        self._consumer = Consumer(self._settings, logger=kafka_log)
+        self._consumer.subscribe([self._topic], on_assign=self._on_assign)
+
+    def _look(self) -> None:
+        """See whether the topic is still the one that is read; ``TopicState.id`` says why another is begun anew."""
+        self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+        try:
+            found = self._probe.state(self._topic, _STATE_TIMEOUT_S).id
+        except KafkaException:  # brokers that are away; and a topic that is gone has no replies
+            return
+        if found != self._topic_id:
+            _log.info("%s was made anew, and is read from its beginning", self._topic)
+            self._topic_id = found
+            self._consumer.close()
+            self._settings["auto.offset.reset"] = "earliest"  # whoever wanted what comes from now on wants all of it
+            self._subscribe()
 
     def _handled(self) -> None:
         message, self._in_work = self._in_work, None

@@ -19,11 +19,10 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage]
 from forebay_schemas.config import Config
+from forebay_schemas.topic_probe import TopicProbe
 
 from .errors import BrokerUnavailable, explain
 from .kafka_log import kafka_log
@@ -82,7 +81,7 @@ class Inbox:
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
         self._told_s = -math.inf
-        self._admin = AdminClient(config.kafka.client(client_id="forebay-client"), logger=kafka_log)
+        self._probe = TopicProbe(config.kafka)
         self._consumer = self._new_consumer()
         try:
             self._begin(timeout_s)
@@ -172,11 +171,7 @@ class Inbox:
         return TopicPartition(self._topic, partition, end if found.offset == OFFSET_END else found.offset)
 
     def _begin_anew(self, topic_id: str, partition: int) -> None:
-        """Read the topic that has taken the place of the one that was read.
-
-        A consumer would hold on to the offsets and to the leaders' epochs of the one that is gone, and where those of
-        the new one are lower it would never read again.
-        """
+        """Read the topic that has taken the place of the one that was read: ``TopicState.id`` says why so."""
         self._consumer.close()
         self._consumer = self._new_consumer()
         self._read_only(TopicPartition(self._topic, partition, OFFSET_BEGINNING))
@@ -184,13 +179,9 @@ class Inbox:
         _log.info("%s was made anew, and is read from its beginning", self._topic)
 
     def _found(self, timeout_s: float) -> tuple[str, int]:
-        """The id of the topic, which one that is made anew does not share, and the key's partition.
-
-        It is asked for on a connection of its own: on the consumer's it would wait behind a fetch.
-        """
-        asked = self._admin.describe_topics(TopicCollection([self._topic]), request_timeout=timeout_s)
-        topic = asked[self._topic].result()
-        return str(topic.topic_id), partition_of(self._key, len(topic.partitions))
+        """The id of the topic, and the key's partition."""
+        state = self._probe.state(self._topic, timeout_s)
+        return state.id, partition_of(self._key, state.partitions)
 
 
 def _left_s(until_s: float) -> float:

@@ -9,11 +9,12 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
 from forebay_schemas.records import CacheStatus, Lane, Reply, Request
+from forebay_schemas.topic_probe import TopicProbe
 
 from .answers import answer
 from .publisher import Event
@@ -22,6 +23,8 @@ Key = tuple[str, str]
 """Tenant and request id."""
 
 _GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
+_LOOK_EVERY_S = 1.0
+_STATE_TIMEOUT_S = 0.5
 
 
 @dataclass
@@ -85,7 +88,9 @@ class Checker:
             "auto_offset_reset": "earliest",
         }
         # Brokers that are away are meant to be: nothing is said of it.
-        self._consumer = Consumer(config.kafka.client(**settings) | {"log_level": 0})
+        self._settings = config.kafka.client(**settings) | {"log_level": 0}
+        self._probe = TopicProbe(config.kafka)
+        self._topic_id: str | None = None
         self._seen: set[tuple[str | None, int | None, int | None, int]] = set()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -96,7 +101,6 @@ class Checker:
         """Those that cannot tell any more what they were given."""
 
     def __enter__(self) -> "Checker":
-        self._consumer.subscribe([self._topics.requests, self._topics.requests_batch, self._topics.replies])
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
         return self
@@ -104,7 +108,6 @@ class Checker:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._reading.join()
-        self._consumer.close()
 
     def told(self, sender: str, event: Event) -> None:
         """A client told of an event."""
@@ -158,8 +161,14 @@ class Checker:
             return dict(self._asked)
 
     def _read(self) -> None:
+        consumer, look_s = self._subscribed(), 0.0
         while not self._stop.is_set():
-            message = self._consumer.poll(0.1)
+            if time.monotonic() >= look_s:
+                if self._made_anew():
+                    consumer.close()
+                    consumer = self._subscribed()
+                look_s = time.monotonic() + _LOOK_EVERY_S
+            message = consumer.poll(0.1)
             if message is None or message.error():
                 continue  # a broker that went away; librdkafka goes on when it is back
             # With its time: of a topic that was made anew the offsets begin anew.
@@ -168,6 +177,21 @@ class Checker:
                 continue  # read again after a rebalance
             self._seen.add(place)
             self._take(message.topic() or "", message.value() or b"")
+        consumer.close()
+
+    def _subscribed(self) -> Consumer:
+        consumer = Consumer(self._settings)
+        consumer.subscribe([self._topics.requests, self._topics.requests_batch, self._topics.replies])
+        return consumer
+
+    def _made_anew(self) -> bool:
+        """Whether the replies lie in another topic of the same name since the last look."""
+        try:
+            found = self._probe.state(self._topics.replies, _STATE_TIMEOUT_S).id
+        except KafkaException:
+            return False
+        before, self._topic_id = self._topic_id, found
+        return before not in (None, found)
 
     def _take(self, topic: str, value: bytes) -> None:
         try:

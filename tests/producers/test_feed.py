@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from forebay_client.feed import READ_BACK_RECORDS, ReplyFeed
 from forebay_client.seen import SeenReplies
 from forebay_schemas.config import Config
 from forebay_schemas.records import Reply
+from forebay_schemas.topic_probe import TopicState
 from forebay_schemas.topics import Headers
 
 from tests.builders import make_reply
@@ -28,6 +28,7 @@ class Log:
     messages: list[Message] = field(default_factory=list)
     committed: int = UNSET
     exists: bool = True
+    topic_id: str = "first"
     lost: bool = False
     """Whether the group gave the partition to another member without asking."""
 
@@ -52,10 +53,6 @@ class MemoryConsumer:
         self.closed = False
         self._position: int | None = None
         self._on_assign: Callable[[Any, list[TopicPartition]], None] = lambda *_: None
-
-    def list_topics(self, topic: str, timeout: float) -> Any:
-        error = None if self.log.exists else KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
-        return SimpleNamespace(topics={topic: SimpleNamespace(error=error)})
 
     def subscribe(self, topics: list[str], on_assign: Callable[[Any, list[TopicPartition]], None]) -> None:
         self._on_assign = on_assign
@@ -88,6 +85,18 @@ class MemoryConsumer:
         self.closed = True
 
 
+class MemoryProbe:
+    """In place of the probe, on one ``Log``."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def state(self, topic: str, timeout_s: float) -> TopicState:
+        if not self.log.exists:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        return TopicState(self.log.topic_id, 1)
+
+
 @pytest.fixture
 def log() -> Log:
     return Log()
@@ -96,6 +105,8 @@ def log() -> Log:
 @pytest.fixture
 def open_feed(log: Log, config: Config, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ReplyFeed]:
     monkeypatch.setattr(feed, "Consumer", lambda *_, **__: MemoryConsumer(log))
+    monkeypatch.setattr(feed, "TopicProbe", lambda _: MemoryProbe(log))
+    monkeypatch.setattr(feed, "_LOOK_EVERY_S", 0.0)
     return lambda group="billing": ReplyFeed(config, CODEC, TOPIC, group, from_beginning=True)
 
 
@@ -130,6 +141,19 @@ def test_the_next_member_knows_what_was_handled_before_it(log: Log, open_feed: C
     log.write(make_reply(request_id="3"))
     assert read(open_feed(), 10) == ["3"]
     assert log.committed == 4
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(log: Log, open_feed: Callable[..., ReplyFeed]) -> None:
+    for request_id in ("1", "2", "3"):
+        log.write(make_reply(request_id=request_id))
+    reader = open_feed()
+    assert read(reader, 4) == ["1", "2", "3"]
+    log.exists = False
+    assert read(reader, 2) == []
+    log.exists, log.topic_id, log.messages, log.committed = True, "second", [], UNSET
+    log.write(make_reply(request_id="4"))
+    assert read(reader, 3) == ["4"]
+    assert log.committed == 1
 
 
 def test_reading_back_is_bounded(log: Log, open_feed: Callable[..., ReplyFeed]) -> None:

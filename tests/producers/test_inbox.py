@@ -1,15 +1,15 @@
 """A client reads the one partition of its reply key, from the end, and follows when partitions are added."""
 
-from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, TopicPartition
 from forebay_client import BrokerUnavailable, inbox
 from forebay_client.inbox import Inbox
 from forebay_client.reply_key import partition_of
 from forebay_schemas.config import Config
+from forebay_schemas.topic_probe import TopicState
 
 TOPIC = "llm.replies"
 KEY = "instance-7"
@@ -17,7 +17,7 @@ END = 1000
 
 
 class MemoryBroker:
-    """In place of confluent-kafka's consumer and admin: partitions that all end at ``END``, and what was assigned."""
+    """In place of the consumer and the probe: partitions that all end at ``END``, and what was assigned."""
 
     def __init__(self) -> None:
         self.partitions = 4
@@ -31,13 +31,10 @@ class MemoryBroker:
         self.assigned: list[tuple[int, int]] = []
         self.closed = False
 
-    def describe_topics(self, topics: TopicCollection, request_timeout: float) -> dict[str, "Future[Any]"]:
-        told: Future[Any] = Future()
+    def state(self, topic: str, timeout_s: float) -> TopicState:
         if self.away:
-            told.set_exception(KafkaException(self.away))
-        else:
-            told.set_result(SimpleNamespace(topic_id=self.topic_id, partitions=range(self.partitions)))
-        return {TOPIC: told}
+            raise KafkaException(self.away)
+        return TopicState(self.topic_id, self.partitions)
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
         if self.electing:
@@ -62,7 +59,7 @@ class MemoryBroker:
 def broker(monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
     memory = MemoryBroker()
     monkeypatch.setattr(inbox, "Consumer", lambda *_, **__: memory)
-    monkeypatch.setattr(inbox, "AdminClient", lambda *_, **__: memory)
+    monkeypatch.setattr(inbox, "TopicProbe", lambda *_, **__: memory)
     monkeypatch.setattr(inbox, "_METADATA_EVERY_S", 0.0)
     return memory
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
-from forebay_schemas.lag import LagProbe
 from forebay_schemas.records import Lane
 from forebay_schemas.sections import KafkaConfig
+from forebay_schemas.topic_probe import TopicProbe
 from forebay_workers import intake
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.offsets import Commit, Partition
@@ -64,7 +64,7 @@ async def test_a_question_that_is_never_answered_holds_a_take_over_up_for_second
     consumer, owner, kafka = Consumer({}, 1), Owner(), KafkaConfig()
     monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: consumer)
     lag = Gauge("lag", "Tasks.", registry=None)
-    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, LagProbe(kafka))
+    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, TopicProbe(kafka))
     await source.open(owner)
     await consumer.assign(consumer, [TopicPartition(source.topic, 3)])
     assert owner.commits == {(source.topic, 3): None}
@@ -104,7 +104,7 @@ async def test_leaving_does_not_wait_for_an_answer_that_never_comes(monkeypatch:
     forgotten = Forgotten()
     monkeypatch.setattr(intake, "AIOConsumer", lambda *_, **__: forgotten)
     kafka, lag = KafkaConfig(), Gauge("lag", "Tasks.", registry=None)
-    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, LagProbe(kafka))
+    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, TopicProbe(kafka))
     await source.open(Owner())
     await forgotten.asked.wait()
     with pytest.raises(KafkaException):  # which the worker notes, and leaves the next group

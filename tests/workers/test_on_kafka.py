@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer
 from forebay_schemas.config import Config
-from forebay_schemas.lag import LagProbe
 from forebay_schemas.records import Lane, Reply, Result
 from forebay_schemas.tiers import ModelConfig
+from forebay_schemas.topic_probe import TopicProbe
 from forebay_workers import intake, recent
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.loop import UNSEEN_ATTEMPT
@@ -383,7 +383,7 @@ def test_what_a_worker_has_no_room_for_is_its_lag(installed: Installation, monke
 
     async def read_two() -> None:
         kafka = installed.config.kafka
-        source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(2), lag, LagProbe(kafka))
+        source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(2), lag, TopicProbe(kafka))
         await source.open(owner)
         reading = asyncio.create_task(source.run())
         async with asyncio.timeout(60):
@@ -410,7 +410,7 @@ def test_partitions_that_were_full_when_they_went_are_read_on_when_they_come_bac
                 await asyncio.sleep(0.02)
 
     async def give_away_and_take_back() -> None:
-        source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, room, lag, LagProbe(kafka))
+        source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, room, lag, TopicProbe(kafka))
         await source.open(owner)
         reading = asyncio.create_task(source.run())
         await until(lambda: len(owner.held) == 4, reading)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from confluent_kafka import KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 from forebay_schemas.codec import Codec
 from forebay_schemas.errors import ForebayError
-from forebay_schemas.lag import LagProbe
 from forebay_schemas.records import Lane, Request, Task
 from forebay_schemas.sections import KafkaConfig
+from forebay_schemas.topic_probe import TopicProbe
 from prometheus_client import Gauge
 
 from .lanes import Delivery, Room
@@ -22,9 +22,10 @@ from .recent import RecentTasks, read_back
 KEEP_ALIVE_S = 0.1
 """While there is no room, the group is served this often, however long a generation takes: a rebalance, and what
 waits for it to be committed, are held up no longer than this."""
-LAG_S = 10.0
-"""How often the lag is measured: as often as it is scraped."""
+LOOK_S = 10.0
+"""How often the lag is measured: as often as it is scraped. And how soon it is noticed that the topic was made anew."""
 
+_STATE_TIMEOUT_S = 1.0
 _POLL_S = 0.1
 """A poll ends with the first record; without one it lasts this long, and so does a shutdown."""
 _COMMITTED_TIMEOUT_S = 60.0
@@ -74,7 +75,7 @@ class Intake:
     """
 
     def __init__(
-        self, config: KafkaConfig, codec: Codec, tier: str, lane: Lane, room: Room, lag: Gauge, lag_probe: LagProbe
+        self, config: KafkaConfig, codec: Codec, tier: str, lane: Lane, room: Room, lag: Gauge, probe: TopicProbe
     ) -> None:
         self.tier = tier
         self.lane = lane
@@ -85,7 +86,8 @@ class Intake:
         self._codec = codec
         self._room = room
         self._lag = lag
-        self._lag_probe = lag_probe
+        self._probe = probe
+        self._topic_id: str | None = None
         self._partitions: dict[Partition, int] = {}
         """Those that are ours, with the offset that each is read from next."""
         self._paused: set[Partition] = set()
@@ -126,11 +128,11 @@ class Intake:
         """Read until cancelled.
 
         Raises:
-            KafkaException: the consumer is of no use any more.
+            KafkaException: the consumer is of no use any more, or it reads a topic that is gone.
         """
-        lag = asyncio.create_task(self._watch_lag())
+        looks = asyncio.create_task(self._look_at_the_topic())
         try:
-            while not lag.done():
+            while not looks.done():
                 room = await self._room.wait(KEEP_ALIVE_S)
                 full = {one for one in self._partitions if not room or self._owner.full(one)}
                 await self._pause(full)
@@ -140,9 +142,9 @@ class Intake:
                 if self._stale:
                     self.group = await self._consumer.consumer_group_metadata()
                     self._stale = False
-            await lag
+            await looks
         finally:
-            lag.cancel()
+            looks.cancel()
 
     def refresh(self) -> None:
         """The group's metadata was refused: the group may be further in a rebalance than its callbacks have told."""
@@ -180,14 +182,24 @@ class Intake:
             )
         )
 
-    async def _watch_lag(self) -> None:
+    async def _look_at_the_topic(self) -> None:
         """Ask where the partitions end. What was fetched does not tell: nothing is while there is no room."""
         while True:
-            unread = await asyncio.to_thread(self._lag_probe.unread, dict(self._partitions))  # reading goes on
+            await self._check_topic_id()
+            unread = await asyncio.to_thread(self._probe.unread, dict(self._partitions))  # reading goes on
             if unread is not None:  # else the last figure stays
                 self._lag.set(unread)
                 self._room.unread[self.topic] = unread
-            await asyncio.sleep(LAG_S)
+            await asyncio.sleep(LOOK_S)
+
+    async def _check_topic_id(self) -> None:
+        try:
+            found = (await asyncio.to_thread(self._probe.state, self.topic, _STATE_TIMEOUT_S)).id
+        except KafkaException:  # whoever reads is told
+            return
+        if self._topic_id not in (None, found):
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_ID, f"{self.topic} was deleted and made anew"))
+        self._topic_id = found
 
     def _contents(self, value: bytes) -> tuple[Task | None, Request | None]:
         """What a record holds; what cannot be read is told to an operator when its turn comes."""

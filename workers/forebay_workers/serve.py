@@ -13,12 +13,12 @@ import click
 from confluent_kafka import KafkaException
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError, ForebayError
-from forebay_schemas.lag import LagProbe
 from forebay_schemas.logs import write_logs
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.metrics_server import serve_metrics
 from forebay_schemas.records import Lane
 from forebay_schemas.registry import codec_for
+from forebay_schemas.topic_probe import TopicProbe
 from forebay_schemas.tracing import tracing_for
 
 from .answer import Answerer
@@ -93,7 +93,7 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
     handover = Handover(config, shelf, answerer.arms, metrics)
     shared = {name: _model(config, name, pools, answerer.arms) for name in {pool.model_id for pool in pools.values()}}
     models = {tier: shared[pool.model_id] for tier, pool in pools.items()}
-    lag_probe = LagProbe(config.kafka)
+    probe = TopicProbe(config.kafka)
     worker = Worker(
         config.worker,
         pools,
@@ -107,7 +107,7 @@ async def _serve(config: Config, tiers: list[str], backends: dict[str, ModelBack
                     lane,
                     models[tier].rooms[lane],
                     metrics.lag.labels(tier, lane),
-                    lag_probe,
+                    probe,
                 )
                 for tier in tiers
                 for lane in Lane

@@ -18,19 +18,17 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 from forebay_client.errors import BrokerUnavailable, explain
 from forebay_client.kafka_log import kafka_log
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ErrorCode, ForebayError, RecordError
-from forebay_schemas.lag import LagProbe
 from forebay_schemas.metrics import LedgerMetrics
 from forebay_schemas.metrics_server import serve_metrics
 from forebay_schemas.registry import codec_for
+from forebay_schemas.topic_probe import TopicProbe
 
 from .feedback import FeedbackTable
 from .folder import FEEDBACK, LedgerFolder, TopicIds
@@ -50,6 +48,7 @@ _TIDY_EVERY_S = 600.0
 _LAG_EVERY_S = 10.0
 """As often as it is scraped."""
 _RPC_TIMEOUT_S = 10.0
+_STATE_TIMEOUT_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -98,8 +97,7 @@ class Recorder:
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
         self._consumer = Consumer(settings, logger=kafka_log)
-        self._admin = AdminClient(config.kafka.client(client_id="forebay-ledger"), logger=kafka_log)
-        self._lag_probe = LagProbe(config.kafka)
+        self._probe = TopicProbe(config.kafka)
 
     def open(self) -> None:
         """Find the partitions, and where to go on in each. For what is raised see ``record``."""
@@ -189,7 +187,7 @@ class Recorder:
             (topic, partition): self._writer_of[topic].ends.get(topic, {}).get(partition, 0)
             for topic, partition in self._reading
         }
-        behind = self._lag_probe.unread(written)
+        behind = self._probe.unread(written)
         if behind is not None:  # else a broker is away, and the last figure stays
             self._metrics.lag.set(behind)
 
@@ -208,11 +206,10 @@ class Recorder:
 
     def _topic_ids(self) -> TopicIds:
         """Of the topics that can be asked for now."""
-        asked = self._admin.describe_topics(TopicCollection([*self._writer_of]), request_timeout=_RPC_TIMEOUT_S)
         found: TopicIds = {}
-        for topic, told in asked.items():
+        for topic in self._writer_of:
             with suppress(KafkaException):  # what is wrong with it is told where its partitions are asked for
-                found[topic] = str(told.result().topic_id)
+                found[topic] = self._probe.state(topic, _STATE_TIMEOUT_S).id
         return found
 
     def _check_topic_ids(self) -> None:
