@@ -12,6 +12,7 @@ from rich.console import Console
 
 from .campaign import Injection, inject, judge
 from .faults import EVERY
+from .older import no_older_version
 from .overload import CONCURRENCY, DEADLINE_S, goals, overload, table_of_goals, table_of_memory, table_of_phases
 from .scene import Scene, staged
 from .soak import Size, compared, go_on, sizes
@@ -45,7 +46,8 @@ def list_faults() -> None:
 @click.option("--injections", default=200, show_default=True, help="How many faults are injected in all.")
 @click.option("--minutes", type=float, help="After so long the injection that is under way is the last.")
 @click.option("--only", multiple=True, metavar="WORDS", help="Faults whose names hold these words; may be repeated.")
-def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...]) -> None:
+@click.option("--older-job", is_flag=True, help="The job is of an older version; all others are of this one.")
+def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...], older_job: bool) -> None:
     """Inject one fault after the other, and print a table of what each did.
 
     Ctrl-C ends it with the table of what was injected so far. Exit code 1: something was lost, repeated or wrong, took
@@ -54,13 +56,15 @@ def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...])
     chosen = [fault for fault in EVERY if not only or any(words in fault.name for words in only)]
     if not chosen:
         raise click.UsageError(f"--only: no fault's name holds {' or '.join(only)}; `faults` names them all")
+    if older_job and (reason := no_older_version()):
+        raise click.UsageError(f"--older-job: {reason}")
     console, done, states_seen = _console(), list[Injection](), True
     for fault in chosen:
         if reason := fault.impossible():
             console.print(f"skipped: {fault.name}: {reason}", highlight=False)
     chosen = [fault for fault in chosen if not fault.impossible()]
     end_s = time.monotonic() + (minutes or 24 * 60) * 60
-    with ConsoleProgress(console) as progress, _brought_up(progress) as scene:
+    with ConsoleProgress(console) as progress, _brought_up(progress, older_job) as scene:
         try:
             for number, fault in enumerate(itertools.islice(itertools.cycle(chosen), injections), 1):
                 if time.monotonic() > end_s:
@@ -133,9 +137,9 @@ def _console() -> Console:
 
 
 @contextmanager
-def _brought_up(progress: ConsoleProgress) -> Iterator[Scene]:
+def _brought_up(progress: ConsoleProgress, older_job: bool = False) -> Iterator[Scene]:
     progress.doing("bringing the stack up, and a load")
-    with staged() as scene:
+    with staged(older_job=older_job) as scene:
         yield scene
 
 

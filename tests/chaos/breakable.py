@@ -1,19 +1,25 @@
 """The local stack, set up so that what is around its parts can be broken too: networks, disks and clocks."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from forebay_ops.local import servers
 from forebay_ops.local.ascent import Progress
 from forebay_ops.local.effective import free_ports
 from forebay_ops.local.home import Home
-from forebay_ops.local.parts import Part, redis_address
+from forebay_ops.local.parts import Part, common_environment, redis_address
 from forebay_ops.local.stack import Stack
 from forebay_schemas.config import Config
 
 from ..small_disk import SmallDisk, no_small_disks
 from .clocks import Clock, no_clocks
 from .links import Network
+from .older import older_packages
+
+SETTINGS = Path(__file__).with_name("stack.toml")
+"""What people would write of the stack that is broken."""
 
 WORKER, TASKMANAGER, CLIENTS = "worker", "taskmanager", "clients"
 WORKER_KAFKA, JOB_KAFKA, GATEWAY_KAFKA = "worker - Kafka", "job - Kafka", "gateway - Kafka"
@@ -55,9 +61,12 @@ class BreakableStack(Stack):
 
     A client of Kafka goes where the broker says that it is, so the broker has a listener for each link, and says that
     it is at the link's other end.
+
+    Args:
+        older_job: whether the job is one of an older version, what it is submitted by and what runs it included.
     """
 
-    def __init__(self, home: Home, config: Config, around: Surroundings) -> None:
+    def __init__(self, home: Home, config: Config, around: Surroundings, *, older_job: bool = False) -> None:
         super().__init__(home, config)
         self._around = around
         taken = {port for part in self._parts for port in part.ports.values()}
@@ -77,8 +86,24 @@ class BreakableStack(Stack):
             for name in (WORKER, TASKMANAGER, CLIENTS):
                 around.clocks[name] = Clock(home.root / "clocks" / name)
                 self._settings.setdefault(name, {}).update(around.clocks[name].environment)
+        if older_job:
+            self._make_job_older()
         flink = self._flink()
         self._parts = [_with(part, self._settings.get(part.name, {}), flink.get(part.name, {})) for part in self._parts]
+
+    def _make_job_older(self) -> None:
+        packages = older_packages(self.home.root / "older-job", "schemas", "jobs")
+        path = {"PYTHONPATH": os.pathsep.join([packages, common_environment(self.home)["PYTHONPATH"]])}
+        # An older one reads what people write, and does not know each setting that the stack's own file spells out.
+        given = {
+            "FOREBAY_CONFIG": str(SETTINGS),
+            "FOREBAY_FLINK__REST_ADDRESS": self.config.flink.rest_address,
+            "FOREBAY_FLINK__CHECKPOINT_DIR": self.config.flink.checkpoint_dir,
+            "FOREBAY_SEMANTIC__PATH": str(self.config.semantic.path),
+            "FOREBAY_METRICS__JOB_PORT": str(self.config.metrics.job_port),
+        }
+        for part, settings in (("job", path | given), (TASKMANAGER, path)):
+            self._settings.setdefault(part, {}).update(settings)
 
     def _lay(self, between: str, server_port: int) -> int:
         port = next(self._ports)

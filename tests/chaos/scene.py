@@ -19,12 +19,12 @@ from forebay_schemas.sections import WorkerConfig
 
 from ..end_to_end.conftest import RunningStack, stack_up
 from ..waiting import eventually
-from .breakable import BreakableStack, Surroundings
+from .breakable import SETTINGS, BreakableStack, Surroundings
 from .checker import Checker
 from .links import Network
 from .load import RATE_PER_S, SERVICES, Load, under_load
 from .model import Model, served_model
-from .second_worker import SETTINGS, SecondWorker
+from .second_worker import SecondWorker
 
 _LOOKS = 3
 """A transaction whose producer stands still is open for as many looks; one that was being ended is not."""
@@ -148,13 +148,16 @@ class Scene:
 
 
 @contextmanager
-def staged(concurrency: int | None = None, deadline_s: float | None = None) -> Iterator[Scene]:
+def staged(
+    concurrency: int | None = None, deadline_s: float | None = None, *, older_job: bool = False
+) -> Iterator[Scene]:
     """The stack, up and under load. When the block is left, the load ends in order.
 
     Args:
         concurrency: answers that the model writes at once, and none of the batch lane while interactive requests want
             them; absent: what ``stack.toml`` says.
         deadline_s: of the services' interactive requests; absent: they have none.
+        older_job: whether the job is one of an older version.
     """
     config = load_config(SETTINGS)
     if concurrency is not None:
@@ -170,7 +173,7 @@ def staged(concurrency: int | None = None, deadline_s: float | None = None) -> I
             stack_up(
                 config.model_copy(update={"models": models}),
                 "chaos-logs",
-                stack_of=lambda home, config: BreakableStack(home, config, around),
+                stack_of=lambda home, config: BreakableStack(home, config, around, older_job=older_job),
             ) as running,
             Checker(running.config) as checker,
             under_load(

@@ -1,21 +1,34 @@
 """The short form: the most telling faults, once each, in the middle of traffic."""
 
+from collections.abc import Sequence
+
 import pytest
 from rich.console import Console
 
 from .campaign import inject, judge
 from .faults import EVERY, SHORT
+from .older import no_older_version
 from .scene import staged
 from .table import table
 
+pytestmark = pytest.mark.stack
 
-@pytest.mark.stack
+
 def test_whatever_is_killed_no_reply_is_lost_repeated_or_wrong() -> None:
-    with staged() as scene:
-        injected = [inject(scene, fault) for fault in EVERY if fault.name in SHORT]
+    nothing_is_wrong_after(SHORT)
+
+
+@pytest.mark.skipif(no_older_version() is not None, reason=str(no_older_version()))
+def test_an_older_job_and_todays_worker_are_killed_while_they_work_together() -> None:
+    nothing_is_wrong_after(("kill -9 worker, mid-commit", "kill -9 TaskManager"), older_job=True)
+
+
+def nothing_is_wrong_after(names: Sequence[str], *, older_job: bool = False) -> None:
+    with staged(older_job=older_job) as scene:
+        injected = [inject(scene, fault) for fault in EVERY if fault.name in names]
         scene.load.stop()
         judge(scene, injected)
     assert scene.load.problems == []
-    assert len(injected) == len(SHORT)
+    assert len(injected) == len(names)
     Console(width=160).print(table(injected))  # pytest shows it when the next line fails
     assert all(one.harmless for one in injected)  # how long it takes is for machines that do nothing else
