@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
@@ -35,7 +35,8 @@ class ReplyFeed:
     after a member that was killed, the next one gets what it handled in its last second again. Repeats written by a
     restored job are removed by tenant and request id, within the last ``seen.LIMIT`` replies that this member has
     read. They lie on the same partition as the first, so a member that takes a partition over reads the last
-    ``READ_BACK_RECORDS`` of it back and knows them too.
+    ``READ_BACK_RECORDS`` of it back and knows them too. A topic that was deleted and made anew is read from its
+    beginning.
 
     Args:
         group: the consumer group. It begins with the oldest reply there is, and goes on where it stopped. None: all
@@ -56,6 +57,7 @@ class ReplyFeed:
         self._in_work: Message | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._anew_until_s = 0.0
         self._settings = config.kafka.client(
             client_id="forebay-client",
             group_id=group or f"forebay-client-{uuid.uuid4().hex}",
@@ -83,9 +85,9 @@ class ReplyFeed:
         with self._lock:
             if self._closed:
                 return None
-            self._handled()
             if time.monotonic() >= self._look_at_s:
                 self._look()
+            self._handled()
             message = self._consumer.poll(timeout_s)
             if message is None:
                 return None
@@ -117,8 +119,10 @@ class ReplyFeed:
             return
         if found != self._topic_id:
             _log.info("%s was made anew, and is read from its beginning", self._topic)
-            self._topic_id = found
+            self._topic_id, self._in_work = found, None
             self._consumer.close()
+            # Until each member has seen it, the group gets offsets of the topic that is gone for the new one.
+            self._anew_until_s = time.monotonic() + 2 * _LOOK_EVERY_S
             self._settings["auto.offset.reset"] = "earliest"  # whoever wanted what comes from now on wants all of it
             self._subscribe()
 
@@ -147,7 +151,10 @@ class ReplyFeed:
             return None
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._group is not None and partitions:
+        if time.monotonic() < self._anew_until_s:
+            for place in partitions:
+                place.offset = OFFSET_BEGINNING
+        elif self._group is not None and partitions:
             try:
                 for place in consumer.committed(partitions, timeout=_RPC_TIMEOUT_S):
                     self._read_back(consumer, place, partitions)

@@ -22,7 +22,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from forebay_schemas.config import Config
-from forebay_schemas.topic_probe import TopicProbe
+from forebay_schemas.topic_probe import TopicProbe, TopicState
 
 from .errors import BrokerUnavailable, explain
 from .kafka_log import kafka_log
@@ -119,22 +119,23 @@ class Inbox:
             _log.warning("reading %s: %s", self._topic, error.str())
 
     def _begin(self, timeout_s: float) -> None:
-        self._read_only(self._end(time.monotonic() + timeout_s))
+        self._read_only([self._end(time.monotonic() + timeout_s)])
         self._known_at_s = time.time()
         self._check_at_s = time.monotonic() + _METADATA_EVERY_S
 
     def _new_consumer(self) -> Consumer:
         return Consumer(self._settings, logger=kafka_log)
 
-    def _read_only(self, place: TopicPartition) -> None:
-        self._consumer.incremental_assign([place])
-        self._partitions = {place.partition}
+    def _read_only(self, places: list[TopicPartition]) -> None:
+        self._consumer.incremental_assign(places)
+        self._partitions = {place.partition for place in places}
 
     def _end(self, until_s: float) -> TopicPartition:
         """The end of the key's partition; while its leader is elected, that is waited for."""
         while True:
             try:
-                self._topic_id, partition = self._found(_left_s(until_s))
+                state = self._probe.state(self._topic, _left_s(until_s))
+                self._topic_id, partition = state.id, partition_of(self._key, state.partitions)
                 place = TopicPartition(self._topic, partition)
                 # The end is asked for, not left to be found by the first fetch: a reply that is quicker than that
                 # would be missed.
@@ -148,9 +149,10 @@ class Inbox:
     def _follow_partitions(self) -> None:
         self._check_at_s = time.monotonic() + _METADATA_EVERY_S
         try:
-            topic_id, partition = self._found(_METADATA_TIMEOUT_S)
-            if topic_id != self._topic_id:
-                self._begin_anew(topic_id, partition)
+            state = self._probe.state(self._topic, _METADATA_TIMEOUT_S)
+            partition = partition_of(self._key, state.partitions)
+            if state.id != self._topic_id:
+                self._begin_anew(state)
             elif partition not in self._partitions:
                 self._consumer.incremental_assign([self._since_last_known(partition)])
                 self._partitions.add(partition)
@@ -170,18 +172,18 @@ class Inbox:
         # OFFSET_END means that nothing was written since then, up to the end that was asked for just before.
         return TopicPartition(self._topic, partition, end if found.offset == OFFSET_END else found.offset)
 
-    def _begin_anew(self, topic_id: str, partition: int) -> None:
-        """Read the topic that has taken the place of the one that was read: ``TopicState.id`` says why so."""
+    def _begin_anew(self, state: TopicState) -> None:
+        """Read the topic that has taken the place of the one that was read: ``TopicState.id`` says why so.
+
+        Producers that have not heard of it yet write where the key lay before.
+        """
         self._consumer.close()
         self._consumer = self._new_consumer()
-        self._read_only(TopicPartition(self._topic, partition, OFFSET_BEGINNING))
-        self._topic_id = topic_id
+        numbers = {number for number in self._partitions if number < state.partitions}
+        numbers.add(partition_of(self._key, state.partitions))
+        self._read_only([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in sorted(numbers)])
+        self._topic_id = state.id
         _log.info("%s was made anew, and is read from its beginning", self._topic)
-
-    def _found(self, timeout_s: float) -> tuple[str, int]:
-        """The id of the topic, and the key's partition."""
-        state = self._probe.state(self._topic, timeout_s)
-        return state.id, partition_of(self._key, state.partitions)
 
 
 def _left_s(until_s: float) -> float:

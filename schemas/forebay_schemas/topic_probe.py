@@ -1,6 +1,7 @@
 """What topics are like now: asked beside the reading, so that neither waits for the other."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,9 +45,16 @@ class TopicProbe:
         Raises:
             KafkaException: there is none of this name, or the brokers do not answer in time.
         """
-        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)
-        found = asked[topic].result()
+        found = self._described([topic], timeout_s)[topic].result()
         return TopicState(str(found.topic_id), len(found.partitions))
+
+    def ids(self, topics: Collection[str], timeout_s: float) -> dict[str, str]:
+        """The ids of those topics that are there and can be asked for in time. Blocks meanwhile."""
+        found: dict[str, str] = {}
+        for topic, told in self._described(topics, timeout_s).items():
+            with suppress(KafkaException):
+                found[topic] = str(told.result().topic_id)
+        return found
 
     def unread(self, next_offsets: Mapping[tuple[str, int], int]) -> int | None:
         """Count what was not read yet; None while a broker is away, or takes a second to answer. Blocks meanwhile.
@@ -54,17 +62,28 @@ class TopicProbe:
         Args:
             next_offsets: where reading goes on, by topic and partition.
         """
-        unread = 0
-        for partition, offset in next_offsets.items():
+        bounds = self.bounds(next_offsets)
+        if bounds is None:
+            return None
+        # What lies before low is deleted.
+        return sum(max(0, high - max(low, next_offsets[one])) for one, (low, high) in bounds.items())
+
+    def bounds(self, partitions: Collection[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]] | None:
+        """Where each begins and ends for readers of committed records; None while a broker is away, or takes a second
+        to answer. Blocks meanwhile."""
+        found: dict[tuple[str, int], tuple[int, int]] = {}
+        for partition in partitions:
             try:
-                ends = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_TIMEOUT_S)
+                bounds = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_TIMEOUT_S)
             except KafkaException:
                 return None
-            if ends is None:
+            if bounds is None:
                 return None
-            low, high = ends
-            unread += max(0, high - max(low, offset))  # what lies before low is deleted
-        return unread
+            found[partition] = bounds
+        return found
+
+    def _described(self, topics: Collection[str], timeout_s: float) -> dict[str, Any]:
+        return self._admin.describe_topics(TopicCollection([*topics]), request_timeout=timeout_s)
 
     @cached_property
     def _admin(self) -> AdminClient:
@@ -72,7 +91,8 @@ class TopicProbe:
 
     @cached_property
     def _consumer(self) -> Consumer:
-        """For the ends. An AdminClient would tell all at once, and ends the process where a broker dies under it."""
+        """For bounds. An AdminClient would tell all at once, and ends the process where a broker dies while offsets are
+        asked for; where topics are, it was seen to bear that."""
         settings = {"group_id": f"{self._config.topic_prefix}-lag", "enable_auto_commit": False}  # never joined
         return Consumer(self._quiet(**settings, isolation_level="read_committed"))
 

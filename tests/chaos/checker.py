@@ -83,7 +83,7 @@ class Checker:
         self._codec = Codec()
         self._topics = config.kafka.topics
         settings = {
-            "group_id": uuid.uuid4().hex,
+            "enable_auto_commit": False,
             "isolation_level": "read_committed",
             "auto_offset_reset": "earliest",
         }
@@ -180,7 +180,7 @@ class Checker:
         consumer.close()
 
     def _subscribed(self) -> Consumer:
-        consumer = Consumer(self._settings)
+        consumer = Consumer({**self._settings, "group.id": uuid.uuid4().hex})
         consumer.subscribe([self._topics.requests, self._topics.requests_batch, self._topics.replies])
         return consumer
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,6 +94,11 @@ class Scene:
     def caught_up_since_broken(self) -> bool:
         """Whether all is answered that was asked before the last fault was injected, and since then by each client."""
         return self.checker.answered_before(self.broken_s) and self.answered_since_broken()
+
+    def job_is_older(self) -> bool:
+        """Whether the job is of the older version, by what it says of a metric."""
+        with urllib.request.urlopen(f"http://localhost:{self.running.config.metrics.job_port}/metrics") as page:
+            return b"earlier (for its asker alone)" not in page.read()
 
     def job_runs(self) -> bool:
         """Whether the job runs with every one of its tasks."""

@@ -25,6 +25,7 @@ def test_an_older_job_and_todays_worker_are_killed_while_they_work_together() ->
 
 def nothing_is_wrong_after(names: Sequence[str], *, older_job: bool = False) -> None:
     with staged(older_job=older_job) as scene:
+        assert scene.job_is_older() == older_job
         injected = [inject(scene, fault) for fault in EVERY if fault.name in names]
         scene.load.stop()
         judge(scene, injected)

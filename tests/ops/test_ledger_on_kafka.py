@@ -20,8 +20,9 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # pyright: ignore[reportPrivateImportUsage]
 from forebay_client import Client
-from forebay_ops.ledger.folder import FEEDBACK, current_files, undisturbed
+from forebay_ops.ledger.folder import FEEDBACK, current_files
 from forebay_ops.ledger.forgetting import Whom, forget
+from forebay_ops.ledger.reading import undisturbed
 from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
 from forebay_schemas.codec import Codec

@@ -96,7 +96,9 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning_by_a_consumer_tha
     reader.poll(0)
     reader.poll(0)
     assert broker.closed
-    assert broker.assigned == [(home(4), END), (home(broker.partitions), OFFSET_BEGINNING)]
+    assert broker.assigned[0] == (home(4), END)
+    both = sorted({home(4), home(broker.partitions)})
+    assert broker.assigned[1:] == [(number, OFFSET_BEGINNING) for number in both], "also where others may still write"
 
 
 def test_the_election_of_a_leader_is_waited_for_as_long_as_there_is_time(

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 from forebay_schemas.records import Lane
 from forebay_schemas.sections import KafkaConfig
-from forebay_schemas.topic_probe import TopicProbe
+from forebay_schemas.topic_probe import TopicProbe, TopicState
 from forebay_workers import intake
 from forebay_workers.lanes import Delivery, Room
 from forebay_workers.offsets import Commit, Partition
@@ -40,8 +40,32 @@ class Consumer:
         return [TopicPartition(at.topic, at.partition, OFFSET_INVALID) for at in partitions]
 
 
+class Stored:
+    """A member of a group that stored these offsets, one for each partition."""
+
+    def __init__(self, *offsets: int) -> None:
+        self._offsets = offsets
+
+    async def subscribe(self, topics: list[str], on_assign: Callable[..., Any], **others: Any) -> None:
+        self.assign = on_assign
+
+    async def consumer_group_metadata(self) -> object:
+        return object()
+
+    async def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(at.topic, at.partition, self._offsets[at.partition]) for at in partitions]
+
+    async def poll(self, timeout: float) -> None:
+        await asyncio.sleep(0)
+
+    async def pause(self, partitions: list[TopicPartition]) -> None: ...
+
+    async def resume(self, partitions: list[TopicPartition]) -> None: ...
+
+
 class Owner:
     def __init__(self) -> None:
+        self.lost_partitions: set[Partition] = set()
         self.commits: dict[Partition, Commit | None] = {}
 
     def assigned(self, commits: Mapping[Partition, Commit | None]) -> RecentTasks:
@@ -55,7 +79,53 @@ class Owner:
 
     async def revoked(self, partitions: Collection[Partition]) -> None: ...
 
-    async def lost(self, partitions: Collection[Partition]) -> None: ...
+    async def lost(self, partitions: Collection[Partition]) -> None:
+        self.lost_partitions.update(partitions)
+
+
+class Probe(TopicProbe):
+    """Of a topic that is made anew, with four records in it."""
+
+    def __init__(self, *ids: str) -> None:
+        self._ids = iter(ids)
+
+    def state(self, topic: str, timeout_s: float) -> TopicState:
+        return TopicState(next(self._ids), 4)
+
+    def unread(self, next_offsets: Mapping[Partition, int]) -> int | None:
+        return 0
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]] | None:
+        return dict.fromkeys(partitions, (0, 4))
+
+
+async def test_a_topic_that_was_made_anew_ends_it_and_nothing_is_stored_of_the_old_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "LOOK_S", 0.0)
+    monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: Stored())
+    owner = Owner()
+    source = intake.Intake(
+        KafkaConfig(), CODEC, "small", Lane.INTERACTIVE, Room(1), Gauge("lag", "Tasks.", registry=None),
+        Probe("first", "first", "second"),
+    )  # fmt: skip
+    await source.open(owner)
+    source._partitions = {(source.topic, 3): 17}
+    with pytest.raises(intake.TopicMadeAnew, match="was deleted and made anew"):
+        await source.run()
+    assert owner.lost_partitions == {(source.topic, 3)}
+
+
+async def test_what_is_stored_behind_the_end_is_of_a_topic_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer, owner, kafka, read = Stored(3, 17), Owner(), KafkaConfig(), list[Mapping[Partition, int]]()
+    monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: consumer)
+    monkeypatch.setattr(intake, "read_back", lambda config, ends, recent: read.append(ends))
+    lag = Gauge("lag", "Tasks.", registry=None)
+    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, Probe())
+    await source.open(owner)
+    await consumer.assign(consumer, [TopicPartition(source.topic, 0), TopicPartition(source.topic, 1)])
+    assert owner.commits == {(source.topic, 0): Commit(3, ""), (source.topic, 1): None}
+    assert read == [{(source.topic, 0): 3}]
 
 
 async def test_a_question_that_is_never_answered_holds_a_take_over_up_for_seconds(

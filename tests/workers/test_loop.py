@@ -15,6 +15,7 @@ from forebay_schemas.records import DeadLetter, Lane, Reply, Request, Result
 from forebay_workers import admission, lanes, loop, undeliverable
 from forebay_workers.backends import EngineDead, GenerationError, Unavailable
 from forebay_workers.durations import Durations
+from forebay_workers.intake import TopicMadeAnew
 from forebay_workers.lanes import batch_name
 from forebay_workers.loop import stream_number
 from forebay_workers.offsets import WINDOW, Commit, Known, encode
@@ -435,6 +436,18 @@ async def test_after_a_fatal_error_of_the_publisher_it_connects_anew_and_begins_
     run.model.answer("a")
     await run.committed(1)
     assert run.done(P) == (1, set())
+
+
+async def test_when_a_topic_was_made_anew_it_connects_anew_though_nothing_was_committed_yet(start: Start) -> None:
+    run = await start()
+    run.small.break_down(TopicMadeAnew(KafkaError(KafkaError.UNKNOWN_TOPIC_ID, "it was deleted and made anew")))
+    await run.until(lambda: run.connections == 2)
+    await run.until(lambda: hasattr(run.small, "owner"))
+    after(run, {})
+    run.small.deliver("a", offset=0)
+    await run.asked("a")
+    run.model.answer("a")
+    await run.committed(1)
 
 
 async def test_brokers_that_refuse_everything_end_it(start: Start) -> None:

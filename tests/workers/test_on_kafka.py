@@ -374,7 +374,7 @@ class Holding:
 
 
 def test_what_a_worker_has_no_room_for_is_its_lag(installed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "LAG_S", 0.1)
+    monkeypatch.setattr(intake, "LOOK_S", 0.1)
     lag = Gauge("lag", "Tasks.", registry=None)
     owner = Holding()
     for number in range(5):

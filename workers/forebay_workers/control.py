@@ -71,7 +71,7 @@ class ControlReader:
                 group_id=f"{self._config.topic_prefix}-control-{uuid.uuid4()}",  # a name is asked for; none is joined
                 enable_auto_commit=False,
                 isolation_level="read_committed",
-                auto_offset_reset="earliest",  # a topic made anew is read from its start
+                auto_offset_reset="earliest",  # rather more than too little
                 fetch_message_max_bytes=self._config.max_wire_bytes,
                 logger=logging.getLogger("kafka.control"),
             ),

@@ -42,6 +42,10 @@ _PREFETCH_PAUSE_MS = 10
 _log = logging.getLogger(__name__)
 
 
+class TopicMadeAnew(KafkaException):
+    """A topic of tasks was deleted and made anew: only a new consumer reads it (``TopicState.id``)."""
+
+
 class Owner(Protocol):
     """Who is told what happens to the partitions of an intake. On return a rebalance goes on."""
 
@@ -128,7 +132,8 @@ class Intake:
         """Read until cancelled.
 
         Raises:
-            KafkaException: the consumer is of no use any more, or it reads a topic that is gone.
+            KafkaException: the consumer is of no use any more.
+            TopicMadeAnew: what it reads is gone.
         """
         looks = asyncio.create_task(self._look_at_the_topic())
         try:
@@ -198,7 +203,8 @@ class Intake:
         except KafkaException:  # whoever reads is told
             return
         if self._topic_id not in (None, found):
-            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_ID, f"{self.topic} was deleted and made anew"))
+            await self._owner.lost(set(self._partitions))  # or their progress would be stored for the new ones
+            raise TopicMadeAnew(KafkaError(KafkaError.UNKNOWN_TOPIC_ID, f"{self.topic} was deleted and made anew"))
         self._topic_id = found
 
     def _contents(self, value: bytes) -> tuple[Task | None, Request | None]:
@@ -227,10 +233,15 @@ class Intake:
         self.group = await consumer.consumer_group_metadata()
         if partitions:
             stored = await self._stored(consumer, partitions)
-            commits = {
-                (at.topic, at.partition): Commit(at.offset, at.metadata or "") if at.offset >= 0 else None
-                for at in stored
-            }
+            places = [(at.topic, at.partition) for at in stored if at.offset >= 0]
+            bounds = await asyncio.to_thread(self._probe.bounds, places) or {}
+
+            def commit(at: Any) -> Commit | None:
+                _, end = bounds.get((at.topic, at.partition), (0, at.offset))
+                # What is stored behind the end was stored of a topic that is gone.
+                return Commit(at.offset, at.metadata or "") if 0 <= at.offset <= end else None
+
+            commits = {(at.topic, at.partition): commit(at) for at in stored}
             recent = self._owner.assigned(commits)
             ends = {partition: commit.offset for partition, commit in commits.items() if commit}
             await asyncio.to_thread(read_back, self._config, ends, recent)

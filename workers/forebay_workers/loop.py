@@ -52,6 +52,7 @@ from .answer import Answerer, Generator, Retry, Wait
 from .backends import Unavailable
 from .committing import RETRY_COMMIT_S, CommitCycle
 from .connection import Connection, Source
+from .intake import TopicMadeAnew
 from .lanes import Delivery, Kind, Line, Room
 from .offsets import Commit, OffsetTracker, Partition
 from .outcome import Outcome
@@ -204,7 +205,7 @@ class Worker:
                     return await self._serve(connection, [stopping, self._failure, *beside], ready)
                 except KafkaException as error:
                     # A fatal error leaves open whether the last transaction was committed. The group's offsets say.
-                    if not self._commits.fruitful or stopping.done():
+                    if stopping.done() or not (self._commits.fruitful or isinstance(error, TopicMadeAnew)):
                         raise
                     _log.warning("connecting anew, and going on from what is committed: %s", error)
                     ready = _nothing

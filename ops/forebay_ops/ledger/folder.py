@@ -9,12 +9,10 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
-import duckdb
 import msgspec
 from forebay_schemas.errors import ConfigError, ForebayError
 
@@ -30,9 +28,6 @@ FEEDBACK = "feedback"
 _UNFINISHED = ".unfinished"
 _DAY = "day="
 _LOCK = "lock"
-_ATTEMPTS = 5
-
-_T = TypeVar("_T")
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +146,7 @@ def read_progress(root: Path) -> Progress:
 def current_files(root: Path) -> list[Path]:
     """The files of a ledger as they are at one moment, also while its process changes them.
 
-    Each is there when this returns; its process may rename or replace it later: read within ``undisturbed``.
+    Each is there when this returns; its process may rename or replace it later: see ``reading.undisturbed``.
     """
     while True:
         progress = read_progress(root)
@@ -161,21 +156,6 @@ def current_files(root: Path) -> list[Path]:
     named = (found - set(progress.removed)) | set(progress.added)
     candidates = ((root / name, (root / name).with_suffix(_UNFINISHED)) for name in sorted(named))
     return [next(filter(Path.exists, pair)) for pair in candidates if any(map(Path.exists, pair))]
-
-
-def undisturbed(root: Path, read: Callable[[], _T]) -> _T:
-    """What is read of a ledger: its files are listed and read anew where its process took one away meanwhile.
-
-    Raises:
-        ForebayError: files cannot be read, however often.
-    """
-    problem = None
-    for _ in range(_ATTEMPTS):
-        try:
-            return read()
-        except (FileNotFoundError, duckdb.IOException) as error:
-            problem = error
-    raise ForebayError(f"the ledger in {root} cannot be read ({problem}); look at its files and ask again")
 
 
 def seconds_since_alive(root: Path) -> float:

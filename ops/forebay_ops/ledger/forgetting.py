@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from forebay_schemas.errors import ConfigError, ForebayError
 
-from .folder import FEEDBACK, LedgerFolder, current_files, undisturbed
+from .folder import FEEDBACK, LedgerFolder, current_files
+from .reading import undisturbed
 from .upkeep import ROW_GROUP_ROWS
 from .writer import COMPRESSION
 

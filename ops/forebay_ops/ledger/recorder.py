@@ -48,7 +48,6 @@ _TIDY_EVERY_S = 600.0
 _LAG_EVERY_S = 10.0
 """As often as it is scraped."""
 _RPC_TIMEOUT_S = 10.0
-_STATE_TIMEOUT_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -206,11 +205,7 @@ class Recorder:
 
     def _topic_ids(self) -> TopicIds:
         """Of the topics that can be asked for now."""
-        found: TopicIds = {}
-        for topic in self._writer_of:
-            with suppress(KafkaException):  # what is wrong with it is told where its partitions are asked for
-                found[topic] = self._probe.state(topic, _STATE_TIMEOUT_S).id
-        return found
+        return self._probe.ids(self._writer_of, _RPC_TIMEOUT_S)  # what is wrong is told where partitions are asked for
 
     def _check_topic_ids(self) -> None:
         for topic, found in self._topic_ids().items():

@@ -12,7 +12,8 @@ from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CacheStatus
 
 from ..ledger.columns import NO_SHADOW
-from ..ledger.folder import FEEDBACK, current_files, undisturbed
+from ..ledger.folder import FEEDBACK, current_files
+from ..ledger.reading import undisturbed
 from .feedback import COUNTED, NO_VERDICTS, Verdicts, create_rated
 from .outlook import Payback, Projection, payback, project
 from .sums import MEASURES, SUMMED, Sums

@@ -14,7 +14,8 @@ from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import CachePolicy, Lane
 
 from ..ledger.columns import NO_SHADOW
-from ..ledger.folder import current_files, undisturbed
+from ..ledger.folder import current_files
+from ..ledger.reading import undisturbed
 from .behaviour import ANSWER_TOKENS, SERVICE_MS, Behaviour, Share
 from .linking import linked, traffic_of
 from .traffic import GENERATED, STATUSES, TOKENS, Case, Floats, Ints, Kind, Recorded, Traffic
