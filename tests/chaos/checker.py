@@ -25,6 +25,9 @@ Key = tuple[str, str]
 _GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
 _LOOK_EVERY_S = 1.0
 _STATE_TIMEOUT_S = 0.5
+_SILENCE_S = 8.0
+"""Then the consumer is taken for lost: one that asked where a lone broker was in the moment after a freeze in which the
+cluster had none does not ask again (librdkafka 2.16)."""
 
 
 @dataclass
@@ -161,16 +164,18 @@ class Checker:
             return dict(self._asked)
 
     def _read(self) -> None:
-        consumer, look_s = self._subscribed(), 0.0
+        consumer = self._subscribed()
+        look_s = heard_s = time.monotonic()
         while not self._stop.is_set():
             if time.monotonic() >= look_s:
-                if self._made_anew():
-                    consumer.close()
-                    consumer = self._subscribed()
                 look_s = time.monotonic() + _LOOK_EVERY_S
+                if self._made_anew() or look_s > heard_s + _SILENCE_S:
+                    threading.Thread(target=consumer.close, daemon=True).start()  # one that is lost takes its time
+                    consumer, heard_s = self._subscribed(), time.monotonic()
             message = consumer.poll(0.1)
             if message is None or message.error():
-                continue  # a broker that went away; librdkafka goes on when it is back
+                continue  # a broker that went away
+            heard_s = time.monotonic()
             # With its time: of a topic that was made anew the offsets begin anew.
             place = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
             if place in self._seen:
