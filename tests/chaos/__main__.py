@@ -148,6 +148,8 @@ def _tell_what_is_wrong(console: Console, done: list[Injection], scene: Scene) -
         f"{len(scene.checker.requests())} requests, and {scene.load.callers.answered} calls of the gateway among them"
     )
     console.print(asked, highlight=False)
+    if left_open := sum(one.left_open for one in done):
+        console.print(f"{left_open} times Kafka had left a transaction open, which was aborted", highlight=False)
     for one in done:
         for what, requests in (("lost", one.lost), ("repeated", one.repeated), ("wrong", one.wrong)):
             for tenant, request_id in requests:

@@ -17,8 +17,10 @@ from forebay_ops.local.probes import job_runs
 from forebay_ops.local.stack import PartState
 from forebay_schemas.config import load_config
 from forebay_schemas.sections import WorkerConfig
+from py4j.protocol import Py4JError
 
 from ..end_to_end.conftest import RunningStack, stack_up
+from ..left_open import abort_left_open, may_be_left_open
 from ..waiting import eventually
 from .breakable import SETTINGS, BreakableStack, Surroundings
 from .checker import Checker
@@ -47,11 +49,14 @@ class Scene:
     broken_s: float = 0.0
     """When the last fault was injected."""
     _signalled: int = 0
+    _kafka_told: int = 0
+    """How much the broker had logged then."""
 
     def __post_init__(self) -> None:
         config = self.running.config
         self.admin = AdminClient(config.kafka.client() | {"log_level": 0})
         self.second = SecondWorker(config, self.running.stack.home, self.admin)
+        self._kafka_log = self.running.stack.home.logs / "kafka.log"
         self.redis = redis.Redis.from_url(config.redis.url.get_secret_value())
 
     # What it does
@@ -60,6 +65,21 @@ class Scene:
         """Send a signal to a part's process."""
         self._signalled = self.pid(part)
         os.kill(self._signalled, number)
+
+    def mark(self) -> None:
+        """A fault is about to be injected."""
+        self.broken_s = time.monotonic()
+        self._kafka_told = self._kafka_log.stat().st_size
+
+    def abort_left_open(self) -> bool:
+        """End what transactions Kafka left open since the fault, as only an operator can; whether there were any."""
+        home = self.running.stack.home
+        if not may_be_left_open(self._kafka_log, self._kafka_told):
+            return False
+        try:
+            return abort_left_open(self.running.config, home) > 0
+        except Py4JError:  # a broker that is not back yet
+            return False
 
     def pid(self, part: str) -> int:
         """The process of a part, as soon as one runs."""
