@@ -62,25 +62,17 @@ class TopicProbe:
         Args:
             next_offsets: where reading goes on, by topic and partition.
         """
-        bounds = self.bounds(next_offsets)
-        if bounds is None:
-            return None
-        # What lies before low is deleted.
-        return sum(max(0, high - max(low, next_offsets[one])) for one, (low, high) in bounds.items())
-
-    def bounds(self, partitions: Collection[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]] | None:
-        """Where each begins and ends for readers of committed records; None while a broker is away, or takes a second
-        to answer. Blocks meanwhile."""
-        found: dict[tuple[str, int], tuple[int, int]] = {}
-        for partition in partitions:
+        unread = 0
+        for partition, offset in next_offsets.items():
             try:
-                bounds = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_TIMEOUT_S)
+                ends = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_TIMEOUT_S)
             except KafkaException:
                 return None
-            if bounds is None:
+            if ends is None:
                 return None
-            found[partition] = bounds
-        return found
+            low, high = ends
+            unread += max(0, high - max(low, offset))  # what lies before low is deleted
+        return unread
 
     def _described(self, topics: Collection[str], timeout_s: float) -> dict[str, Any]:
         return self._admin.describe_topics(TopicCollection([*topics]), request_timeout=timeout_s)
@@ -91,7 +83,7 @@ class TopicProbe:
 
     @cached_property
     def _consumer(self) -> Consumer:
-        """For bounds. An AdminClient would tell all at once, and ends the process where a broker dies while offsets are
+        """For ends. An AdminClient would tell all at once, and ends the process where a broker dies while offsets are
         asked for; where topics are, it was seen to bear that."""
         settings = {"group_id": f"{self._config.topic_prefix}-lag", "enable_auto_commit": False}  # never joined
         return Consumer(self._quiet(**settings, isolation_level="read_committed"))

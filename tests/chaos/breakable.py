@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from forebay_ops.local import servers
 from forebay_ops.local.ascent import Progress
@@ -21,18 +22,27 @@ from .older import older_packages
 SETTINGS = Path(__file__).with_name("stack.toml")
 """What people would write of the stack that is broken."""
 
-WORKER, TASKMANAGER, CLIENTS = "worker", "taskmanager", "clients"
+WORKER, TASKMANAGER, JOBMANAGER, GATEWAY = "worker", "taskmanager", "jobmanager", "gateway"
+CLIENTS = "clients"
 WORKER_KAFKA, JOB_KAFKA, GATEWAY_KAFKA = "worker - Kafka", "job - Kafka", "gateway - Kafka"
-CLIENTS_KAFKA = "clients - Kafka"
+CLIENTS_KAFKA, LEDGER_KAFKA, ROLLOUTS_KAFKA = "clients - Kafka", "ledger - Kafka", "rollouts - Kafka"
 JOB_REDIS, GATEWAY_REDIS = "job - Redis", "gateway - Redis"
 FLINK = "TaskManager - JobManager"
+WORKER_MODEL = "worker - model"
 
 KAFKA_DISK, INDEX_DISK = "Kafka", "index"
 _DISK_BYTES = 4 * 2**30
 """Twice what hours of the load leave on the larger one."""
 
-_KAFKA = {WORKER: WORKER_KAFKA, "job": JOB_KAFKA, "gateway": GATEWAY_KAFKA, CLIENTS: CLIENTS_KAFKA}
-_REDIS = {"job": JOB_REDIS, "gateway": GATEWAY_REDIS}
+_KAFKA = {
+    WORKER: WORKER_KAFKA,
+    "job": JOB_KAFKA,
+    GATEWAY: GATEWAY_KAFKA,
+    CLIENTS: CLIENTS_KAFKA,
+    "ledger": LEDGER_KAFKA,
+    "rollouts": ROLLOUTS_KAFKA,
+}
+_REDIS = {"job": JOB_REDIS, GATEWAY: GATEWAY_REDIS}
 """Who reaches it, by which link. What the job is submitted with holds in the TaskManager too."""
 
 
@@ -82,8 +92,12 @@ class BreakableStack(Stack):
         for name, between in _REDIS.items():
             port = self._lay(between, servers.local_port("redis.url", redis_address(self.config)))
             self._settings[name]["FOREBAY_REDIS__URL"] = f"redis://127.0.0.1:{port}/0"
+        (endpoint,) = (model.endpoint for model in self.config.models.values())
+        url = urlsplit(str(endpoint and endpoint.url))
+        port = self._lay(WORKER_MODEL, url.port or 80)
+        self._settings[WORKER]["FOREBAY_MODELS__TOLD__ENDPOINT__URL"] = f"http://127.0.0.1:{port}{url.path}"
         if no_clocks() is None:
-            for name in (WORKER, TASKMANAGER, CLIENTS):
+            for name in (WORKER, TASKMANAGER, JOBMANAGER, GATEWAY, CLIENTS):
                 around.clocks[name] = Clock(home.root / "clocks" / name)
                 self._settings.setdefault(name, {}).update(around.clocks[name].environment)
         if older_job:
@@ -116,7 +130,7 @@ class BreakableStack(Stack):
         taskmanager = next(self._ports)
         to_jobmanager, to_taskmanager = self._lay(FLINK, jobmanager), self._lay(FLINK, taskmanager)
         return {
-            "jobmanager": {"jobmanager.rpc.port": to_jobmanager, "jobmanager.rpc.bind-port": jobmanager},
+            JOBMANAGER: {"jobmanager.rpc.port": to_jobmanager, "jobmanager.rpc.bind-port": jobmanager},
             TASKMANAGER: {
                 "jobmanager.rpc.port": to_jobmanager,
                 "taskmanager.rpc.port": to_taskmanager,

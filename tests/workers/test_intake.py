@@ -40,20 +40,10 @@ class Consumer:
         return [TopicPartition(at.topic, at.partition, OFFSET_INVALID) for at in partitions]
 
 
-class Stored:
-    """A member of a group that stored these offsets, one for each partition."""
+class Silent:
+    """A consumer to which nothing comes."""
 
-    def __init__(self, *offsets: int) -> None:
-        self._offsets = offsets
-
-    async def subscribe(self, topics: list[str], on_assign: Callable[..., Any], **others: Any) -> None:
-        self.assign = on_assign
-
-    async def consumer_group_metadata(self) -> object:
-        return object()
-
-    async def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        return [TopicPartition(at.topic, at.partition, self._offsets[at.partition]) for at in partitions]
+    async def subscribe(self, topics: list[str], **others: Any) -> None: ...
 
     async def poll(self, timeout: float) -> None:
         await asyncio.sleep(0)
@@ -84,7 +74,7 @@ class Owner:
 
 
 class Probe(TopicProbe):
-    """Of a topic that is made anew, with four records in it."""
+    """Of a topic that is made anew."""
 
     def __init__(self, *ids: str) -> None:
         self._ids = iter(ids)
@@ -103,7 +93,7 @@ async def test_a_topic_that_was_made_anew_ends_it_and_nothing_is_stored_of_the_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(intake, "LOOK_S", 0.0)
-    monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: Stored())
+    monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: Silent())
     owner = Owner()
     source = intake.Intake(
         KafkaConfig(), CODEC, "small", Lane.INTERACTIVE, Room(1), Gauge("lag", "Tasks.", registry=None),
@@ -114,18 +104,6 @@ async def test_a_topic_that_was_made_anew_ends_it_and_nothing_is_stored_of_the_o
     with pytest.raises(intake.TopicMadeAnew, match="was deleted and made anew"):
         await source.run()
     assert owner.lost_partitions == {(source.topic, 3)}
-
-
-async def test_what_is_stored_behind_the_end_is_of_a_topic_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    consumer, owner, kafka, read = Stored(3, 17), Owner(), KafkaConfig(), list[Mapping[Partition, int]]()
-    monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: consumer)
-    monkeypatch.setattr(intake, "read_back", lambda config, ends, recent: read.append(ends))
-    lag = Gauge("lag", "Tasks.", registry=None)
-    source = intake.Intake(kafka, CODEC, "small", Lane.INTERACTIVE, Room(1), lag, Probe())
-    await source.open(owner)
-    await consumer.assign(consumer, [TopicPartition(source.topic, 0), TopicPartition(source.topic, 1)])
-    assert owner.commits == {(source.topic, 0): Commit(3, ""), (source.topic, 1): None}
-    assert read == [{(source.topic, 0): 3}]
 
 
 async def test_a_question_that_is_never_answered_holds_a_take_over_up_for_seconds(

@@ -233,15 +233,10 @@ class Intake:
         self.group = await consumer.consumer_group_metadata()
         if partitions:
             stored = await self._stored(consumer, partitions)
-            places = [(at.topic, at.partition) for at in stored if at.offset >= 0]
-            bounds = await asyncio.to_thread(self._probe.bounds, places) or {}
-
-            def commit(at: Any) -> Commit | None:
-                _, end = bounds.get((at.topic, at.partition), (0, at.offset))
-                # What is stored behind the end was stored of a topic that is gone.
-                return Commit(at.offset, at.metadata or "") if 0 <= at.offset <= end else None
-
-            commits = {(at.topic, at.partition): commit(at) for at in stored}
+            commits = {
+                (at.topic, at.partition): Commit(at.offset, at.metadata or "") if at.offset >= 0 else None
+                for at in stored
+            }
             recent = self._owner.assigned(commits)
             ends = {partition: commit.offset for partition, commit in commits.items() if commit}
             await asyncio.to_thread(read_back, self._config, ends, recent)

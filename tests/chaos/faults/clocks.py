@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..breakable import CLIENTS, TASKMANAGER, WORKER
+from ..breakable import CLIENTS, GATEWAY, JOBMANAGER, TASKMANAGER, WORKER
 from ..clocks import no_clocks
 from ..fault import Fault
 from ..scene import Scene
@@ -24,6 +24,12 @@ FAULTS = tuple(
         heal=_set(name, 0),
         impossible=no_clocks,
     )
-    for name, whose in ((WORKER, "worker"), (TASKMANAGER, "TaskManager"), (CLIENTS, "clients"))
+    for name, whose in (
+        (WORKER, "worker"),
+        (TASKMANAGER, "TaskManager"),
+        (JOBMANAGER, "JobManager"),
+        (GATEWAY, "gateway"),
+        (CLIENTS, "clients"),
+    )
     for how, seconds in (("an hour ahead", _HOUR_S), ("an hour back", -_HOUR_S))
 )

@@ -44,12 +44,20 @@ FAULTS = (
         heal=_go_on("taskmanager"),
         within_s=60,
     ),
-    Fault(
-        f"SIGSTOP broker for {SESSIONS_S:g} s",
-        when=Scene.generating,
-        inject=_stop("kafka"),
-        until=lambda scene: scene.broken_for_s() > SESSIONS_S,
-        heal=_go_on("kafka"),
-        within_s=60,
+    *(
+        Fault(
+            f"SIGSTOP {name} for {SESSIONS_S:g} s",
+            when=when,
+            inject=_stop(part),
+            until=lambda scene: scene.broken_for_s() > SESSIONS_S,
+            heal=_go_on(part),
+            within_s=within_s,
+        )
+        for name, part, when, within_s in (
+            ("broker", "kafka", Scene.generating, 60),
+            ("JobManager", "jobmanager", Scene.checkpoint_half_done, 60),
+            ("Redis", "redis", Scene.generating, 30),
+            ("gateway", "gateway", Scene.calling, 30),
+        )
     ),
 )

@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from ..breakable import CLIENTS_KAFKA, FLINK, GATEWAY_KAFKA, GATEWAY_REDIS, JOB_KAFKA, JOB_REDIS, WORKER_KAFKA
+from ..breakable import (
+    CLIENTS_KAFKA,
+    FLINK,
+    GATEWAY_KAFKA,
+    GATEWAY_REDIS,
+    JOB_KAFKA,
+    JOB_REDIS,
+    LEDGER_KAFKA,
+    ROLLOUTS_KAFKA,
+    WORKER_KAFKA,
+    WORKER_MODEL,
+)
 from ..fault import Fault
 from ..links import Link
 from ..scene import Scene
@@ -28,13 +39,13 @@ def _job_is_lost(scene: Scene) -> bool:
     return not scene.job_runs()
 
 
-_KAFKA = (WORKER_KAFKA, JOB_KAFKA, CLIENTS_KAFKA, GATEWAY_KAFKA)
-_REDIS = (JOB_REDIS, GATEWAY_REDIS)
+_WITH_KAFKA = (WORKER_KAFKA, JOB_KAFKA, CLIENTS_KAFKA, GATEWAY_KAFKA, LEDGER_KAFKA, ROLLOUTS_KAFKA)
+_OTHERS = (JOB_REDIS, GATEWAY_REDIS, WORKER_MODEL)
 
 FAULTS = (
     *(
         Fault(f"{between} {word}", Scene.generating, _do(how, between), _for(lasts_s), heal=_do(Link.mend, between))
-        for between in (*_KAFKA, *_REDIS)
+        for between in (*_WITH_KAFKA, *_OTHERS)
         for word, how, lasts_s in (
             ("cut", Link.cut, _CUT_S),
             (f"silent for {SESSIONS_S:g} s", Link.stop_up, SESSIONS_S),

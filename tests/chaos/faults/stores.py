@@ -51,6 +51,5 @@ FAULTS = (
         when=Scene.checkpoint_half_done,
         inject=_forget_and_set_back,
         until=lambda scene: scene.another_runs("taskmanager"),
-        within_s=60,
     ),
 )

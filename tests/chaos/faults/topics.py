@@ -69,14 +69,13 @@ def _make_anew(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("partitions added", Scene.generating, _add_partitions, until=_newest_are_read, within_s=60),
+    Fault("partitions added", Scene.generating, _add_partitions, until=_newest_are_read),
     Fault(
         "reply topic deleted and made anew",
         when=Scene.idle,
         inject=_delete(lambda topics: topics.replies),
         until=_felt,
         heal=_make_anew,
-        within_s=60,
     ),
     Fault(
         "tier topic deleted and made anew",
@@ -84,6 +83,5 @@ FAULTS = (
         inject=_delete(lambda topics: topics.tier("small", Lane.INTERACTIVE)),
         until=_felt,
         heal=_make_anew,
-        within_s=60,
     ),
 )
