@@ -142,19 +142,14 @@ class Installation:
     def final_replies(self, count: int) -> list[Reply]:
         """All replies once every task is committed, so that no worker has anything left to publish."""
         end = time.monotonic() + 120
-        while not self._all_committed():
+        while (left := self._left()) is not None:
             if time.monotonic() > end:
-                raise NothingComes(f"tasks are left; the workers:\n{self.log.read_text()}")
+                raise NothingComes(f"{left}; the workers:\n{self.log.read_text()}")
             threading.Event().wait(0.2)
         return self.replies(count)
 
-    def _all_committed(self) -> bool:
-        with contextlib.suppress(KafkaException):  # a broker that just came back elects its leaders
-            return not self._left()
-        return False
-
-    def _left(self) -> bool:
-        """Whether a group is not at the end of its topic."""
+    def _left(self) -> str | None:
+        """Which group is not seen to be at the end of its topic."""
         kafka = self.config.kafka
         for topic, group in [
             (self.topics.tier(tier, lane), self.topics.workers_group(tier, lane))
@@ -166,10 +161,12 @@ class Installation:
                 for at in consumer.committed([TopicPartition(topic, n) for n in range(kafka.partitions)], timeout=10):
                     _, end = consumer.get_watermark_offsets(at, timeout=10)
                     if end > max(at.offset, 0):
-                        return True
+                        return f"tasks are left: {group} is at {at.offset} of {end} in {topic}/{at.partition}"
+            except KafkaException as error:  # a broker that just came back elects its leaders
+                return f"where {group} is cannot be asked for: {error}"
             finally:
                 consumer.close()
-        return False
+        return None
 
     def dead_letters(self, count: int) -> list[DeadLetter]:
         values = self.read(self.topics.dead, lambda values: len(values) == count)
