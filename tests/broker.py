@@ -5,20 +5,21 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from forebay_ops.local import servers
 from forebay_ops.local.effective import with_free_ports
 from forebay_ops.local.home import Home
 from forebay_ops.local.parts import local_parts
 from forebay_ops.local.provision import provision
 from forebay_schemas.config import load_config
+from py4j.protocol import Py4JError
 
-from .left_open import abort_left_open, may_be_left_open
+from .left_open import abort_left_open
 
 _START_S = 120
+_LOOK_EVERY_S = 15.0
 _JUST_A_BROKER = '[local]\nstart = ["kafka"]\n'
 
 
@@ -51,17 +52,22 @@ class Broker:
         self._process.wait()
 
     @contextmanager
-    def forgiven(self, silence: type[AssertionError]) -> Iterator[None]:
-        """Around what has to survive a kill of this broker. See docs/chaos.md on a broker that is alone: one that comes
-        back may leave a transaction open for ever, and with it what lies behind, whatever its clients do.
+    def attended(self) -> Iterator[None]:
+        """Around what has to survive a kill of this broker: somebody ends what only an operator can.
 
-        Args:
-            silence: is raised where something does not come. Nothing else is forgiven.
+        See docs/chaos.md on a broker that is alone: one that comes back may leave a transaction open for ever.
         """
-        told = self._log.stat().st_size
+        left = threading.Event()
+
+        def attend() -> None:
+            while not left.wait(_LOOK_EVERY_S):
+                with suppress(Py4JError):  # the broker is not back yet
+                    abort_left_open(self.config, self.home)
+
+        operator = threading.Thread(target=attend)
+        operator.start()
         try:
             yield
-        except silence:
-            if may_be_left_open(self._log, told) or abort_left_open(self.config, self.home):
-                pytest.xfail("Kafka has not told the partitions of a transaction that it ended long ago")
-            raise
+        finally:
+            left.set()
+            operator.join()

@@ -28,10 +28,6 @@ from ..builders import make_request, make_task
 from .doubles import CODEC
 
 
-class NothingComes(AssertionError):
-    """What is waited for does not come, which is all that is wrong with it so far."""
-
-
 def with_own_topics(config: Config) -> Config:
     """The configuration with topics that nobody else uses, and workers without a metrics port."""
     kafka = config.kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
@@ -121,7 +117,7 @@ class Installation:
                 break
         consumer.close()
         if not enough:
-            raise NothingComes(
+            raise AssertionError(
                 f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
             )
         return values
@@ -144,7 +140,7 @@ class Installation:
         end = time.monotonic() + 120
         while (left := self._left()) is not None:
             if time.monotonic() > end:
-                raise NothingComes(f"{left}; the workers:\n{self.log.read_text()}")
+                raise AssertionError(f"{left}; the workers:\n{self.log.read_text()}")
             threading.Event().wait(0.2)
         return self.replies(count)
 

@@ -26,7 +26,7 @@ from ..broker import Broker
 from ..builders import make_request, make_task
 from ..provider import serving
 from .doubles import CODEC
-from .installation import Installation, NothingComes, with_own_topics
+from .installation import Installation, with_own_topics
 
 pytestmark = pytest.mark.stack
 
@@ -154,7 +154,7 @@ def test_whatever_befalls_workers_each_task_is_answered_once_and_no_answer_is_ge
     installed, chance = installed_counting, random.Random(seed)
     installed.worker()
     installed.worker()
-    with broker.forgiven(NothingComes):
+    with broker.attended():
         load = traffic(installed, 2000)
         answered_before: list[tuple[set[str], dict[str, int]]] = []
         for fault in range(8):
@@ -204,7 +204,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     installed = installed_counting
     installed.worker()
     installed.worker()
-    with broker.forgiven(NothingComes):
+    with broker.attended():
         load = traffic(installed, 1500)
         answered = {reply.request_id for reply in installed.replies_so_far(300)}
         before = dict(generated)
