@@ -8,19 +8,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage]
 from forebay_ops.local import servers
 from forebay_ops.local.effective import with_free_ports
 from forebay_ops.local.home import Home
 from forebay_ops.local.parts import local_parts
 from forebay_ops.local.provision import provision
-from forebay_schemas.config import load_config
+from forebay_ops.topics import create_topics
+from forebay_schemas.config import Config, load_config
 from py4j.protocol import Py4JError
 
 from .left_open import abort_left_open
+from .waiting import eventually
 
 _START_S = 120
 _LOOK_EVERY_S = 15.0
 _JUST_A_BROKER = '[local]\nstart = ["kafka"]\n'
+
+
+@contextmanager
+def running_broker(folder: Path) -> Iterator["Broker"]:
+    """One that is killed when the block is left."""
+    broker = Broker(folder)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+def make_anew(config: Config, topic: str) -> None:
+    """Delete a topic, and make it again as soon as its name is free."""
+    admin = AdminClient(config.kafka.client())
+    [deleted] = admin.delete_topics([topic]).values()
+    deleted.result()
+    eventually(lambda: topic in create_topics(config).created, f"{topic} is made anew")
 
 
 class Broker:

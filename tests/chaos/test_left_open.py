@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, Producer
 from forebay_ops.topics import create_topics
 
 from tests import left_open
-from tests.broker import Broker
+from tests.broker import Broker, running_broker
 from tests.left_open import abort_left_open, may_be_left_open
 from tests.waiting import eventually
 
@@ -16,10 +16,8 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
+    with running_broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
 
 
 def test_an_open_transaction_is_aborted(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,17 +9,15 @@ from forebay_ops.local.effective import write_settings
 from forebay_ops.topics import create_topics
 from forebay_schemas.config import Config, load_config
 
-from tests.broker import Broker
+from tests.broker import Broker, running_broker
 
 from .stand_in import StandIn
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
+    with running_broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
 
 
 @pytest.fixture

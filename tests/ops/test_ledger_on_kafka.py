@@ -29,7 +29,7 @@ from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.broker import Broker
+from tests.broker import Broker, make_anew, running_broker
 from tests.builders import NOW_MS, make_feedback, make_reply
 
 pytestmark = pytest.mark.stack
@@ -40,10 +40,8 @@ DAY_MS = 86_400_000
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
+    with running_broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
 
 
 class Installation:
@@ -126,14 +124,6 @@ def installed(broker: Broker, tmp_path: Path) -> Iterator[Installation]:
     installation = Installation(broker.config.model_copy(update=own), tmp_path)
     yield installation
     installation.close()
-
-
-def make_anew(installed: Installation) -> None:
-    admin = AdminClient(installed.config.kafka.client())
-    [deleted] = admin.delete_topics([installed.topic]).values()
-    deleted.result()
-    installed.until(lambda: installed.topic not in admin.list_topics(timeout=10).topics)
-    create_topics(installed.config)
 
 
 def once_each(rows: list[dict[str, Any]], numbers: range) -> None:
@@ -273,7 +263,7 @@ def test_a_port_that_is_taken_is_told(installed: Installation) -> None:
 
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(installed: Installation) -> None:
     installed.record(range(50))
-    make_anew(installed)
+    make_anew(installed.config, installed.topic)
     installed.send(range(50, 60))  # fewer than the ledger had read of the old one
     installed.start()
     installed.until(lambda: len(installed.rows()) >= 60)
@@ -283,7 +273,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(installed: Instal
 
 def test_records_that_kafka_lost_are_told_of(installed: Installation) -> None:
     installed.record(range(50))
-    make_anew(installed)
+    make_anew(installed.config, installed.topic)
     progress = json.loads(installed.progress.read_text())
     installed.progress.write_text(json.dumps(progress | {"topic_ids": {}}))  # it is not known to be another one
     assert installed.start().wait(TIMEOUT_S) == 1

@@ -5,7 +5,6 @@ from contextlib import closing
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage]
 from forebay_client import feed, inbox
 from forebay_client.feed import ReplyFeed
 from forebay_client.inbox import Inbox
@@ -13,7 +12,7 @@ from forebay_ops.topics import create_topics
 from forebay_schemas.config import Config
 from forebay_schemas.topics import Headers
 
-from tests.broker import Broker
+from tests.broker import Broker, make_anew, running_broker
 from tests.builders import make_reply
 from tests.waiting import eventually
 
@@ -26,10 +25,8 @@ KEY = "instance-7"
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
+    with running_broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
 
 
 def answer(config: Config, request_id: str) -> None:
@@ -70,8 +67,5 @@ def test_its_readers_go_on_with_the_new_one(broker: Broker, monkeypatch: pytest.
         broker.kill()
         broker.start()
         all_read("after the kill")
-        admin = AdminClient(config.kafka.client())
-        [deleted] = admin.delete_topics([topic]).values()
-        deleted.result()
-        eventually(lambda: topic in create_topics(config).created, "the topic is made anew")
+        make_anew(config, topic)
         all_read("in the new topic")

@@ -116,10 +116,9 @@ class Installation:
             if enough and not more:
                 break
         consumer.close()
-        if not enough:
-            raise AssertionError(
-                f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
-            )
+        assert enough, (
+            f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
+        )
         return values
 
     def replies_so_far(self, count: int) -> list[Reply]:
@@ -139,8 +138,7 @@ class Installation:
         """All replies once every task is committed, so that no worker has anything left to publish."""
         end = time.monotonic() + 120
         while (left := self._left()) is not None:
-            if time.monotonic() > end:
-                raise AssertionError(f"{left}; the workers:\n{self.log.read_text()}")
+            assert time.monotonic() < end, f"{left}; the workers:\n{self.log.read_text()}"
             threading.Event().wait(0.2)
         return self.replies(count)
 
