@@ -308,6 +308,15 @@ def test_files_that_stay_away_are_told(config: Config, monkeypatch: pytest.Monke
             read(config)
 
 
+def test_a_file_that_is_spoilt_is_told(config: Config) -> None:
+    fill(config, [make_reply()])
+    [file] = current_files(config.ledger.folder)
+    file.write_bytes(b"no Parquet")
+    for read in (_counted, _reported, _as_traffic):
+        with pytest.raises(ForebayError, match=r"the ledger in .* cannot be read \(.*\); look at its files"):
+            read(config)
+
+
 # --- columns
 
 

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import duckdb
+import pyarrow as pa
 from forebay_schemas.errors import ForebayError
 
 _ATTEMPTS = 5
 _PAUSE_S = 0.2
 """Between attempts: a process that forgets somebody replaces file after file."""
+
+_UNREADABLE = (FileNotFoundError, duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid)
+"""What is not there, and what is no Parquet."""
 
 _T = TypeVar("_T")
 
@@ -26,6 +30,6 @@ def undisturbed(root: Path, read: Callable[[], _T]) -> _T:
         time.sleep(_PAUSE_S if attempt else 0)
         try:
             return read()
-        except (FileNotFoundError, duckdb.IOException) as error:
+        except _UNREADABLE as error:
             problem = error
     raise ForebayError(f"the ledger in {root} cannot be read ({problem}); look at its files and ask again")
