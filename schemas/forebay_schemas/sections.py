@@ -390,6 +390,12 @@ class WorkerConfig(Section):
     max_attempts: int = Field(
         default=3, ge=1, le=13, description="Generations of one task that may fail, or end with their worker."
     )
+    wait_for_model_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="How long a request whose model cannot be reached, and that no other tier may answer, waits for it"
+        " before it fails.",
+    )
     batch_beside_interactive: int = Field(
         default=0, ge=0, description="Batch generations that go on in a model while it answers interactive tasks."
     )

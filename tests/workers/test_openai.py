@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from email.utils import formatdate
@@ -383,8 +384,20 @@ async def test_only_a_call_whose_time_is_over_tells_that_its_endpoint_hangs(
 async def test_an_endpoint_that_does_not_answer_is_unavailable(endpoint: Endpoint, connect: Any, reply: Any) -> None:
     endpoint.replies = [reply]
     backend = await connect(timeout_s=0.5)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as error:
         await backend.generate(asked())
+    assert not error.value.unreached
+
+
+async def test_an_endpoint_that_refuses_connections_never_got_the_request(connect: Any) -> None:
+    with socket.socket() as not_listening:
+        not_listening.bind(("127.0.0.1", 0))
+        port = not_listening.getsockname()[1]
+        backend = await connect(url=f"http://127.0.0.1:{port}/v1", failures_to_open=2)
+        for problem in ("cannot be reached", "cannot be reached", "left alone"):
+            with pytest.raises(Unavailable, match=problem) as error:
+                await backend.generate(asked())
+            assert error.value.unreached
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

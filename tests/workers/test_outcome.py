@@ -9,6 +9,7 @@ from forebay_schemas.errors import ErrorCode
 from forebay_schemas.metrics import WorkerMetrics
 from forebay_schemas.records import DeadLetter, Event, Hop, Lane, Result, Task
 from forebay_schemas.topics import Headers
+from forebay_workers import answer
 from forebay_workers.answer import Retry, Wait
 from forebay_workers.backends import CutShort, GenerationError, Unavailable
 from forebay_workers.counting import count
@@ -228,6 +229,72 @@ def test_a_task_without_an_available_tier_may_be_sent_again(run: Answering) -> N
     assert "the endpoint is down" in reply.error.message
 
 
+REFUSED = Unavailable("it takes no connections", unreached=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "ASK_AGAIN_S", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_model_that_takes_no_connections_is_waited_for_where_no_tier_stands_in(run: Answering) -> None:
+    run.pool.says = [REFUSED, REFUSED, saying()]
+    record = delivery(task_for(make_request(max_tier="small")))
+    reply = run.reply(record)
+    assert (reply.error, reply.text, reply.hops) == (None, "Paris.", 1)
+    assert (len(run.pool.asked), record.attempts) == (3, 1)
+    run.pool.says, run.pool.asked = [REFUSED, saying()], []
+    assert run.outcome(delivery(task_for())).handed_to == "medium"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_it_is_waited_for_until_it_takes_calls_again(run: Answering) -> None:
+    run.pool.says, run.pool.takes = [REFUSED, saying()], 0
+    looked = 0
+
+    def takes_for(_: str | None) -> int:
+        nonlocal looked
+        looked += 1
+        return int(looked > 3)
+
+    run.pool.takes_for = takes_for
+    assert run.reply(delivery(task_for(make_request(max_tier="small")))).text == "Paris."
+    assert (looked, len(run.pool.asked)) == (4, 2)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("error", "fields", "code", "asked"),
+    [
+        (Unavailable("it broke off"), {}, "engine_failed", 1),
+        (REFUSED, {"deadline_ms": NOW_MS + 300}, "deadline_exceeded", None),
+    ],
+    ids=["the request came to it", "the deadline comes first"],
+)
+def test_it_is_not_waited_for(
+    run: Answering, error: Unavailable, fields: dict[str, Any], code: str, asked: int | None
+) -> None:
+    run.pool.says = [error]
+    reply = run.reply(delivery(task_for(make_request(max_tier="small", **fields))))
+    assert reply.error is not None
+    assert reply.error.code == code
+    assert asked in (len(run.pool.asked), None)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_it_is_waited_for_no_longer_than_allowed_and_not_at_the_last_attempt(tmp_path: Path) -> None:
+    run = Answering(tmp_path, "[worker]\nwait_for_model_s = 0.05\n")
+    run.pool.says = [REFUSED]
+    record = delivery(task_for(make_request(max_tier="small")))
+    reply = run.reply(record)
+    assert reply.error is not None
+    assert (reply.error.code, len(run.pool.asked) > 2) == ("engine_failed", True)
+    run.pool.asked = []
+    assert isinstance(run.answer(record, attempt=run.config.worker.max_attempts), Outcome)
+    assert len(run.pool.asked) == 1
+
+
 def test_a_task_that_no_tier_can_answer_comes_to_an_end(run: Answering) -> None:
     run.pool.says = [Unavailable("down")]
     tier, value, tiers = "medium", task_for(), list[str]()
@@ -248,6 +315,11 @@ def batch(age_s: float = 0, **fields: Any) -> Delivery:
 
 def test_a_batch_task_waits_for_a_model_that_is_left_alone_and_no_attempt_is_lost(run: Answering) -> None:
     run.pool.says, run.pool.takes = [AWAY], 0
+    assert run.answer(batch(), attempt=2) == Wait()
+
+
+def test_a_batch_task_that_its_model_never_got_lost_no_attempt_either(run: Answering) -> None:
+    run.pool.says = [REFUSED]
     assert run.answer(batch(), attempt=2) == Wait()
 
 

@@ -77,6 +77,15 @@ async def test_a_pool_is_unavailable_when_all_its_models_are() -> None:
         await Pool(away("a"), [away("b")]).generate(REQUEST)
 
 
+@pytest.mark.parametrize("others", [True, False])
+async def test_a_request_is_known_not_to_have_come_to_a_pool_when_it_came_to_none_of_its_models(others: bool) -> None:
+    refusing = Scripted("a", [], Unavailable("a refuses connections", unreached=True))
+    other = Scripted("b", [], Unavailable("b is away", unreached=others))
+    with pytest.raises(Unavailable) as error:
+        await Pool(refusing, [other]).generate(REQUEST)
+    assert error.value.unreached is others
+
+
 async def test_a_model_that_fails_is_followed_by_the_next() -> None:
     failing = Scripted("a", [], GenerationError(ErrorCode.ENGINE_FAILED, "a failed"))
     assert (await Pool(failing, [Scripted("b", ["hi"])]).generate(REQUEST)).model_id == "b"

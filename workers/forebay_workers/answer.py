@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ from .windows import Window
 
 _log = logging.getLogger(__name__)
 
+ASK_AGAIN_S = 0.5
+"""How often a model that cannot be reached is asked again, or whether it may be."""
 _LINE_ID_CHARS = 32
 """Of 128 bits no two tasks share all."""
 _HOPELESS = "the deadline leaves too little time, and others wait for the model too; ask later, or allow more time"
@@ -232,7 +235,7 @@ class Answerer:
             async with limit:
                 asked = replace(asked, until_s=limit.when())
                 try:
-                    return await self._ask(work, pool, asked, on_text)
+                    return await self._ask_until_reached(work, pool, asked, on_text)
                 except CutShort as error:
                     work.delivery.cut_short = error.generation
                     raise asyncio.CancelledError from None  # the only one that a timeout knows for its own
@@ -240,6 +243,24 @@ class Answerer:
             if not limit.expired():
                 raise
             raise _Late(f"the {what} passed while the answer was generated; allow more time") from None
+
+    async def _ask_until_reached(
+        self, work: Work, pool: Generator, asked: GenerationRequest, on_text: OnText | None
+    ) -> Generation:
+        """The pool's answer. One that cannot be reached, and whose tasks nobody else answers, is waited for."""
+        now_s = asyncio.get_running_loop().time
+        until_s = now_s() + self._config.worker.wait_for_model_s
+        while True:
+            try:
+                return await self._ask(work, pool, asked, on_text)
+            except Unavailable as error:
+                if not self._is_waited_for(work, pool, error) or now_s() >= until_s:
+                    raise
+            work.delivery.turn_s = 0.0  # how long this one takes tells nothing about others
+            model = work.config.tiers[work.delivery.tier].model
+            await asyncio.sleep(ASK_AGAIN_S * random.uniform(0.75, 1.0))
+            while not pool.takes_for(model) and now_s() < until_s:
+                await asyncio.sleep(ASK_AGAIN_S * random.uniform(0.75, 1.0))
 
     async def _ask(self, work: Work, pool: Generator, asked: GenerationRequest, on_text: OnText | None) -> Generation:
         """The pool's answer; the generation is told in the task's trace, however it ends."""
@@ -282,11 +303,17 @@ class Answerer:
         takes = pool.takes_for(work.config.tiers[delivery.tier].model)
         if delivery.lane is not Lane.BATCH or Window.of(worker).presses_at_ms(work.request) <= self._now_ms():
             return None
-        if not takes and delivery.attempts < worker.max_attempts:  # the last attempt keeps all others waiting
-            return Wait()
+        if (error.unreached or not takes) and delivery.attempts < worker.max_attempts:
+            return Wait()  # but the last attempt keeps all others waiting
         if takes and delivery.attempts < worker.max_attempts - 1:
             return Retry(bounded(f"{error.code}: {error}"))
         return None
+
+    def _is_waited_for(self, work: Work, pool: Generator, error: Unavailable) -> bool:
+        """Whether a task that began waits for its model: nobody answers in its place, and it waits in no line."""
+        last = work.delivery.attempts >= self._config.worker.max_attempts  # which keeps all others waiting
+        stands_in = neighbour(work.delivery.tier, work.request, work.path, work.config)
+        return error.unreached and not last and stands_in is None and self._later(work, pool, error) is None
 
     def _elsewhere(self, work: Work, error: Unavailable) -> Outcome:
         """Ask another tier in place of one that cannot answer now."""

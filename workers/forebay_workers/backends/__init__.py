@@ -96,10 +96,15 @@ class GenerationError(ForebayError):
 
 
 class Unavailable(GenerationError):
-    """The model cannot be reached, or is left alone for a while; another one may answer."""
+    """The model cannot be reached, or is left alone for a while; another one may answer.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        unreached: the request never came to the model, so that it cannot be what the model failed on.
+    """
+
+    def __init__(self, message: str, *, unreached: bool = False) -> None:
         super().__init__(ErrorCode.ENGINE_FAILED, message)
+        self.unreached = unreached
 
 
 class NotInBatch(ForebayError):

@@ -31,8 +31,10 @@ class Passing(Unavailable):
         again_s: for how long it wants none, above 0; None where it does not say.
     """
 
-    def __init__(self, message: str, *, limited: bool = False, again_s: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, unreached: bool = False, limited: bool = False, again_s: float | None = None
+    ) -> None:
+        super().__init__(message, unreached=unreached)
         self.limited = limited
         self.again_s = again_s
 
@@ -77,7 +79,8 @@ class Endpoint:
             async with self._room:
                 await self._limit_over()
                 if not self._breaker.admits():
-                    raise Unavailable(f"{self._name} is left alone for a while, because it kept failing")
+                    message = f"{self._name} is left alone for a while, because it kept failing"
+                    raise Unavailable(message, unreached=True)
                 try:
                     return await self._watched(once, until_s, last)
                 except Passing as error:
@@ -129,7 +132,7 @@ class Endpoint:
         """Wait until calls are taken again, where that is soon."""
         while (left_s := self._limited_until_s - self._now_s()) > 0:
             if left_s > LONGEST_LIMIT_S:
-                raise Unavailable(f"{self._name} takes no calls for another {left_s:.0f} s")
+                raise Unavailable(f"{self._name} takes no calls for another {left_s:.0f} s", unreached=True)
             await asyncio.sleep(left_s * random.uniform(1.0, 1.1))  # not all at once
 
 

@@ -33,6 +33,8 @@ LONGEST_EXPLANATION = 300
 _REFUSALS = (400, 413, 422)
 _PASSING = (408, 409, 429)
 """And all from 500 on."""
+_UNREACHED = ("ConnectError", "ConnectTimeout")
+"""What httpx calls it, whichever of its versions the library uses."""
 
 _log = logging.getLogger(__name__)
 
@@ -126,13 +128,17 @@ class OpenAIBackend:
             if answer.text:
                 raise CutShort(self.model_id, answer.told) from None
             raise
-        except (TimeoutError, openai.APITimeoutError):
-            raise Unavailable(f"{self.model_id} did not answer within {self._config.timeout_s:g} s") from None
+        except (TimeoutError, openai.APITimeoutError) as error:
+            message = f"{self.model_id} did not answer within {self._config.timeout_s:g} s"
+            raise Unavailable(message, unreached=_kind(error.__cause__) in _UNREACHED) from None
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
         except openai.APIConnectionError as error:
-            kind = Unavailable if answer.text else Passing
-            raise kind(f"{self.model_id} cannot be reached ({_kind(error.__cause__ or error)})") from None
+            cause = error.__cause__ or error
+            message = f"{self.model_id} cannot be reached ({_kind(cause)})"
+            if answer.text:
+                raise Unavailable(message) from None
+            raise Passing(message, unreached=_kind(cause) in _UNREACHED) from None
         except openai.APIError as error:  # told in the middle of a stream
             raise Unavailable(f"{self.model_id} failed ({self._explanation(error.message)})") from None
         except ValueError as error:  # what came is no JSON: a proxy's page, for example
@@ -354,5 +360,5 @@ def _usage(usage: "CompletionUsage | None") -> Usage:
     )
 
 
-def _kind(error: BaseException) -> str:
+def _kind(error: BaseException | None) -> str:
     return type(error).__name__

@@ -92,8 +92,9 @@ class Pool:
                 why = error if isinstance(error, Unavailable) else error.code  # an engine's own text may quote a prompt
                 _log.warning("task %s: %s failed (%s)", request.generation_id, model.model_id, why)
         message = "; ".join(map(str, problems))
-        if all(isinstance(problem, Unavailable) for problem in problems):
-            raise Unavailable(message)
+        away = [problem for problem in problems if isinstance(problem, Unavailable)]
+        if len(away) == len(problems):
+            raise Unavailable(message, unreached=all(one.unreached for one in away))
         raise GenerationError(ErrorCode.ENGINE_FAILED, message)
 
     def hold(self, generation_id: str) -> None:

@@ -46,11 +46,12 @@ class Shelf:
 
     async def _open(self, name: str) -> ModelBackend:
         if self._config.models[name].backend is Backend.VLLM:
-            raise Unavailable(f"{name} is not loaded here: name it in the tier's standby, and restart the worker")
+            message = f"{name} is not loaded here: name it in the tier's standby, and restart the worker"
+            raise Unavailable(message, unreached=True)
         try:
             backend = create(name, self._config)
             await backend.start()
         except ConfigError as error:
-            raise Unavailable(f"{name} cannot be opened: {error}") from None
+            raise Unavailable(f"{name} cannot be opened: {error}", unreached=True) from None
         _log.info("opened %s for a rollout", name)
         return backend
