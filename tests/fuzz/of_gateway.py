@@ -116,13 +116,13 @@ def calls_seeds() -> list[bytes]:
     batch = {"input_file_id": "FILE", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     traced = b"\ntraceparent: 00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
     boundary = "multipart/form-data; boundary=b"
+    kept = {"purpose": b"batch", "expires_after[anchor]": b"created_at", "expires_after[seconds]": b"3600"}
     return [
         _call("POST /v1/chat/completions", json.dumps(_PLAIN).encode(), more=b"\nidempotency-key: once" + traced),
         _call("POST /v1/batches", json.dumps(batch | {"metadata": {"a": "b"}}).encode(), more=b"\nidempotency-key: 1"),
         _call("POST /v1/files", _form(purpose=b"batch", file=b"{}"), boundary),
-        _call(
-            "POST /v1/files", _form(**{"purpose": b"batch", "expires_after[seconds]": b"3600", "file": b""}), boundary
-        ),
+        _call("POST /v1/files", _form(**kept, file=b""), boundary),
+        _call("POST /v1/files", more=b"\ncontent-length: " + b"9" * 5_000),
         *(_call(line) for line in ("GET /v1/files?limit=2&order=asc&purpose=batch", "GET /v1/batches?limit=1&after=x")),
         *(_call(line) for line in ("GET /v1/files/FILE/content", "GET /v1/batches/batch_1", "DELETE /v1/files/file-1")),
         *(_call(line) for line in ("POST /v1/batches/batch_1/cancel", "GET /v1/models", "GET /v1/models/auto")),

@@ -5,7 +5,7 @@ from .target import Target
 TARGETS = {
     target.name: target
     for target in (
-        Target("of_schemas", "records", share=460),
+        Target("of_schemas", "records", share=410),
         Target("of_schemas", "texts", share=170),
         Target("of_schemas", "digests", share=1),
         Target("of_jobs", "intake", share=10),
@@ -19,6 +19,6 @@ TARGETS = {
         Target("of_files", "csv", share=12),
         Target("of_files", "parquet", share=6),
         Target("of_gateway", "bodies", share=1),
-        Target("of_gateway", "calls", share=1),
+        Target("of_gateway", "calls", share=50),
     )
 }
