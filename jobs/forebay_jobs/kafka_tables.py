@@ -36,7 +36,7 @@ def read_topics(tables: StreamTableEnvironment, name: str, topics: Sequence[str]
         "properties.group.id": config.kafka.topics.job_group,
         "properties.isolation.level": "read_committed",  # results come in the workers' transactions
         "properties.max.partition.fetch.bytes": str(config.kafka.max_wire_bytes),
-        "properties.fetch.max.wait.ms": "50",
+        "properties.fetch.max.wait.ms": "500",
         "scan.topic-partition-discovery.interval": "10 s",
     }
     _create(tables, name, _SOURCE_COLUMNS, options, config)

@@ -232,7 +232,7 @@ def growth(entries: int, rounds: int, out: Path | None) -> None:
 @options
 def scale(url: str | None, rounds: int, out: Path | None) -> None:
     """Processor time of a request at parallelism 1, 2 and 4, on one TaskManager and on two."""
-    run("scale", lambda say: scale_bench.bench(url, say), rounds, out)
+    run("scale", lambda say: scale_bench.bench(url, scale_bench.SHAPES, say), rounds, out)
 
 
 @bench.command()
@@ -286,7 +286,7 @@ def all_(out: Path, trace: Path | None, texts: tuple[Path, ...], rounds: int) ->
         "semantic-latency": semantic_bench.latency,
         "miss": lambda say: miss_bench.bench("tiny", say),
         "join": join_bench.bench,
-        "scale": lambda say: scale_bench.bench(None, say),
+        "scale": lambda say: scale_bench.bench(None, scale_bench.FEW_SHAPES, say),
         "growth": lambda say: growth_bench.bench(_GROWTH_OF_ALL, say),
     }
     if trace is not None and texts:
