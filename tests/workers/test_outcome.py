@@ -253,7 +253,7 @@ def test_it_is_waited_for_until_it_takes_calls_again(run: Answering) -> None:
     run.pool.says, run.pool.takes = [REFUSED, saying()], 0
     looked = 0
 
-    def takes_for(_: str | None) -> int:
+    def takes_for(model: str | None) -> int:
         nonlocal looked
         looked += 1
         return int(looked > 3)
