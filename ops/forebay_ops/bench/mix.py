@@ -31,7 +31,7 @@ def bench(trace: Path, texts: list[Path], say: Say) -> Iterator[Bench]:
         texts: files of labelled texts that are asked, some often and most seldom.
     """
     with rig(say, also=("redis", "flink")) as it:
-        config = it.installation(**_ladder())
+        config = it.installation(**ladder())
         worker = it.worker(config)
         config = it.job(config)
         mix = Mix(it, config, worker, trace, texts)
@@ -42,12 +42,12 @@ def bench(trace: Path, texts: list[Path], say: Say) -> Iterator[Bench]:
         yield Bench({"mix": mix.measure}, facts=facts)
 
 
-def _ladder() -> dict[str, Any]:
+def ladder() -> dict[str, Any]:
     """Three tiers at the list prices that hold without a configuration, with no model behind them."""
     known = load_config()
     models = {
         tier.model: {
-            "price": known.models[tier.model].price.model_dump(),
+            "price": known.models[tier.model].price.model_dump(exclude_none=True),
             "backend": "synthetic",
             "synthetic": {"latency_ms": _LATENCIES_MS[name], "tokens": 80, "tokens_spread": 0.9, "concurrency": 64},
         }
