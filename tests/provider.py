@@ -46,7 +46,10 @@ def serving(says: Callable[[str, str], str], batches: Batches | None = None) -> 
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            asked = self.rfile.read(int(self.headers.get("content-length", 0)))
+            length = int(self.headers.get("content-length", 0))
+            asked = self.rfile.read(length)
+            if len(asked) < length:
+                raise ConnectionError("who asked has left in the middle of asking")
             if self.path.endswith("/chat/completions"):
                 self._answer(200, json.dumps(completes(json.loads(asked))).encode())
             else:
