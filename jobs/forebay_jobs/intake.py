@@ -26,6 +26,9 @@ from .replies import ReplyWriter
 from .reuse.eligibility import RULES, Reuse, reuse_of, withheld_by_policy
 from .reuse.lifetime import shorter_s
 from .reuse.tier_bounds import tier_allowed
+from .shedding import StandingQueue
+
+_SHED = "deadline_ms: hardly reached, because more comes than is worked off; send less at a time, or allow more time"
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Intake:
         self._codec = codec
         self._answers = answers
         self._metrics = metrics
+        self._queue = StandingQueue()
         self._replies = ReplyWriter(config, codec, metrics)
         self._dead_letters = DeadLetterWriter(config, codec, self._replies, metrics)
 
@@ -55,6 +59,7 @@ class Intake:
             self._check(request, record, lane)
             arm = self._arms.arm_of(request)
             asker = Asker.of(request, headers, category_of(request), reply_topic, record.origin, now_ms, arm)
+            self._queue.read(asker, now_ms)
             return self._answer(request, asker, record, now_ms)
         except RecordError as error:
             problem = error
@@ -128,10 +133,13 @@ class Intake:
         # Rules take longer than all else here. Those that let an equal request be reused need not be asked again.
         if answer is not None and answer.rules != RULES and not reuse_of(request, config).allowed:
             answer = None
-        refresh = answer is not None and self._refreshes(answer, asker, keys.exact, now_ms)
+        shed = asker.lane is Lane.INTERACTIVE and self._queue.sheds(asker, now_ms)
+        refresh = answer is not None and not shed and self._refreshes(answer, asker, keys.exact, now_ms)
         if answer is not None and not refresh:
             found_ms = now_ms + round(lookup_ms)
             return [*self._replies.again(asker, answer, CacheStatus.EXACT, found_ms, lookup_ms=lookup_ms)]
+        if shed:
+            return [self._replies.refuse(asker, ErrorCode.DEADLINE_EXCEEDED, _SHED, now_ms)]
         reuse = reuse_of(request, config)
         read = wanted and reuse.allowed
         by_meaning = reuse is Reuse.SEMANTIC and lookup.epochs is not None

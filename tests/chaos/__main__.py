@@ -13,7 +13,7 @@ from rich.console import Console
 from .campaign import Injection, inject, judge
 from .faults import EVERY
 from .older import no_older_version
-from .overload import CONCURRENCY, DEADLINE_S, goals, overload, table_of_goals, table_of_memory, table_of_phases
+from .overload import CONCURRENCY, DEADLINE_S, goals, overload, tables
 from .scene import Scene, staged
 from .soak import Size, compared, go_on, sizes
 from .soak import table as table_of_sizes
@@ -124,7 +124,7 @@ def offer_too_much(minutes: float) -> None:
             seen = overload(scene, minutes, progress.doing)
     found = goals(seen)
     console.print(f"sustained: {seen.sustained_per_s:.1f} requests a second", highlight=False)
-    for shown in (table_of_phases(seen), table_of_memory(seen), table_of_goals(found)):
+    for shown in tables(seen, found):
         console.print(shown)
         console.print()
     codes = ", ".join(f"{count} {code}" for code, count in seen.load.errors.items())

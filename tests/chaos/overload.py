@@ -16,10 +16,10 @@ from forebay_schemas.records import CacheStatus, Lane
 from rich.table import Table
 
 from .checker import Asked, Key
-from .memory import Memory
-from .phase import Phase
+from .phase import Phase, at_share
 from .scene import Scene
 from .soak import MEMORY_MB, processes
+from .usage import Usage
 
 CONCURRENCY = 8
 DEADLINE_S = 5.0
@@ -45,6 +45,7 @@ _DRAIN_WRITES_S = 0.02
 """What is left of the batch lane is answered by a quicker model, to see that nothing of it is lost."""
 _SAMPLE_S = 2.0
 _LATE_MS = 2_000.0
+_HARDLY_ANY = 0.005
 _GENERATING = (CacheStatus.MISS, CacheStatus.BYPASS)
 
 
@@ -77,8 +78,11 @@ class Overload:
     sustained_per_s: float
     phases: list[Phase] = field(default_factory=list)
     memory: dict[str, Peak] = field(default_factory=dict)
+    cores: dict[str, float] = field(default_factory=dict)
+    """By process, the processors that it used during the load."""
     generated: int = 0
-    """Answers that the model began during the load."""
+    """Answers that the model began during the load, and ``useful``: those that it ended then, in time."""
+    useful: int = 0
     back_after_s: float = math.inf
     """From the end of the load on."""
     lost: list[Key] = field(default_factory=list)
@@ -90,36 +94,28 @@ class Overload:
         """The phase of ten times as much."""
         return next(one for one in self.phases if one.name == "overload")
 
-    @property
-    def useful(self) -> int:
-        """Answers of the model to requests of the load that came in time."""
-        return sum(
-            reply.cache_status in _GENERATING and reply.error is None
-            for lane in Lane
-            for one in self.load.in_time(lane)
-            for reply in one.committed[:1]
-        )
-
 
 def overload(scene: Scene, minutes: float, say: Callable[[str], object]) -> Overload:
     """Find the rate that is sustained, offer ten times as much for so long, and half of it again."""
     sustained = _sustained_rate(scene, say)
     seen = Overload(sustained)
     usual = sustained * _USUAL
-    watched = {name: Memory(pid) for name, pid in processes(scene).items()}
+    watched = {name: Usage(pid) for name, pid in processes(scene).items()}
     before = _offer(scene, "before", usual, _USUAL_S, say)
-    seen.memory = {name: Peak(memory.own) for name, memory in watched.items()}
-    living = {name: Peak(heap) for name, memory in watched.items() if (heap := memory.living) is not None}
-    begun = scene.model.asked
+    seen.memory = {name: Peak(usage.memory) for name, usage in watched.items()}
+    living = {name: Peak(heap) for name, usage in watched.items() if (heap := usage.living) is not None}
+    begun, used_s, began_s = scene.model.asked, _used_s(watched), time.monotonic()
     with _sampled(watched, seen.memory) as half_over:
         load = _offer(scene, "overload", sustained * TIMES, minutes * 30, say)
         half_over()
         rest = _offer(scene, "overload", sustained * TIMES, minutes * 30, say)
     load = (load[0], load[1], rest[2])
     seen.generated = scene.model.asked - begun
+    took_s = time.monotonic() - began_s
+    seen.cores = {name: (now_s - used_s[name]) / took_s for name, now_s in _used_s(watched).items()}
     after = _offer(scene, "after", usual, _AFTER_S, say)
-    for name, memory in watched.items():
-        seen.memory[name].after = memory.own
+    for name, usage in watched.items():
+        seen.memory[name].after = usage.memory
     for name, peak in living.items():
         peak.after = watched[name].living or 0.0
         peak.peak = max(peak.before, peak.after)
@@ -136,6 +132,7 @@ def overload(scene: Scene, minutes: float, say: Callable[[str], object]) -> Over
         time.sleep(1)
     requests = scene.checker.requests()
     seen.phases = [Phase.of(*one, requests.values()) for one in (before, load, after)]
+    seen.useful = sum(_useful(one, seen.load) for one in requests.values())
     seen.back_after_s = _back_after_s(seen.phases[0], after[1], after[2], requests.values())
     killed = scene.checker.killed
     seen.lost = [key for key, asked in requests.items() if asked.lost(killed)]
@@ -169,16 +166,21 @@ def _offer(
     return name, began_ms, time.time() * 1000
 
 
+def _used_s(watched: dict[str, Usage]) -> dict[str, float]:
+    """The seconds of processors that each used until now, and this process."""
+    return {name: usage.processor_s for name, usage in watched.items()} | {"model and checker": time.process_time()}
+
+
 @contextmanager
-def _sampled(watched: dict[str, Memory], peaks: dict[str, Peak]) -> Iterator[Callable[[], None]]:
+def _sampled(watched: dict[str, Usage], peaks: dict[str, Peak]) -> Iterator[Callable[[], None]]:
     """Look at each process's memory now and then; what is given is to be called when half of the time is over."""
     over, half = threading.Event(), threading.Event()
 
     def look() -> None:
         while not over.wait(_SAMPLE_S):
-            for name, memory in watched.items():
-                own, peak = memory.own, peaks[name]
-                peak.peak = max(peak.peak, own)
+            for name, usage in watched.items():
+                memory, peak = usage.memory, peaks[name]
+                peak.peak = max(peak.peak, memory)
                 if not half.is_set():
                     peak.early = peak.peak
 
@@ -189,6 +191,15 @@ def _sampled(watched: dict[str, Memory], peaks: dict[str, Peak]) -> Iterator[Cal
     finally:
         over.set()
         looking.join()
+
+
+def _useful(asked: Asked, load: Phase) -> bool:
+    """Whether the model answered a request during the load, and somebody still waited for that."""
+    for reply in asked.committed[:1]:
+        if reply.cache_status in _GENERATING and reply.error is None:
+            in_time = asked.deadline_ms is None or reply.completed_ms <= asked.deadline_ms
+            return in_time and load.began_ms <= reply.completed_ms < load.ended_ms
+    return False
 
 
 def _back_after_s(before: Phase, ended_ms: float, until_ms: float, requests: Collection[Asked]) -> float:
@@ -249,7 +260,12 @@ def goals(seen: Overload) -> list[Goal]:
     ]
 
 
-def table_of_phases(seen: Overload) -> Table:
+def tables(seen: Overload, found: list[Goal]) -> list[Table]:
+    """All that is to be shown."""
+    return [_phases(seen), _refusals(seen), _cores(seen), _memory(seen), _goals(found)]
+
+
+def _phases(seen: Overload) -> Table:
     """A line for each phase and lane."""
     shown = figures_table("requests", "a second", "asked", "in time", "P50", "P99", "refused")
     for phase in seen.phases:
@@ -268,7 +284,25 @@ def table_of_phases(seen: Overload) -> Table:
     return shown
 
 
-def table_of_memory(seen: Overload) -> Table:
+def _refusals(seen: Overload) -> Table:
+    """A line for each reason that requests of the load were refused for."""
+    shown = figures_table("refused, because", "requests", "after its deadline: P50", "P99")
+    for why, late_ms in sorted(seen.load.refusals.items(), key=lambda item: -len(item[1])):
+        times = (f"{at_share(late_ms, share) / 1000:.2f} s" for share in (0.5, 0.99))
+        shown.add_row(why, str(len(late_ms)), *times)
+    return shown
+
+
+def _cores(seen: Overload) -> Table:
+    """A line for each process that used more than next to nothing of a processor during the load."""
+    shown = figures_table("of the processors, during the load", "cores")
+    for name, cores in sorted(seen.cores.items(), key=lambda item: -item[1]):
+        if cores >= _HARDLY_ANY:
+            shown.add_row(name, f"{cores:.2f}")
+    return shown
+
+
+def _memory(seen: Overload) -> Table:
     """A line for each process, and for each heap."""
     shown = figures_table("memory, MB", "before", "most, first half", "most", "after", "may be")
     for name, one in seen.memory.items():
@@ -277,7 +311,7 @@ def table_of_memory(seen: Overload) -> Table:
     return shown
 
 
-def table_of_goals(found: list[Goal]) -> Table:
+def _goals(found: list[Goal]) -> Table:
     """A line for each goal."""
     shown = figures_table("goal", "found", "wanted", "")
     for one in found:

@@ -1,13 +1,16 @@
 """What became of the requests of a span of time: answered when, refused with what, waited for how long."""
 
 import math
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forebay_schemas.records import Lane
 
 from .checker import Asked
+
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -48,22 +51,34 @@ class Phase:
 
     def wait_ms(self, lane: Lane, share: float) -> float:
         """How long an answer took at most, for that share of the answers in time; NaN where there is none."""
-        took = sorted(_answered_ms(one) - one.created_ms for one in self.in_time(lane))
-        return took[math.ceil(share * len(took)) - 1] if took else math.nan
+        return at_share((_answered_ms(one) - one.created_ms for one in self.in_time(lane)), share)
 
     @property
     def errors(self) -> Counter[str]:
         """How many were told each code."""
         return Counter(code for one in self.requests for code in one.errors)
 
+    @property
+    def refusals(self) -> dict[str, list[float]]:
+        """What those were told that were refused, without its numbers; how long after its deadline each was, in
+        milliseconds: below 0 before it, and NaN where it has none."""
+        found = defaultdict[str, list[float]](list)
+        for one in self.requests:
+            for reply in one.committed[:1]:
+                if reply.error is not None:
+                    late_ms = math.nan if one.deadline_ms is None else reply.completed_ms - one.deadline_ms
+                    found[_NUMBER.sub("…", reply.error.message)].append(late_ms)
+        return dict(found)
+
     def told_after_deadline_ms(self, share: float) -> float:
         """How long after its deadline one that was refused was told, for that share of those; below 0: before it."""
-        late = sorted(
-            one.committed[0].completed_ms - one.deadline_ms
-            for one in self.requests
-            if one.errors and one.deadline_ms is not None
-        )
-        return late[math.ceil(share * len(late)) - 1] if late else math.nan
+        return at_share((late_ms for group in self.refusals.values() for late_ms in group), share)
+
+
+def at_share(values: Iterable[float], share: float) -> float:
+    """The value that so many are at or below; NaN where there is none. What is NaN does not count."""
+    known = sorted(value for value in values if not math.isnan(value))
+    return known[math.ceil(share * len(known)) - 1] if known else math.nan
 
 
 def _answered_ms(asked: Asked) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 from forebay_ops.cli.tables import figures_table
 from rich.table import Table
 
-from .memory import Memory
 from .scene import Scene
+from .usage import Usage
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def sizes(scene: Scene) -> dict[str, Size]:
     """What may not grow, by name with its unit; and how many requests there were until now."""
     found: dict[str, Size] = {}
     for name, pid in processes(scene).items():
-        memory = Memory(pid)
+        usage = Usage(pid)
         if name != "redis":  # its keys are its memory
-            found[f"{name}: memory, MB"] = Size(memory.own, MEMORY_MB)
-        if (living := memory.living) is not None:
+            found[f"{name}: memory, MB"] = Size(usage.memory, MEMORY_MB)
+        if (living := usage.living) is not None:
             found[f"{name}: lives in the heap, MB"] = Size(living, MEMORY_MB)
-        found[f"{name}: descriptors"] = Size(memory.descriptors, _DESCRIPTORS)
+        found[f"{name}: descriptors"] = Size(usage.descriptors, _DESCRIPTORS)
     used = scene.redis.info("memory")
     times = _times_to_live(scene)
     found["redis: what it holds, MB"] = Size(used["used_memory"] / 1e6, most=used["maxmemory"] / 1e6)

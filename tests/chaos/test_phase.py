@@ -17,7 +17,7 @@ def asked(
 ) -> Asked:
     """A request made so long after the phase began; ``took_ms`` until its reply, an error where one is told."""
     created_ms = _BEGAN_MS + after_ms
-    error = ReplyError(code=told, message="", retryable=False) if told else None
+    error = ReplyError(code=told, message=f"late by {took_ms} ms", retryable=False) if told else None
     replies = [] if took_ms is None else [make_reply(completed_ms=created_ms + took_ms, error=error)]
     deadline_ms = None if has_ms is None else created_ms + has_ms
     return Asked(lane=lane, created_ms=created_ms, deadline_ms=deadline_ms, committed=replies)
@@ -55,4 +55,5 @@ def test_refusals_are_counted_by_code_and_by_when_they_were_told() -> None:
     seen = phase(early, late, asked(0, 10, told=ErrorCode.INTERNAL, has_ms=None))
     assert seen.errors == {ErrorCode.DEADLINE_EXCEEDED: 2, ErrorCode.INTERNAL: 1}
     assert seen.told_after_deadline_ms(0.5) == -1_000
+    assert [*seen.refusals] == ["late by … ms"]
     assert seen.told_after_deadline_ms(1.0) == 200

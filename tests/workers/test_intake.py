@@ -1,7 +1,8 @@
-"""Taking partitions over from a consumer that leaves questions unanswered."""
+"""Reading tasks as far as there is room, and taking partitions over from a consumer that leaves questions open."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from forebay_workers.offsets import Commit, Partition
 from forebay_workers.recent import RecentTasks
 from prometheus_client import Gauge
 
-from .doubles import CODEC
+from .doubles import CODEC, delivery
 
 LEAVES_S = 30.0
 
@@ -45,7 +46,7 @@ class Silent:
 
     async def subscribe(self, topics: list[str], **others: Any) -> None: ...
 
-    async def poll(self, timeout: float) -> None:
+    async def poll(self, timeout: float) -> Any:
         await asyncio.sleep(0)
 
     async def pause(self, partitions: list[TopicPartition]) -> None: ...
@@ -53,9 +54,75 @@ class Silent:
     async def resume(self, partitions: list[TopicPartition]) -> None: ...
 
 
+class Record:
+    """Of a topic of tasks; what it holds is no task."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        self._at = (partition, offset)
+
+    def error(self) -> None: ...
+
+    def topic(self) -> str:
+        return "llm.tier.small"
+
+    def partition(self) -> int:
+        return self._at[0]
+
+    def offset(self) -> int:
+        return self._at[1]
+
+    def value(self) -> bytes:
+        return b""
+
+    key = value
+
+    def headers(self) -> None: ...
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 1_000 * self._at[1])
+
+
+class Fetching(Silent):
+    """A consumer of two partitions that is as librdkafka's: it hands out what it has fetched of one before the other,
+    and forgets what it has fetched of one that is paused."""
+
+    def __init__(self, records: int, fetched: int = 64) -> None:
+        self._log = {part: [Record(part, offset) for offset in range(records)] for part in (0, 1)}
+        self._most = fetched
+        self._fetched: list[Record] = []
+        self._paused: set[int] = set()
+        self.calls = 0
+
+    async def pause(self, partitions: list[TopicPartition]) -> None:
+        self._paused |= {one.partition for one in partitions}
+        for one in reversed(self._fetched):
+            if one.partition() in self._paused:
+                self._log[one.partition()].insert(0, one)
+        self._fetched = [one for one in self._fetched if one.partition() not in self._paused]
+
+    async def resume(self, partitions: list[TopicPartition]) -> None:
+        self._paused -= {one.partition for one in partitions}
+
+    async def poll(self, timeout: float) -> Any:
+        return next(iter(await self.consume(1, timeout)), None)
+
+    async def consume(self, most: int, timeout: float) -> list[Record]:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if not self._fetched:
+            for part in {0, 1} - self._paused:
+                self._fetched += self._log[part][: self._most]
+                self._log[part] = self._log[part][self._most :]
+        self._fetched, read = self._fetched[most:], self._fetched[:most]
+        return read
+
+
 class Owner:
     def __init__(self) -> None:
         self.lost_partitions: set[Partition] = set()
+        self.read: list[tuple[int, int]] = []
+        """Partitions and offsets."""
+        self.full_partitions: set[Partition] = set()
         self.commits: dict[Partition, Commit | None] = {}
 
     def assigned(self, commits: Mapping[Partition, Commit | None]) -> RecentTasks:
@@ -63,9 +130,10 @@ class Owner:
         return RecentTasks()
 
     def full(self, partition: Partition) -> bool:
-        return False
+        return partition in self.full_partitions
 
-    def taken(self, delivery: Delivery) -> None: ...
+    def taken(self, delivery: Delivery) -> None:
+        self.read.append((delivery.partition[1], delivery.offset))
 
     async def revoked(self, partitions: Collection[Partition]) -> None: ...
 
@@ -104,6 +172,67 @@ async def test_a_topic_that_was_made_anew_ends_it_and_nothing_is_stored_of_the_o
     with pytest.raises(intake.TopicMadeAnew, match="was deleted and made anew"):
         await source.run()
     assert owner.lost_partitions == {(source.topic, 3)}
+
+
+@asynccontextmanager
+async def reading(consumer: Any, owner: Owner, room: Room, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """An intake that reads partition 0 and 1."""
+    monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: consumer)
+    monkeypatch.setattr(intake, "KEEP_ALIVE_S", 0.001)
+    lag = Gauge("lag", "Tasks.", registry=None)
+    source = intake.Intake(KafkaConfig(), CODEC, "small", Lane.INTERACTIVE, room, lag, Probe(*["same"] * 9))
+    await source.open(owner)
+    source._partitions = {(source.topic, part): 0 for part in (0, 1)}
+    task = asyncio.create_task(source.run())
+    async with asyncio.timeout(10):
+        yield
+    task.cancel()
+
+
+async def test_what_was_written_first_is_read_first_however_little_room_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner, room = Owner(), Room(1)
+    async with reading(Fetching(200), owner, room, monkeypatch):
+        for number in range(1, 201):
+            while len(owner.read) < number:
+                await asyncio.sleep(0)
+            if not number % 20:  # as long as generations take; the group is served meanwhile
+                await asyncio.sleep(0.01)
+            room.give_back(delivery())
+    offsets = [offset for _, offset in owner.read[:200]]
+    assert all(abs(offset - place / 2) < 9 for place, offset in enumerate(offsets))
+    assert {part for part, _ in owner.read} == {0, 1}
+
+
+async def test_what_has_come_is_read_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, fetching = Owner(), Fetching(32)
+    async with reading(fetching, owner, Room(64), monkeypatch):
+        while len(owner.read) < 64:
+            await asyncio.sleep(0)
+        assert fetching.calls < 32
+
+
+async def test_no_more_is_taken_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, room = Owner(), Room(4)
+    async with reading(Fetching(200), owner, room, monkeypatch):
+        while room.free:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert len(owner.read) == 4
+
+
+async def test_nothing_is_taken_of_a_partition_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, room = Owner(), Room(64)
+    owner.full_partitions = {("llm.tier.small", 0)}
+    async with reading(Fetching(20), owner, room, monkeypatch):
+        while len(owner.read) < 20:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert {part for part, _ in owner.read} == {1}
+        owner.full_partitions = set()
+        while len(owner.read) < 40:
+            await asyncio.sleep(0)
 
 
 async def test_a_question_that_is_never_answered_holds_a_take_over_up_for_seconds(

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from forebay_schemas.records import Lane
 from forebay_workers.generation import is_structured
-from forebay_workers.lanes import PRESSED_MS, Delivery, Kind, Line, Room
+from forebay_workers.lanes import ASIDE, PRESSED_MS, Delivery, Kind, Line, Room
 from forebay_workers.windows import Window
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +99,42 @@ def test_who_has_little_time_is_not_refused_before_half_of_it_is_over() -> None:
     assert hopeless(hurried := task(age_ms=300, left_ms=200)) == [hurried]
 
 
+def wanted_for(ms: float, *waiting: Delivery, answers_take_ms: float = 100.0) -> list[Delivery]:
+    """Those that are refused once a model of one place has been wanted for so long."""
+    queue = line(1, task())
+    for _ in range(10):
+        queue.took(task(), answers_take_ms)
+    queue.moves(NOW_MS, unlimited)
+    queue.add(patient := task(left_ms=60_000))
+    since_ms = 0.0
+    while since_ms < ms:
+        assert queue.hopeless(NOW_MS - ms + since_ms) == []
+        since_ms += PRESSED_MS / 2
+    queue.remove(lambda one: one is patient)
+    for one in waiting:
+        queue.add(one)
+    return queue.hopeless(NOW_MS)
+
+
+def test_who_waited_for_half_of_the_time_is_refused_once_that_goes_on_for_longer_than_a_burst() -> None:
+    waited, fresh = task(age_ms=2_600, left_ms=2_400), task(age_ms=2_400, left_ms=2_600)
+    assert wanted_for(5_000, waited, fresh) == [waited]
+    assert wanted_for(4_900, waited, fresh) == []
+
+
+def test_who_has_much_time_waits_for_half_of_it_where_others_have_little() -> None:
+    assert wanted_for(5_000, task(age_ms=6_000, left_ms=4_000)) == []
+
+
+def test_answers_that_take_more_than_half_of_the_time_are_begun_in_time_or_not_at_all() -> None:
+    waited, fresh = task(age_ms=1_100, left_ms=3_900), task(age_ms=900, left_ms=4_100)
+    assert wanted_for(5_000, waited, fresh, answers_take_ms=4_000) == [waited]
+
+
+def test_a_model_that_is_too_slow_for_all_is_still_tried() -> None:
+    assert wanted_for(5_000, task(age_ms=900, left_ms=4_100), answers_take_ms=6_000) == []
+
+
 def test_a_free_place_is_given_however_little_time_is_left() -> None:
     assert hopeless(task(age_ms=4_990, left_ms=10), running=0) == []
 
@@ -131,6 +167,18 @@ def test_what_was_cut_short_tells_that_answers_take_longer_and_never_that_they_a
         queue.took(task(), 10, cut_short=True)
     queue.add(waited := task(age_ms=5_000, left_ms=900))
     assert queue.hopeless(NOW_MS) == [waited]
+
+
+def test_none_goes_on_beside_interactive_ones_that_find_no_place() -> None:
+    batch = task(Lane.BATCH)
+    queue = line(2, first := task(), task(), waiting := task(), beside=2)
+    queue.moves(NOW_MS, unlimited)
+    queue.hopeless(NOW_MS)
+    queue.remove(lambda one: one is waiting)
+    queue.ended(first, answered=True)
+    queue.add(batch)
+    assert queue.moves(NOW_MS + PRESSED_MS / 2, unlimited).start == []
+    assert queue.moves(NOW_MS + PRESSED_MS, unlimited).start == [batch]
 
 
 def test_batch_tasks_fill_a_model_that_has_nothing_else_to_do() -> None:
@@ -344,8 +392,21 @@ async def test_a_place_is_waited_for_and_given_back() -> None:
     assert not await room.wait(0.001)
     waiting = asyncio.create_task(room.wait(60))
     await asyncio.sleep(0)
-    room.give_back()
+    room.give_back(task())
     assert await waiting
+
+
+async def test_who_is_refused_leaves_a_place_to_others_where_few_have_done_so() -> None:
+    room, refused = Room(1), [task() for _ in range(ASIDE + 1)]
+    for one in refused:
+        assert await room.wait(1)
+        room.take()
+        room.set_aside(one)
+    assert not await room.wait(0.001)
+    room.give_back(refused[0])
+    assert not await room.wait(0.001)
+    room.give_back(refused[-1])
+    assert await room.wait(1)
 
 
 async def test_a_closed_room_has_no_place() -> None:

@@ -767,6 +767,21 @@ async def test_who_is_late_already_is_told_so_without_an_attempt(start: Start, m
     assert run.done(P) == (0, {1})
 
 
+async def test_who_is_late_keeps_no_place_from_others_while_that_is_committed(start: Start) -> None:
+    run = await start(concurrency=1)
+    run.published.gate = asyncio.Event()
+    places = 64
+    for offset in range(places):
+        run.small.deliver(f"late-{offset}", offset=offset, deadline_ms=1)
+    assert await run.rooms[Lane.INTERACTIVE].wait(1)
+    run.published.gate.set()
+    await run.committed(places)
+    for offset in range(places, 2 * places):  # nor a place among those that are set aside
+        run.small.deliver(f"late-{offset}", offset=offset, deadline_ms=1)
+        await run.committed(offset + 1)
+    assert await run.rooms[Lane.INTERACTIVE].wait(1)
+
+
 async def test_under_more_than_a_model_can_do_nobody_gets_a_place_whose_time_is_hardly_enough(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -423,7 +423,7 @@ def test_partitions_that_were_full_when_they_went_are_read_on_when_they_come_bac
         while len(owner.partitions) == assigned:
             await asyncio.to_thread(other.poll, 0.1)  # serves its membership
         for _ in range(80):  # also for what is read again
-            room.give_back()
+            room.give_back(owner.held[0])
         await asyncio.to_thread(other.close)  # it may wait for a rebalance, which this loop serves
         await until(lambda: len({(one.partition, one.offset) for one in owner.held}) == 40, reading)
         reading.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
@@ -34,6 +35,10 @@ _COMMITTED_ANSWER_S = 2.0
 happen any more once there is one again (librdkafka): it would last its whole time, and the next is answered. Nor may
 it last long, because a consumer that is closed waits for it."""
 _COMMITTED_RETRY_S = 0.5
+_AHEAD_RECORDS = 8
+_AHEAD_BYTES = 2**20
+"""Of one partition, what waits here for a place before the partition is paused."""
+_LITTLE = 1 / 4
 _PREFETCHED_RECORDS = 64
 _PREFETCHED_LARGEST = 4
 """Records of the largest size that are read ahead at most."""
@@ -93,7 +98,9 @@ class Intake:
         self._probe = probe
         self._topic_id: str | None = None
         self._partitions: dict[Partition, int] = {}
-        """Those that are ours, with the offset that each is read from next."""
+        """Those that are ours, with the offset that each is taken from next."""
+        self._ahead: dict[Partition, deque[Message]] = {}
+        """What was read of them and not taken yet."""
         self._paused: set[Partition] = set()
         """Also those that went to others: librdkafka remembers, and goes on pausing them should they come back."""
         self._stale = False
@@ -138,12 +145,17 @@ class Intake:
         looks = asyncio.create_task(self._look_at_the_topic())
         try:
             while not looks.done():
-                room = await self._room.wait(KEEP_ALIVE_S)
-                full = {one for one in self._partitions if not room or self._owner.full(one)}
-                await self._pause(full)
-                message = await self._consumer.poll(_POLL_S if room else 0)
+                await self._room.wait(KEEP_ALIVE_S)
+                self._take_oldest()
+                await self._pause({one for one in self._partitions if self._far_ahead(one) or self._owner.full(one)})
+                message = await self._consumer.poll(_POLL_S if self._room.free else 0)
                 if message is not None:
-                    self._take(message)
+                    self._keep(message)
+                    # What has come meanwhile, in one call: each is a way to another thread and back, and where the
+                    # processor is short that takes many times as long as the call.
+                    for further in await self._consumer.consume(_AHEAD_RECORDS, 0):
+                        self._keep(further)
+                    self._take_oldest()
                 if self._stale:
                     self.group = await self._consumer.consumer_group_metadata()
                     self._stale = False
@@ -160,16 +172,34 @@ class Intake:
         self._leaving = True
         await self._consumer.close()
 
-    def _take(self, message: Message) -> None:
+    def _keep(self, message: Message) -> None:
         if error := message.error():
             if error.fatal():
                 raise KafkaException(error)
             _log.warning("reading %s: %s", self.topic, error)
             return
+        if (partition := _place(message)[0]) in self._partitions:  # else it went to others while a call returned
+            self._ahead.setdefault(partition, deque()).append(message)
+
+    def _far_ahead(self, partition: Partition) -> bool:
+        """Whether enough of a partition waits here. One that is paused is read on when little is left: what else was
+        fetched of it is fetched again."""
+        ahead, share = self._ahead.get(partition, ()), _LITTLE if partition in self._paused else 1
+        waiting = sum(len(one.value() or b"") for one in ahead)
+        return len(ahead) >= share * _AHEAD_RECORDS or waiting >= share * _AHEAD_BYTES
+
+    def _take_oldest(self) -> None:
+        """Take what was written first, as long as there is room."""
+        while self._room.free:
+            readable = [ahead for one, ahead in self._ahead.items() if ahead and not self._owner.full(one)]
+            if not readable:
+                return
+            self._take(min(readable, key=lambda ahead: ahead[0].timestamp()[1]).popleft())
+
+    def _take(self, message: Message) -> None:
+        partition, offset = _place(message)
         self._room.take()
-        partition, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
-        if partition in self._partitions:
-            self._partitions[partition] = offset + 1
+        self._partitions[partition] = offset + 1
         value = message.value() or b""
         task, request = self._contents(value)
         self._owner.taken(
@@ -276,6 +306,11 @@ class Intake:
     def _forget(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             self._partitions.pop(partition, None)
+            self._ahead.pop(partition, None)
+
+
+def _place(message: Message) -> tuple[Partition, int]:
+    return (message.topic() or "", message.partition() or 0), message.offset() or 0
 
 
 def _numbers(partitions: list[Any]) -> list[int]:

@@ -25,6 +25,9 @@ SHARED = 1 / 2
 """Of a model's places, the most that batch tasks keep while interactive ones want them: those that cannot rest, and
 those that are needed for the window to hold."""
 
+ASIDE = 64
+"""Tasks that are over without having used the model, and wait for nothing but to be committed, at most."""
+
 PRESSED_MS = 1_000.0
 """For so long after an interactive task has found every place taken, more is asked of a model than it can do."""
 
@@ -65,6 +68,8 @@ class Delivery:
     """Whether it waits in a provider's batch, or ended there."""
     came_back: bool = False
     """Whether it is called directly after that."""
+    aside: bool = False
+    """Whether it holds no place any more."""
     history: list[str] = field(default_factory=list)
     written_ms: int = 0
     span: "Span | None" = None
@@ -97,21 +102,28 @@ def batch_name(tenant: str, batch_id: str) -> str:
 
 
 class Room:
-    """The places for tasks of one model and lane: a task holds one from being read until its outcome is committed."""
+    """The places for tasks of one model and lane: a task holds one from being read until its outcome is committed, or
+    until it is set aside."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._widened_by = 0
+        self._aside = 0
         self._held = 0
         self._freed = asyncio.Event()
         self.unread: dict[str, int] = {}
         """By topic, the tasks that wait outside, as they were last counted."""
 
+    @property
+    def free(self) -> int:
+        """How many places there are."""
+        return max(0, self._limit + self._widened_by - self._held)
+
     async def wait(self, timeout_s: float) -> bool:
         """Wait until there is a place; False when none came in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._held >= self._limit + self._widened_by:
+                while not self.free:
                     self._freed.clear()
                     await self._freed.wait()
         except TimeoutError:
@@ -122,10 +134,22 @@ class Room:
         """A task was read."""
         self._held += 1
 
-    def give_back(self) -> None:
+    def give_back(self, delivery: "Delivery") -> None:
         """A task is committed or given up."""
-        self._held -= 1
+        if delivery.aside:
+            self._aside -= 1
+        else:
+            self._held -= 1
         self._freed.set()
+
+    def set_aside(self, delivery: "Delivery") -> None:
+        """A task is over that has not used the model. It leaves its place where few others have done so: while more is
+        asked than can be done, those that are late are read as fast as they come, and who is not late is found."""
+        if self._aside < ASIDE:
+            self._aside += 1
+            delivery.aside = True
+            self._held -= 1
+            self._freed.set()
 
     def widen(self, places: int) -> None:
         """Have at least so many places besides, for tasks that wait without using the model."""
@@ -174,11 +198,13 @@ class Line:
     of the batch lane presses, it keeps as many places as it needs, up to half.
 
     While interactive tasks find no place, those that have waited until an answer would hardly be in time do not get
-    one: all would wait that long and no answer be in time, as those that wait longest come first.
+    one: all would wait that long and no answer be in time, as those that wait longest come first. That cuts a burst
+    short by no more than it must. Where it has gone on for as long as a task has in all, it is no burst: then half of
+    that time is all that anybody waits, so that those who get a place have time to spare.
 
     Args:
         concurrency: generations that the model runs at the same time.
-        beside: batch generations that go on beside interactive ones.
+        beside: batch generations that go on beside interactive ones, as long as those find places.
         resume_after_ms: how long no interactive task may have run before batch ones fill the model again. To begin,
             or to go on, takes the model a long step, which an interactive task that comes meanwhile would wait for.
         kind_of: of a batch task, as it comes.
@@ -203,7 +229,7 @@ class Line:
         self._raised = 0
         self._pace = Pace()
         self._durations = Durations()
-        self._pressed_until_ms = -math.inf
+        self._pressed_from_ms = self._pressed_until_ms = -math.inf
         self._number = itertools.count()
         self._interactive: _Waiting = []
         self._batch: defaultdict[Kind, _Waiting] = defaultdict(list)
@@ -224,9 +250,12 @@ class Line:
 
     def hopeless(self, now_ms: float) -> list[Delivery]:
         """Take out the interactive tasks that are to be refused; to be called before ``moves``."""
+        pressed = self._pressed(now_ms)
         if self._interactive and self._interactive_running >= self._concurrency - self._kept:
+            if not pressed:
+                self._pressed_from_ms = now_ms
             self._pressed_until_ms = now_ms + PRESSED_MS
-        if not now_ms < self._pressed_until_ms <= now_ms + PRESSED_MS:  # more: the clock was set back
+        elif not pressed:
             return []
         if not any(self._hardly_in_time(one, now_ms) for _, _, one in self._interactive):
             return []
@@ -268,7 +297,8 @@ class Line:
         wait_ms = self._wait_ms(busy > 0, now_ms)
         places = self._concurrency - busy
         if busy or wait_ms:
-            places = min(places, max(self._beside, self._raised))
+            beside = 0 if self._pressed(now_ms) else self._beside
+            places = min(places, max(beside, self._raised))
         hold = yielding[max(0, places - fixed) :]  # those that began last have the least to lose
         release = [one for one in batch if one in self._held][: max(0, places - len(going))]
         begun = self._begin(places, [batch[one] for one in (*going, *release)], fixed, now_ms, takes)
@@ -358,13 +388,22 @@ class Line:
             fixed += not kind.rests
         return begun
 
+    def _pressed(self, now_ms: float) -> bool:
+        """Whether an interactive task has found every place taken a moment ago."""
+        return now_ms < self._pressed_until_ms <= now_ms + PRESSED_MS  # more: the clock was set back
+
     def _hardly_in_time(self, delivery: Delivery, now_ms: float) -> bool:
-        """Whether the time that a task has left is less than it needs, and less than half of what it had."""
+        """Whether the time that a task has left is less than it needs, and less than half of what it had; one of both
+        is enough once the model has been wanted for longer than that was."""
         request = delivery.request
         if request is None or request.deadline_ms is None:
             return False
+        had_ms = request.deadline_ms - request.created_ms
         enough_ms = self._durations.enough_ms(delivery.tier, request)
-        return request.deadline_ms - now_ms < min(enough_ms, (request.deadline_ms - request.created_ms) / 2)
+        least_ms = min(enough_ms, had_ms / 2)
+        if now_ms - self._pressed_from_ms >= had_ms:
+            least_ms = max(enough_ms if enough_ms < had_ms else 0.0, had_ms / 2)
+        return request.deadline_ms - now_ms < least_ms
 
     def _batch_tasks(self) -> Iterator[Delivery]:
         yield from (one for one in self._running if one.lane is Lane.BATCH)

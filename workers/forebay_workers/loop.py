@@ -1,6 +1,7 @@
 """The worker loop: who holds a task at each moment, and what of it is committed when.
 
-A delivery is in one place at a time, and from being read until it is committed holds a place of its ``Room``::
+A delivery is in one place at a time, and from being read until it is committed holds a place of its ``Room``; one that
+is refused in its turn leaves that early::
 
     intake ─► admission ─► line ─► entering ─► running ─► finished ─► committed
                ▲   ││                 ▲         │  ▲  │        ▲
@@ -289,11 +290,11 @@ class Worker:
         delivery.sought = self._offsets.is_handed_over(partition, offset)
         delivery.history = [f"attempt {number + 1} {UNSEEN_ATTEMPT}" for number in range(delivery.attempts)]
         if self._is_cancelled(delivery):
-            self._commits.finish(delivery, self._answerer.cancelled(delivery))
+            self._refuse(delivery, self._answerer.cancelled(delivery))
         elif delivery.attempts >= self._config.max_attempts:
             self._give_up(delivery)
         elif self._answerer.is_late(delivery):
-            self._commits.finish(delivery, self._answerer.late(delivery))
+            self._refuse(delivery, self._answerer.late(delivery))
         else:
             self._admission.add(delivery)
             self._advance()
@@ -332,7 +333,7 @@ class Worker:
                 self._ended(delivery)
                 unbegun.append(delivery)
         for delivery in unbegun:
-            self._commits.finish(delivery, self._answerer.cancelled(delivery))
+            self._refuse(delivery, self._answerer.cancelled(delivery))
 
     def _cancelled(self, delivery: Delivery) -> None:
         """What was cancelled has ended, and what it cost is known."""
@@ -361,7 +362,7 @@ class Worker:
             for model in self._distinct_models:
                 for delivery in model.line.hopeless(time.time() * 1000):
                     self._admission.ended(delivery)
-                    self._commits.finish(delivery, self._answerer.hopeless(delivery))
+                    self._refuse(delivery, self._answerer.hopeless(delivery))
                 moves = model.line.moves(time.time() * 1000, model.takes)
                 for delivery in moves.hold:
                     if model.generations[delivery] is not None:
@@ -496,6 +497,11 @@ class Worker:
             self._admission.ended(delivery)
         return removed
 
+    def _refuse(self, delivery: Delivery, outcome: Outcome) -> None:
+        """End a task that waited for its turn."""
+        self._models[delivery.tier].rooms[delivery.lane].set_aside(delivery)
+        self._commits.finish(delivery, outcome)
+
     def _give_up(self, delivery: Delivery) -> None:
         _log.error("task %s is given up after %d attempts", delivery.name, delivery.attempts)
         self._commits.finish(delivery, self._answerer.give_up(delivery))
@@ -564,13 +570,13 @@ class Worker:
         while True:
             await asyncio.sleep(CLOCK_CHECK_S)
             for delivery in self._remove_waiting(self._answerer.is_late):
-                self._commits.finish(delivery, self._answerer.late(delivery))
+                self._refuse(delivery, self._answerer.late(delivery))
             for model in self._distinct_models:
                 model.line.look_ahead(time.time() * 1000, sum(model.rooms[Lane.BATCH].unread.values()))
             self._advance()
 
     def _give_back(self, delivery: Delivery) -> None:
-        self._models[delivery.tier].rooms[delivery.lane].give_back()
+        self._models[delivery.tier].rooms[delivery.lane].give_back(delivery)
 
     def _begun(self) -> list[Delivery]:
         """What was started or handed over."""

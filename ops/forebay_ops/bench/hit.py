@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from forebay_jobs.caches.answers import AnswerStore
 from forebay_jobs.caches.redis_store import RedisStore
 from forebay_jobs.intake import Intake
@@ -24,11 +23,10 @@ from forebay_schemas.topics import Headers
 from forebay_schemas.validation import validate
 from prometheus_client import CollectorRegistry
 
+from .caches import other_work
+
 _HITS = 3_000
 """About a second for each step."""
-_OTHER_BYTES = 16 * 2**20
-_OTHER_READS = 50_000
-"""More than the caches of a core hold, read in no order, in a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def steps_us(config: Config, requests: Sequence[Request]) -> dict[str, float]:
         "a whole hit": lambda hit: intake.take(hit.record, Lane.INTERACTIVE, now_ms),
     }
     found = {name: _us(step, hits) for name, step in steps.items()}
-    return {**found, "a whole hit, in cold caches": _us(steps["a whole hit"], hits, _other_work())}
+    return {**found, "a whole hit, in cold caches": _us(steps["a whole hit"], hits, other_work())}
 
 
 def _hit(config: Config, codec: Codec, request: Request, now_ms: int) -> _Hit:
@@ -74,13 +72,6 @@ def _hit(config: Config, codec: Codec, request: Request, now_ms: int) -> _Hit:
     )
     asker = Asker.of(request, headers, category_of(request), topics.replies, record.origin, now_ms)
     return _Hit(record, request, digests(request).exact, asker)
-
-
-def _other_work() -> Callable[[], object]:
-    """What leaves nothing in a core's caches of what was in them."""
-    memory = np.zeros(_OTHER_BYTES // 8)
-    places = np.random.default_rng(1).integers(0, len(memory), _OTHER_READS)
-    return lambda: memory[places].sum()
 
 
 def _us(step: Callable[[_Hit], object], hits: Sequence[_Hit], between: Callable[[], object] = lambda: None) -> float:

@@ -33,7 +33,7 @@ _TOGETHER = 32
 _LEAST_RECALL = 0.98
 _BUILT_WITHIN_S = 1_800
 _PAUSE_S = 0.01
-_CONTEXT = "context"
+CONTEXT = "context"
 _VERSION = "bench"
 PLAIN = "as added"
 _SAID_EVERY = 20_000
@@ -116,13 +116,13 @@ def look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64]) 
     found: list[list[int]] = []
     for row in asked:
         began = time.perf_counter()
-        (neighbours,) = index.nearest(row[None, :], [_CONTEXT], NEAREST)
+        (neighbours,) = index.nearest(row[None, :], [CONTEXT], NEAREST)
         times_ms.append((time.perf_counter() - began) * 1000)
         found.append([int(one.digest, 16) for one in neighbours])
     began = time.perf_counter()
     for start in range(0, len(asked), _TOGETHER):
         rows = asked[start : start + _TOGETHER]
-        index.nearest(rows, [_CONTEXT] * len(rows), NEAREST)
+        index.nearest(rows, [CONTEXT] * len(rows), NEAREST)
     together_s = time.perf_counter() - began
     first = [bool(one) and one[0] == true[0] for one, true in zip(found, truth, strict=True)]
     shared = [len(set(one) & set(true.tolist())) / NEAREST for one, true in zip(found, truth, strict=True)]
@@ -146,7 +146,7 @@ def filled(
             if not number % _SAID_EVERY:
                 say(f"{side}: {number:,} of {len(known):,} questions added")
             digest = f"{number:032x}"
-            index.add(Question(digest=digest, context=_CONTEXT, category="default", tenant="bench", created_ms=0), row)
+            index.add(Question(digest=digest, context=CONTEXT, category="default", tenant="bench", created_ms=0), row)
 
     facts[f"{side}, added a second"] = len(known) / _timed(fill)
     return index
@@ -162,7 +162,7 @@ def build(index: SweepableIndex, asked: Vectors) -> dict[str, float]:
         try:
             for row in cycle(asked):
                 began_one = time.perf_counter()
-                index.nearest(row[None, :], [_CONTEXT], NEAREST)
+                index.nearest(row[None, :], [CONTEXT], NEAREST)
                 times_ms.append((time.perf_counter() - began_one) * 1000)
                 if wait([building], _PAUSE_S).done:
                     break

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from forebay_schemas.config import Config, load_config
 
+from ..local.effective import free_ports, port_is_free
 from .harness import Bench, Say
 from .process import Process
 from .rig import Rig, category, rig
@@ -19,7 +20,7 @@ CLAIMED = {"small": 0.62, "medium": 0.28, "large": 0.10}
 """What share of the generated answers each tier was said to give."""
 _STATUSES = ("exact", "semantic", "joined", "miss")
 _LATENCIES_MS = {"small": 300.0, "medium": 600.0, "large": 1_200.0}
-"""Of an answer of average length, by a backend that writes nothing of sense."""
+"""Of an answer of average length."""
 
 
 @contextmanager
@@ -31,7 +32,8 @@ def bench(trace: Path, texts: list[Path], say: Say) -> Iterator[Bench]:
         texts: files of labelled texts that are asked, some often and most seldom.
     """
     with rig(say, also=("redis", "flink")) as it:
-        config = it.installation(**ladder())
+        url = _knowing(it, texts)
+        config = it.installation(**ladder(url))
         worker = it.worker(config)
         config = it.job(config)
         mix = Mix(it, config, worker, trace, texts)
@@ -42,22 +44,32 @@ def bench(trace: Path, texts: list[Path], say: Say) -> Iterator[Bench]:
         yield Bench({"mix": mix.measure}, facts=facts)
 
 
-def ladder() -> dict[str, Any]:
-    """Three tiers at the list prices that hold without a configuration, with no model behind them."""
+def _knowing(it: Rig, texts: list[Path]) -> str:
+    """The address of what answers each text rightly."""
+    (port,) = free_ports(1)
+    latencies_ms = {tier.model: _LATENCIES_MS[name] for name, tier in load_config().tiers.items()}
+    given = [str(port), msgspec.json.encode(latencies_ms).decode(), *(str(file.resolve()) for file in texts)]
+    knowing = it.process("knowing", [sys.executable, "-m", "forebay_ops.bench.knowing", *given])
+    knowing.wait_until(lambda: not port_is_free(port))
+    return f"http://localhost:{port}/v1"
+
+
+def ladder(url: str) -> dict[str, Any]:
+    """Three tiers at the list prices that hold without a configuration, all behind one endpoint."""
     known = load_config()
     models = {
         tier.model: {
             "price": known.models[tier.model].price.model_dump(exclude_none=True),
-            "backend": "synthetic",
-            "synthetic": {"latency_ms": _LATENCIES_MS[name], "tokens": 80, "tokens_spread": 0.9, "concurrency": 64},
+            "backend": "openai",
+            "endpoint": {"url": url},
         }
-        for name, tier in known.tiers.items()
+        for tier in known.tiers.values()
     }
     tiers = {
         name: {"complexity_up_to": tier.complexity_up_to, "model": tier.model, "max_tokens": tier.max_tokens}
         for name, tier in known.tiers.items()
     }
-    return {"models": models, "tiers": tiers, "categories": {"default": category()}}
+    return {"models": models, "tiers": tiers, "categories": {"default": category(judge={"by": "text"})}}
 
 
 class Mix:

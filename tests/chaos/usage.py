@@ -1,4 +1,4 @@
-"""How much memory a process takes, and how much of a JVM's is not merely waiting to be collected."""
+"""What a process takes of memory, and how much of a JVM's is not merely waiting to be collected; and of processors."""
 
 import re
 import subprocess
@@ -16,14 +16,14 @@ _JCMD_S = 60
 _Spaces = Sequence[tuple[int, int]]
 
 
-class Memory:
-    """That of a process and its children, in MB. Pages of mapped files are not counted: the system takes them back."""
+class Usage:
+    """Of a process and its children; memory in MB, without the pages of mapped files: the system takes them back."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
 
     @property
-    def own(self) -> float:
+    def memory(self) -> float:
         """All but the heaps of JVMs, which take as many pages as was allowed at their start, whatever lives in them."""
         heaps = sum(_anonymous_kb(pid, spaces) for pid, spaces in self._heaps.items())
         return _mb(sum(_anonymous_kb(one.pid) for one in self._family()) - heaps)
@@ -39,6 +39,11 @@ class Memory:
     def descriptors(self) -> int:
         """Files and sockets that are open."""
         return sum(one.num_fds() for one in self._family())
+
+    @property
+    def processor_s(self) -> float:
+        """What it has used of processors."""
+        return sum(sum(one.cpu_times()[:2]) for one in self._family())
 
     @cached_property
     def _heaps(self) -> dict[int, _Spaces]:
