@@ -21,10 +21,10 @@ from .scene import Scene
 from .soak import MEMORY_MB, processes
 from .usage import Usage
 
-CONCURRENCY = 8
+CONCURRENCY = 4
 DEADLINE_S = 5.0
 TIMES = 10
-_FIRST_RATE_PER_S = 12.0
+_FIRST_RATE_PER_S = 8.0
 _STEP = 1.4
 _STEP_S = 12.0
 _SETTLES_S = 4.0
