@@ -417,7 +417,8 @@ def test_partitions_that_were_full_when_they_went_are_read_on_when_they_come_bac
         assigned = len(owner.partitions)
         group = installed.topics.workers_group("small", Lane.INTERACTIVE)
         settings = {"partition_assignment_strategy": "cooperative-sticky", "enable_auto_commit": False}
-        other = Consumer(kafka.client(group_id=group, **settings))
+        # It may leave without a word; the brokers give its partitions back when its session is over.
+        other = Consumer(kafka.client(group_id=group, session_timeout_ms=6_000, **settings))
         other.subscribe([installed.topics.tier("small", Lane.INTERACTIVE)])
 
         while len(owner.partitions) == assigned:
