@@ -12,6 +12,10 @@ SHARE = 1 / 4
 """Of its time, the most that a request waits to be read while more comes than is worked off. The rest is for the desk,
 for the line of a model, where half of the time may be over, and for the answer."""
 
+_MOST_BEHIND_MS = 1_000
+"""What all who ask may be behind by without being taken for a queue."""
+_PAUSE_MS = 1_000
+"""After so long in which nothing is read, as where the job or the brokers were away, all is a burst."""
 _BITS = 32
 """Waits from 2 to the power of these on, in milliseconds, are taken to be alike: weeks."""
 
@@ -23,13 +27,19 @@ class StandingQueue:
         self._prompt_ms = [0] * (_BITS + 1)
         """When somebody was last read who had waited for less than 2 to the power of the place."""
         self._busy_from_ms = self._read_ms = 0
+        self._least_ms = _MOST_BEHIND_MS
+        """The shortest wait of all: what clocks differ by, and what whoever asks takes itself."""
 
     def read(self, asker: Asker, now_ms: int) -> None:
         """This one is read now."""
-        if asker.created_ms > self._read_ms:  # nobody waited meanwhile
-            self._busy_from_ms = asker.created_ms
+        waited_ms = now_ms - asker.created_ms
+        if waited_ms < 0:
+            return  # by a clock that is ahead
+        if asker.created_ms > self._read_ms or now_ms - self._read_ms >= _PAUSE_MS:
+            self._busy_from_ms = now_ms  # nobody waited, or nobody was read, whose burst is to be worked off now
         self._read_ms = now_ms
-        bits = min(max(0, now_ms - asker.created_ms).bit_length(), _BITS)
+        self._least_ms = min(self._least_ms, waited_ms)
+        bits = min((waited_ms - self._least_ms).bit_length(), _BITS)
         self._prompt_ms[bits:] = [now_ms] * (_BITS + 1 - bits)
 
     def sheds(self, asker: Asker, now_ms: int) -> bool:
@@ -39,7 +49,7 @@ class StandingQueue:
             return False
         had_ms = asker.deadline_ms - asker.created_ms
         most_ms = round(had_ms * SHARE)
-        if now_ms - asker.created_ms <= most_ms:
+        if now_ms - asker.created_ms - self._least_ms <= most_ms:
             return False
         place = min(max(1, most_ms).bit_length() - 1, _BITS)
         return now_ms - max(self._prompt_ms[place], self._busy_from_ms) >= had_ms

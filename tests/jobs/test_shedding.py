@@ -36,8 +36,10 @@ _ANY = Asker(
 
 
 def read_for(ms: int, waited_ms: int, queue: StandingQueue | None = None) -> Iterator[tuple[StandingQueue, int]]:
-    """After each of the requests that are read for so long, one every 10 ms: the queue, and the time."""
+    """After each of the requests that are read for so long, one every 10 ms: the queue, and the time. Before them one
+    is read at once."""
     queue = queue or StandingQueue()
+    queue.read(asker(0, NOW_MS - 500), NOW_MS - 500)
     for now_ms in range(NOW_MS, NOW_MS + ms + 1, 10):
         queue.read(asker(waited_ms, now_ms), now_ms)
         yield queue, now_ms
@@ -49,7 +51,7 @@ def last(states: Iterator[tuple[StandingQueue, int]]) -> tuple[StandingQueue, in
 
 
 def test_a_wait_is_too_long_once_all_have_waited_so_for_as_long_as_one_has_in_all() -> None:
-    since_ms = NOW_MS - 1_100  # when the first of them was made
+    since_ms = NOW_MS - 500
     shed = [now_ms for queue, now_ms in read_for(6_000, 1_100) if queue.sheds(asker(1_100, now_ms), now_ms)]
     assert shed == list(range(since_ms + HAD_MS, NOW_MS + 6_001, 10))
 
@@ -82,6 +84,39 @@ def test_what_waited_while_nothing_was_read_is_a_burst() -> None:
     assert not queue.sheds(asker(3_000, now_ms), now_ms)
 
 
+@pytest.mark.parametrize("away_ms", [5_000, 30_000])
+def test_what_waited_while_the_job_was_away_is_a_burst(away_ms: int) -> None:
+    queue, now_ms = last(read_for(1_000, 0))
+    began_ms, now_ms = now_ms, now_ms + away_ms
+    for created_ms in range(began_ms, now_ms, 10):  # read as fast as that goes
+        now_ms += 1
+        waited_ms = now_ms - created_ms
+        queue.read(asker(waited_ms, now_ms), now_ms)
+        assert not queue.sheds(asker(waited_ms, now_ms), now_ms)
+
+
+def test_a_job_that_begins_behind_takes_that_for_a_burst() -> None:
+    queue = StandingQueue()
+    for now_ms in range(NOW_MS, NOW_MS + HAD_MS, 10):
+        queue.read(asker(30_000, now_ms), now_ms)
+        assert not queue.sheds(asker(3_000, now_ms), now_ms)
+    queue.read(asker(3_000, NOW_MS + HAD_MS), NOW_MS + HAD_MS)
+    assert queue.sheds(asker(3_000, NOW_MS + HAD_MS), NOW_MS + HAD_MS)
+
+
+def test_clocks_that_are_behind_are_no_queue() -> None:
+    queue = StandingQueue()
+    for now_ms in range(NOW_MS, NOW_MS + 20_000, 10):
+        queue.read(asker(1_000, now_ms), now_ms)
+        assert not queue.sheds(asker(1_900, now_ms), now_ms)
+
+
+def test_a_clock_that_is_ahead_is_no_sign_that_others_do_not_wait() -> None:
+    queue, now_ms = last(read_for(6_000, 3_000))
+    queue.read(asker(-2_000, now_ms), now_ms)
+    assert queue.sheds(asker(3_000, now_ms), now_ms)
+
+
 @pytest.mark.parametrize("set_ms", [-3_600_000, 3_600_000])
 def test_a_clock_that_was_set_makes_no_queue_of_a_burst(set_ms: int) -> None:
     queue, now_ms = last(read_for(1_000, 3_000))
@@ -96,6 +131,7 @@ class Behind(IntakeRig):
     now_ms = NOW_MS
 
     def wait_for_long(self) -> None:
+        self.take(make_request(created_ms=self.now_ms), now_ms=self.now_ms)
         for _ in range(60):
             self.now_ms += 100
             self.take(self.request("another question"), now_ms=self.now_ms)

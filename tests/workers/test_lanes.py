@@ -169,16 +169,33 @@ def test_what_was_cut_short_tells_that_answers_take_longer_and_never_that_they_a
     assert queue.hopeless(NOW_MS) == [waited]
 
 
-def test_none_goes_on_beside_interactive_ones_that_find_no_place() -> None:
+def test_none_begins_beside_interactive_ones_that_have_found_no_place_for_a_while() -> None:
     batch = task(Lane.BATCH)
     queue = line(2, first := task(), task(), waiting := task(), beside=2)
     queue.moves(NOW_MS, unlimited)
-    queue.hopeless(NOW_MS)
+    for since_ms in (0, PRESSED_MS / 2, PRESSED_MS):
+        queue.hopeless(NOW_MS + since_ms)
     queue.remove(lambda one: one is waiting)
     queue.ended(first, answered=True)
     queue.add(batch)
-    assert queue.moves(NOW_MS + PRESSED_MS / 2, unlimited).start == []
-    assert queue.moves(NOW_MS + PRESSED_MS, unlimited).start == [batch]
+    assert queue.moves(NOW_MS + 1.5 * PRESSED_MS, unlimited).start == []
+    assert queue.moves(NOW_MS + 2 * PRESSED_MS, unlimited).start == [batch]
+
+
+def test_one_for_which_a_place_is_free_is_refused_only_where_its_time_is_hardly_enough() -> None:
+    queue = line(2, first := task(), task())
+    for _ in range(10):
+        queue.took(task(), 100.0)
+    queue.moves(NOW_MS - 6_000, unlimited)
+    queue.add(patient := task())
+    for since_ms in range(0, 6_000, 500):
+        queue.hopeless(NOW_MS - 6_000 + since_ms)
+    queue.remove(lambda one: one is patient)
+    queue.ended(first, answered=True)
+    queue.add(task(age_ms=2_600, left_ms=2_400))
+    assert queue.hopeless(NOW_MS) == []
+    queue.add(second := task(age_ms=2_600, left_ms=2_400))
+    assert queue.hopeless(NOW_MS) == [second]
 
 
 def test_batch_tasks_fill_a_model_that_has_nothing_else_to_do() -> None:

@@ -43,6 +43,8 @@ _PREFETCHED_RECORDS = 64
 _PREFETCHED_LARGEST = 4
 """Records of the largest size that are read ahead at most."""
 _PREFETCH_PAUSE_MS = 10
+_FETCH_WAIT_MS = 100
+"""A partition that is read on waits for the answer to what was asked of the others before."""
 
 _log = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ class Intake:
                 queued_max_messages_kbytes=_PREFETCHED_LARGEST * self._config.max_wire_bytes // 1024,
                 fetch_max_bytes=_PREFETCHED_LARGEST * self._config.max_wire_bytes,
                 fetch_queue_backoff_ms=_PREFETCH_PAUSE_MS,
+                fetch_wait_max_ms=_FETCH_WAIT_MS,
                 logger=logging.getLogger("kafka.consumer"),
             ),
             max_workers=3,  # a poll, a call from inside one of its callbacks, and the close that waits for both
@@ -234,6 +237,7 @@ class Intake:
             return
         if self._topic_id not in (None, found):
             await self._owner.lost(set(self._partitions))  # or their progress would be stored for the new ones
+            self._forget(set(self._partitions))
             raise TopicMadeAnew(KafkaError(KafkaError.UNKNOWN_TOPIC_ID, f"{self.topic} was deleted and made anew"))
         self._topic_id = found
 

@@ -200,7 +200,7 @@ class Line:
     While interactive tasks find no place, those that have waited until an answer would hardly be in time do not get
     one: all would wait that long and no answer be in time, as those that wait longest come first. That cuts a burst
     short by no more than it must. Where it has gone on for as long as a task has in all, it is no burst: then half of
-    that time is all that anybody waits, so that those who get a place have time to spare.
+    that time is all that anybody waits for a place, so that those who get one have time to spare.
 
     Args:
         concurrency: generations that the model runs at the same time.
@@ -257,9 +257,12 @@ class Line:
             self._pressed_until_ms = now_ms + PRESSED_MS
         elif not pressed:
             return []
-        if not any(self._hardly_in_time(one, now_ms) for _, _, one in self._interactive):
-            return []
-        return self.remove(lambda one: one.lane is Lane.INTERACTIVE and self._hardly_in_time(one, now_ms))
+        free = max(0, self._concurrency - self._kept - self._interactive_running)
+        begin = {one for _, _, one in heapq.nsmallest(free, self._interactive)}
+        refused = {
+            one for _, _, one in self._interactive if self._hardly_in_time(one, now_ms, waits_on=one not in begin)
+        }
+        return self.remove(refused.__contains__) if refused else []
 
     def look_ahead(self, now_ms: float, unread: int) -> None:
         """See to it that the window of the batch lane holds; to be called every second or so.
@@ -297,7 +300,8 @@ class Line:
         wait_ms = self._wait_ms(busy > 0, now_ms)
         places = self._concurrency - busy
         if busy or wait_ms:
-            beside = 0 if self._pressed(now_ms) else self._beside
+            lasts = self._pressed(now_ms) and now_ms - self._pressed_from_ms >= PRESSED_MS
+            beside = 0 if self._interactive or lasts else self._beside
             places = min(places, max(beside, self._raised))
         hold = yielding[max(0, places - fixed) :]  # those that began last have the least to lose
         release = [one for one in batch if one in self._held][: max(0, places - len(going))]
@@ -392,16 +396,16 @@ class Line:
         """Whether an interactive task has found every place taken a moment ago."""
         return now_ms < self._pressed_until_ms <= now_ms + PRESSED_MS  # more: the clock was set back
 
-    def _hardly_in_time(self, delivery: Delivery, now_ms: float) -> bool:
-        """Whether the time that a task has left is less than it needs, and less than half of what it had; one of both
-        is enough once the model has been wanted for longer than that was."""
+    def _hardly_in_time(self, delivery: Delivery, now_ms: float, *, waits_on: bool) -> bool:
+        """Whether the time that a task has left is less than it needs, and less than half of what it had; of one that
+        waits on, one of both is enough once the model has been wanted for longer than that was."""
         request = delivery.request
         if request is None or request.deadline_ms is None:
             return False
         had_ms = request.deadline_ms - request.created_ms
         enough_ms = self._durations.enough_ms(delivery.tier, request)
         least_ms = min(enough_ms, had_ms / 2)
-        if now_ms - self._pressed_from_ms >= had_ms:
+        if waits_on and now_ms - self._pressed_from_ms >= had_ms:
             least_ms = max(enough_ms if enough_ms < had_ms else 0.0, had_ms / 2)
         return request.deadline_ms - now_ms < least_ms
 
