@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+from confluent_kafka import KafkaException
 from forebay_ops.cli.progress import ConsoleProgress
 from rich.console import Console
 
@@ -72,7 +73,7 @@ def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...],
                 progress.doing(f"{number} of {injections}: {fault.name}")
                 try:
                     one = inject(scene, fault)
-                except AssertionError as error:
+                except (AssertionError, KafkaException) as error:
                     states_seen = False
                     progress.done(f"{number} of {injections}: {fault.name}: {error}")
                     continue

@@ -49,6 +49,7 @@ class Injection:
 def inject(scene: Scene, fault: Fault) -> Injection:
     """Inject a fault in its state, and wait until nothing is left of it: all that was in flight is answered, so is what
     was asked since, by each client and through the gateway, and every part does its work."""
+    scene.anew()
     eventually(scene.calm, f"all is well before {fault.name}", timeout_s=_STATE_S, poll_s=0.1)
     eventually(lambda: fault.when(scene), f"the state for {fault.name}", timeout_s=_STATE_S)
     scene.mark()

@@ -54,8 +54,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         config = self.running.config
-        self.admin = AdminClient(config.kafka.client() | {"log_level": 0})
-        self.second = SecondWorker(config, self.running.stack.home, self.admin)
+        self.anew()
+        self.second = SecondWorker(config, self.running.stack.home, lambda: self.admin)
         self._kafka_log = self.running.stack.home.logs / "kafka.log"
         self.redis = redis.Redis.from_url(config.redis.url.get_secret_value())
 
@@ -65,6 +65,11 @@ class Scene:
         """Send a signal to a part's process."""
         self._signalled = self.pid(part)
         os.kill(self._signalled, number)
+
+    def anew(self) -> None:
+        """Have an own client of the brokers that was there for no fault yet: one that asked where a lone broker was in
+        the moment after a freeze in which the cluster had none finds it no more (librdkafka 2.16)."""
+        self.admin = AdminClient(self.running.config.kafka.client() | {"log_level": 0})
 
     def mark(self) -> None:
         """A fault is about to be injected."""

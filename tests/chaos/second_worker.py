@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupState, KafkaException
@@ -21,7 +22,7 @@ _LEAVE_S = 45
 class SecondWorker:
     """It runs from ``join`` to ``leave``."""
 
-    def __init__(self, config: Config, home: Home, admin: AdminClient) -> None:
+    def __init__(self, config: Config, home: Home, admin: Callable[[], AdminClient]) -> None:
         self._config, self._home, self._admin = config, home, admin
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +74,7 @@ class SecondWorker:
         topics = self._config.kafka.topics
         names = [topics.workers_group(tier, lane) for tier in self._config.tiers for lane in Lane]
         try:
-            groups = [told.result() for told in self._admin.describe_consumer_groups(names).values()]
+            groups = [told.result() for told in self._admin().describe_consumer_groups(names).values()]
         except KafkaException:
             return set()
         return {len(group.members) if group.state is ConsumerGroupState.STABLE else 0 for group in groups}
