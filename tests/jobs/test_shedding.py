@@ -10,7 +10,7 @@ from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import Lane, Request
 
 from ..builders import NOW_MS, make_request
-from .doubles import decided_by
+from .doubles import an_asker, decided_by
 from .test_intake import IntakeRig
 
 HAD_MS = 4_000
@@ -19,20 +19,7 @@ HAD_MS = 4_000
 def asker(waited_ms: int, now_ms: int, had_ms: int | None = HAD_MS) -> Asker:
     created_ms = now_ms - waited_ms
     deadline_ms = None if had_ms is None else created_ms + had_ms
-    return msgspec.structs.replace(_ANY, created_ms=created_ms, deadline_ms=deadline_ms)
-
-
-_ANY = Asker(
-    request_id="r",
-    tenant="acme",
-    category="default",
-    lane=Lane.INTERACTIVE,
-    created_ms=0,
-    accepted_ms=0,
-    origin="llm.requests/0/1",
-    reply_topic="llm.replies",
-    reply_key="k",
-)
+    return an_asker(make_request(created_ms=created_ms, deadline_ms=deadline_ms))
 
 
 def read_for(ms: int, waited_ms: int, queue: StandingQueue | None = None) -> Iterator[tuple[StandingQueue, int]]:

@@ -184,9 +184,11 @@ async def reading(consumer: Any, owner: Owner, room: Room, monkeypatch: pytest.M
     await source.open(owner)
     source._partitions = {(source.topic, part): 0 for part in (0, 1)}
     task = asyncio.create_task(source.run())
-    async with asyncio.timeout(10):
-        yield
-    task.cancel()
+    try:
+        async with asyncio.timeout(10):
+            yield
+    finally:
+        task.cancel()
 
 
 async def test_what_was_written_first_is_read_first_however_little_room_there_is(

@@ -65,7 +65,7 @@ class Owner(Protocol):
         ...
 
     def taken(self, delivery: Delivery) -> None:
-        """A task was read; it holds a place until it is committed or given up."""
+        """A task was read; it holds a place until it is committed, given up or set aside."""
         ...
 
     async def revoked(self, partitions: Collection[Partition]) -> None:

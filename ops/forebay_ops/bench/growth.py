@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -12,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 from forebay_jobs.caches.questions import QuestionIndex
-from forebay_jobs.reuse.neighbourhood import NEAREST
 from forebay_schemas.sections import SemanticConfig
 
 from .caches import other_work
 from .harness import Bench, Goal, Measure, Say
-from .index import CONTEXT, Vectors, build, filled, look_up, made_up, truly_nearest
+from .index import Vectors, build, filled, look_up, made_up, one_by_one, truly_nearest
 
 SIZES = (10_000, 50_000, 200_000)
 _P50 = "p50_ms"
@@ -50,19 +48,9 @@ def bench(most: int, say: Say) -> Iterator[Bench]:
 
 
 def _looked_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64], prefix: str) -> Mapping[str, float]:
-    figures = {**look_up(index, asked, truth), "cold_p50_ms": _cold_p50_ms(index, asked)}
+    cold_ms, _ = one_by_one(index, asked, other_work())
+    figures = {**look_up(index, asked, truth), f"cold_{_P50}": float(np.median(cold_ms))}
     return {f"{prefix}{name}": value for name, value in figures.items()}
-
-
-def _cold_p50_ms(index: QuestionIndex, asked: Vectors) -> float:
-    """Of a lookup that finds nothing of the index in the processor's caches."""
-    between, times_ms = other_work(), list[float]()
-    for row in asked:
-        between()
-        began = time.perf_counter()
-        index.nearest(row[None, :], [CONTEXT], NEAREST)
-        times_ms.append((time.perf_counter() - began) * 1000)
-    return float(np.median(times_ms))
 
 
 def _memory() -> int:

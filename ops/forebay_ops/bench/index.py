@@ -33,7 +33,7 @@ _TOGETHER = 32
 _LEAST_RECALL = 0.98
 _BUILT_WITHIN_S = 1_800
 _PAUSE_S = 0.01
-CONTEXT = "context"
+_CONTEXT = "context"
 _VERSION = "bench"
 PLAIN = "as added"
 _SAID_EVERY = 20_000
@@ -112,17 +112,11 @@ def _collection(server: SemanticConfig) -> Iterator[_Collection]:
 
 def look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64]) -> Mapping[str, float]:
     """How many of the truly nearest are found, and how fast."""
-    times_ms: list[float] = []
-    found: list[list[int]] = []
-    for row in asked:
-        began = time.perf_counter()
-        (neighbours,) = index.nearest(row[None, :], [CONTEXT], NEAREST)
-        times_ms.append((time.perf_counter() - began) * 1000)
-        found.append([int(one.digest, 16) for one in neighbours])
+    times_ms, found = one_by_one(index, asked)
     began = time.perf_counter()
     for start in range(0, len(asked), _TOGETHER):
         rows = asked[start : start + _TOGETHER]
-        index.nearest(rows, [CONTEXT] * len(rows), NEAREST)
+        index.nearest(rows, [_CONTEXT] * len(rows), NEAREST)
     together_s = time.perf_counter() - began
     first = [bool(one) and one[0] == true[0] for one, true in zip(found, truth, strict=True)]
     shared = [len(set(one) & set(true.tolist())) / NEAREST for one, true in zip(found, truth, strict=True)]
@@ -132,6 +126,25 @@ def look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64]) 
         **percentiles(times_ms),
         "together_per_s": len(asked) / together_s,
     }
+
+
+def one_by_one(
+    index: QuestionIndex, asked: Vectors, between: Callable[[], object] = lambda: None
+) -> tuple[list[float], list[list[int]]]:
+    """Of each lookup by itself: milliseconds, and the numbers of what was found.
+
+    Args:
+        between: done before each, and not timed.
+    """
+    times_ms: list[float] = []
+    found: list[list[int]] = []
+    for row in asked:
+        between()
+        began = time.perf_counter()
+        (neighbours,) = index.nearest(row[None, :], [_CONTEXT], NEAREST)
+        times_ms.append((time.perf_counter() - began) * 1000)
+        found.append([int(one.digest, 16) for one in neighbours])
+    return times_ms, found
 
 
 def filled(
@@ -146,7 +159,7 @@ def filled(
             if not number % _SAID_EVERY:
                 say(f"{side}: {number:,} of {len(known):,} questions added")
             digest = f"{number:032x}"
-            index.add(Question(digest=digest, context=CONTEXT, category="default", tenant="bench", created_ms=0), row)
+            index.add(Question(digest=digest, context=_CONTEXT, category="default", tenant="bench", created_ms=0), row)
 
     facts[f"{side}, added a second"] = len(known) / _timed(fill)
     return index
@@ -162,7 +175,7 @@ def build(index: SweepableIndex, asked: Vectors) -> dict[str, float]:
         try:
             for row in cycle(asked):
                 began_one = time.perf_counter()
-                index.nearest(row[None, :], [CONTEXT], NEAREST)
+                index.nearest(row[None, :], [_CONTEXT], NEAREST)
                 times_ms.append((time.perf_counter() - began_one) * 1000)
                 if wait([building], _PAUSE_S).done:
                     break
