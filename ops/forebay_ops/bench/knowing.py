@@ -2,27 +2,27 @@
 
 A process of its own, an OpenAI-compatible endpoint: ``python -m forebay_ops.bench.knowing PORT LATENCIES FILE...``,
 where LATENCIES is JSON: of each model, how many milliseconds an answer of average length takes. Nothing is computed:
-how long an answer is follows from its question, and it is written after as long as that takes.
+lengths and times are those of the load test's backend.
 """
 
-import asyncio
-import hashlib
-import math
 import sys
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import msgspec
 import uvicorn
 from fastapi import FastAPI
+from forebay_schemas.records import Message
+from forebay_schemas.tiers import SyntheticConfig
+from forebay_workers.backends import GenerationRequest
+from forebay_workers.backends.synthetic import SyntheticBackend
 
 from ..traces.texts import read_texts
 
 _TOKENS, _SPREAD = 80, 0.9
 """Of an answer on average, and of their logarithms."""
-_LENGTHS = NormalDist(math.log(_TOKENS) - _SPREAD**2 / 2, _SPREAD)
 
 
 def answers(files: Iterable[Path]) -> dict[str, str]:
@@ -34,39 +34,48 @@ def answers(files: Iterable[Path]) -> dict[str, str]:
     return known
 
 
-def tokens_of(model: str, text: str) -> int:
-    """The length of an answer."""
-    digest = hashlib.blake2b(f"{model}\n{text}".encode(), digest_size=8).digest()
-    return max(1, round(math.exp(_LENGTHS.inv_cdf((int.from_bytes(digest) + 0.5) / 2**64))))
-
-
 def endpoint(known: Mapping[str, str], latencies_ms: Mapping[str, float]) -> FastAPI:
     """What answers at ``/v1/chat/completions``."""
+    backends = {
+        model: SyntheticBackend(model, SyntheticConfig(latency_ms=ms, tokens=_TOKENS, tokens_spread=_SPREAD))
+        for model, ms in latencies_ms.items()
+    }
     app = FastAPI()
-
-    @app.get("/v1/models")
-    def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": model, "object": "model"} for model in latencies_ms]}
 
     @app.post("/v1/chat/completions")
     async def complete(asked: dict[str, Any]) -> dict[str, Any]:
-        model, text = asked["model"], asked["messages"][-1]["content"]
-        wanted = tokens_of(model, text)
-        tokens = min(wanted, asked.get("max_tokens") or wanted)
-        await asyncio.sleep(latencies_ms[model] / 1000 * tokens / _TOKENS)
-        prompt_tokens = sum(len(message["content"].split()) for message in asked["messages"])
-        message = {"role": "assistant", "content": known.get(text, "Nothing is known of this.")}
-        reason = "length" if tokens < wanted else "stop"
+        messages = msgspec.convert(asked["messages"], list[Message])
+        generation = await backends[asked["model"]].generate(
+            GenerationRequest(
+                generation_id=uuid.uuid4().hex,
+                messages=messages,
+                max_tokens=asked["max_tokens"],
+                temperature=0.0,
+                top_p=1.0,
+                stop=[],
+                seed=None,
+                tools=None,
+                response_format=None,
+            )
+        )
+        text = known.get(messages[-1].content or "", "Nothing is known of this.")
+        usage = generation.usage
         return {
             "id": "1",
             "object": "chat.completion",
             "created": 1,
-            "model": model,
-            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+            "model": asked["model"],
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": text},
+                    "finish_reason": generation.finish_reason,
+                }
+            ],
             "usage": {
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": tokens,
-                "total_tokens": prompt_tokens + tokens,
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             },
         }
 
