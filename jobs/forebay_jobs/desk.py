@@ -35,6 +35,7 @@ from .replies import ReplyWriter
 from .results import Results, begun_otherwise
 from .reuse.lifetime import kept_s
 from .shadows import LOOK_MS, Shadows, Step
+from .throttle import Pressure
 from .verdicts import verdict_arrival
 
 LONGEST_NAP_MS = 60_000
@@ -60,6 +61,7 @@ class Desk:
         metrics: JobMetrics,
         arms: Arms | None = None,
         pool: Executor | None = None,
+        pressure: Pressure | None = None,
     ) -> None:
         """
         Args:
@@ -70,7 +72,7 @@ class Desk:
         self._codec = codec
         self._answers = answers
         self._semantic = semantic
-        self._ahead = LookAhead(semantic, config.embedding.batch, config.desk.waiting, pool)
+        self._ahead = LookAhead(semantic, config.embedding.batch, config.desk.waiting, pressure or Pressure(), pool)
         self._dispatcher = dispatcher
         self._shadows = shadows
         self._metrics = metrics

@@ -27,6 +27,7 @@ from .reuse.eligibility import RULES, Reuse, reuse_of, withheld_by_policy
 from .reuse.lifetime import shorter_s
 from .reuse.tier_bounds import tier_allowed
 from .shedding import StandingQueue
+from .throttle import Pressure
 
 _SHED = "deadline_ms: hardly reached, because more comes than is worked off; send less at a time, or allow more time"
 
@@ -37,9 +38,16 @@ class Intake:
     """Answers a request from the exact cache, refuses it, or hands it to the desk. Never raises on a record."""
 
     def __init__(
-        self, config: Config, codec: Codec, answers: AnswerStore, metrics: JobMetrics, arms: Arms | None = None
+        self,
+        config: Config,
+        codec: Codec,
+        answers: AnswerStore,
+        metrics: JobMetrics,
+        arms: Arms | None = None,
+        pressure: Pressure | None = None,
     ) -> None:
         self._config = config
+        self._pressure = pressure or Pressure()
         self._arms = arms or Arms(config)
         self._codec = codec
         self._answers = answers
@@ -138,7 +146,10 @@ class Intake:
         if answer is not None and not refresh:
             found_ms = now_ms + round(lookup_ms)
             return [*self._replies.again(asker, answer, CacheStatus.EXACT, found_ms, lookup_ms=lookup_ms)]
+        if asker.lane is Lane.INTERACTIVE:
+            self._pressure.note_interactive()
         if shed:
+            self._answers.forget([asker])
             return [self._replies.refuse(asker, ErrorCode.DEADLINE_EXCEEDED, _SHED, now_ms)]
         reuse = reuse_of(request, config)
         read = wanted and reuse.allowed

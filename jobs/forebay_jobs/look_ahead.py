@@ -19,6 +19,7 @@ from forebay_schemas.records import Lane
 
 from .caches.semantic import Found, SemanticCache
 from .messages import Arrival
+from .throttle import Pressure
 
 _NICE = 10
 """A tenth of the usual weight."""
@@ -46,16 +47,20 @@ class _Asked(NamedTuple):
 class LookAhead:
     """See the module. Arrivals go by the keys of the flights that they lead. For one thread, the desk's."""
 
-    def __init__(self, semantic: SemanticCache, most: int, room: int, pool: Executor | None = None) -> None:
+    def __init__(
+        self, semantic: SemanticCache, most: int, room: int, pressure: Pressure, pool: Executor | None = None
+    ) -> None:
         """
         Args:
             most: arrivals in one batch.
             room: arrivals that may wait.
+            pressure: where to note that half of the room is taken: the other half is for those whom nobody holds back.
             pool: where batches are looked up, one at a time; None: at once, by whoever takes what is known.
         """
         self._semantic = semantic
         self._most = most
         self._room = room
+        self._pressure = pressure
         self._pool = pool
         self._waiting: dict[str, _Asked] = {}
         self._batch: dict[str, _Asked] = {}
@@ -76,6 +81,7 @@ class LookAhead:
             self._tell(key, asked, Found())  # by meaning nothing can be known of it
             return
         self._waiting[key] = asked
+        self._note_crowd()
         while len(self._waiting) > self._room:
             if self._told is None:
                 self._begin(now_ms)
@@ -102,11 +108,16 @@ class LookAhead:
             if self._told is None or not self._told.done():
                 break
             self._keep(self._told)
+        self._note_crowd()
         return self._found.pop(bucket, {})
 
     def waits(self, bucket: str) -> bool:
         """Whether something of a bucket is not known yet."""
         return self._left[bucket] > 0
+
+    def _note_crowd(self) -> None:
+        if len(self._waiting) > self._room / 2:
+            self._pressure.note_crowded()
 
     def _begin(self, now_ms: int) -> bool:
         """Have the next batch looked up, where something waits: those of the interactive lane first, each lane in the

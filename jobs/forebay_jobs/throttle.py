@@ -1,4 +1,5 @@
-"""Taking batch requests in at a limited rate, a lower one while interactive requests wait."""
+"""Taking batch requests in at a limited rate: a lower one while interactive requests wait, and hardly any while so many
+questions wait to be embedded that soon there is no room for anybody's."""
 
 import time
 from collections.abc import Callable
@@ -6,24 +7,39 @@ from collections.abc import Callable
 from forebay_schemas.sections import BatchConfig
 
 BUSY_FOR_S = 0.5
-"""How long after an interactive request came to the desk the job counts as busy: about a wave of traffic."""
+"""How long after an interactive request was no exact hit the job counts as busy: about a wave of traffic."""
+CROWDED_FOR_S = 0.25
+"""How long after it was said the line counts as long: a few batches of questions."""
+CROWDED_RATE_PER_S = 1.0
+"""Not none: a checkpoint waits until the one that is being taken in has been."""
+_NAP_S = 0.05
+"""So soon a change of the pressure is noticed."""
 
 
 class Pressure:
-    """When an interactive request last needed more than the exact cache, in this process. A hint, not state."""
+    """What batch requests give way to, in this process. Hints that fade, not state."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._last = float("-inf")
+        self._interactive_s = self._crowded_s = float("-inf")
 
     def note_interactive(self) -> None:
-        """An interactive request arrived at the desk."""
-        self._last = self._monotonic()
+        """An interactive request needs more than the exact cache."""
+        self._interactive_s = self._monotonic()
+
+    def note_crowded(self) -> None:
+        """The line of the questions that are to be embedded is long."""
+        self._crowded_s = self._monotonic()
 
     @property
     def busy(self) -> bool:
         """Whether interactive requests are waiting or were a moment ago."""
-        return self._monotonic() - self._last < BUSY_FOR_S
+        return self._monotonic() - self._interactive_s < BUSY_FOR_S
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the line is long or was a moment ago."""
+        return self._monotonic() - self._crowded_s < CROWDED_FOR_S
 
 
 class BatchThrottle:
@@ -40,16 +56,17 @@ class BatchThrottle:
         self._pressure = pressure
         self._monotonic = monotonic
         self._sleep = sleep
-        self._next = float("-inf")
+        self._taken_s = float("-inf")
 
     def wait(self) -> None:
         """Return when the next batch request may be taken."""
-        while (left_s := self._next - self._monotonic()) > 0:
-            # Short naps: when the pressure ends, so does the wait of the busy rate.
-            if not self._pressure.busy:
-                left_s = min(left_s, 1 / self._settings.idle_rate_per_s)
-                self._sleep(left_s)
-                break
-            self._sleep(min(left_s, 0.05))
-        rate = self._settings.busy_rate_per_s if self._pressure.busy else self._settings.idle_rate_per_s
-        self._next = max(self._next, self._monotonic()) + 1 / rate
+        while (left_s := self._taken_s + 1 / self._rate_per_s() - self._monotonic()) > 0:
+            self._sleep(min(left_s, _NAP_S))
+        self._taken_s = self._monotonic()
+
+    def _rate_per_s(self) -> float:
+        """The rate of now: when the pressure ends, so does its wait."""
+        idle, busy = self._settings.idle_rate_per_s, self._settings.busy_rate_per_s
+        if self._pressure.crowded:
+            return min(idle, busy, CROWDED_RATE_PER_S)
+        return busy if self._pressure.busy else idle

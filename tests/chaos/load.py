@@ -151,6 +151,12 @@ class Nightly:
             return 0 < self._batch.status().answered < _ROWS
         return False
 
+    @property
+    def pid(self) -> int:
+        """Of the process that submitted the batch and waits for it."""
+        assert self._process is not None
+        return self._process.pid
+
     def interrupt(self, number: signal.Signals) -> None:
         """End the process by a signal, and give the same command again."""
         assert self._process is not None

@@ -34,6 +34,7 @@ from forebay_jobs.reuse.namespaces import Namespaces
 from forebay_jobs.reuse.neighbourhood import Candidate
 from forebay_jobs.reuse.teacher import Teacher
 from forebay_jobs.shadows import Shadows
+from forebay_jobs.throttle import Pressure
 from forebay_schemas.canonical import category_of, digests, question_of
 from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.codec import Codec
@@ -630,16 +631,18 @@ class DeskRig:
         self.metrics = metrics()
         self.aside = JudgeAside(Judge(self.config, LetterEmbedder()))
         self.arms = Arms(self.config)
-        self.desk = self.a_desk()
         self.now_ms = NOW_MS
+        self.pressure = Pressure(lambda: self.now_ms / 1000)
+        self.desk = self.a_desk()
 
     def a_desk(self) -> Desk:
         """One as a process that was just started has it."""
         dispatcher = a_dispatcher(self.config, self.metrics, self.arms)
         shadows = the_shadows(self.config, self.metrics, self.aside, self.arms)
         return Desk(
-            self.config, CODEC, self.answers, self.meaning, dispatcher, shadows, self.metrics, self.arms, self.pool
-        )
+            self.config, CODEC, self.answers, self.meaning, dispatcher, shadows, self.metrics, self.arms, self.pool,
+            self.pressure,
+        )  # fmt: skip
 
     def arrive(self, request: Request, /, **fields: Any) -> list[Outgoing]:
         """A request arrives; what the desk writes at once."""

@@ -7,6 +7,7 @@ import pytest
 from forebay_jobs.caches.answers import Answer
 from forebay_jobs.intake import Intake
 from forebay_jobs.messages import Arrival, Cancel, Incoming, Outgoing
+from forebay_jobs.throttle import Pressure
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.invalidation import Invalidation
@@ -40,7 +41,9 @@ class IntakeRig:
         self.config = config or load_config()
         self.answers = MemoryAnswers(self.config)
         self.metrics = metrics()
-        self.intake = Intake(self.config, CODEC, self.answers, self.metrics)
+        self.clock_s = 0.0
+        self.pressure = Pressure(lambda: self.clock_s)
+        self.intake = Intake(self.config, CODEC, self.answers, self.metrics, pressure=self.pressure)
         self.offset = 0
 
     def take(

@@ -67,6 +67,24 @@ def test_more_than_may_wait_come_to_the_desk_as_others_were_looked_up(rig: DeskR
     assert [task_of(one).reply_key for one in rig.tick()] == [f"key-request-{number}" for number in range(7)]
 
 
+def test_batch_requests_are_held_back_for_as_long_as_more_than_half_of_the_room_is_taken(
+    rig: DeskRig, pool: PoolByHand
+) -> None:
+    for number in range(3):  # two of them in the batch under way
+        rig.arrive(make_request(f"{NEW} {number}", request_id=f"request-{number}"))
+    rig.tick()
+    rig.tick(after_ms=1_000)
+    assert not rig.pressure.crowded
+    for number in range(3, 5):
+        rig.arrive(make_request(f"{NEW} {number}", request_id=f"request-{number}"))
+    assert rig.pressure.crowded
+    rig.tick(after_ms=1_000)
+    assert rig.pressure.crowded
+    pool.work()
+    rig.tick(after_ms=1_000)
+    assert not rig.pressure.crowded
+
+
 def test_one_that_is_too_late_is_told_so_before_its_turn_and_not_looked_up(rig: DeskRig, pool: PoolByHand) -> None:
     rig.arrive(make_request(NEW, request_id="new"))
     rig.tick()

@@ -139,6 +139,25 @@ def test_an_intake_that_is_behind_refuses_early_and_says_why() -> None:
     assert error.message.startswith("deadline_ms: hardly reached")
 
 
+def test_who_was_refused_may_ask_again_under_the_same_id() -> None:
+    rig = Behind()
+    rig.wait_for_long()
+    refused = rig.request("a question")
+    assert rig.answered(refused, now_ms=rig.now_ms).error
+    assert rig.arrives(msgspec.structs.replace(refused, created_ms=rig.now_ms, deadline_ms=None), now_ms=rig.now_ms)
+
+
+def test_who_is_refused_holds_batch_requests_back_like_anybody_who_is_not() -> None:
+    rig = Behind()
+    rig.wait_for_long()
+    rig.clock_s += 60
+    rig.cache(rig.request("a kept answer"))
+    assert not rig.answered(rig.request("a kept answer"), now_ms=rig.now_ms).error
+    assert not rig.pressure.busy
+    assert rig.answered(rig.request("a question"), now_ms=rig.now_ms).error
+    assert rig.pressure.busy
+
+
 def test_what_is_cached_is_given_however_far_the_intake_is_behind() -> None:
     rig = Behind(decided_by(fresh_s=1))
     rig.wait_for_long()

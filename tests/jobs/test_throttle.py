@@ -1,7 +1,9 @@
 """Batch requests are taken at a limited rate, a lower one while interactive requests wait."""
 
+from collections.abc import Callable
+
 import pytest
-from forebay_jobs.throttle import BUSY_FOR_S, BatchThrottle, Pressure
+from forebay_jobs.throttle import BUSY_FOR_S, CROWDED_RATE_PER_S, BatchThrottle, Pressure
 from forebay_schemas.sections import BatchConfig
 
 
@@ -11,6 +13,7 @@ class Clock:
     def __init__(self) -> None:
         self.now_s = 1_000.0
         self.longest_nap_s = 0.0
+        self.each_nap: Callable[[], None] = lambda: None
 
     def __call__(self) -> float:
         return self.now_s
@@ -19,6 +22,7 @@ class Clock:
         assert seconds > 0
         self.longest_nap_s = max(self.longest_nap_s, seconds)
         self.now_s += seconds
+        self.each_nap()
 
 
 class Rig:
@@ -81,3 +85,16 @@ def test_pressure_lasts_a_moment_after_the_last_interactive_request(rig: Rig) ->
     assert rig.pressure.busy
     rig.clock.now_s += BUSY_FOR_S
     assert not rig.pressure.busy
+
+
+@pytest.mark.parametrize("busy_rate_per_s", [0.5, 20])
+def test_while_the_line_of_questions_is_long_hardly_any_is_taken_in(busy_rate_per_s: float) -> None:
+    rig = Rig(busy_rate_per_s)
+    rig.clock.each_nap = rig.pressure.note_crowded
+    rig.pressure.note_crowded()
+    assert rig.taken_in(10, busy=True) == pytest.approx(10 * min(busy_rate_per_s, CROWDED_RATE_PER_S), abs=1)
+
+
+def test_when_the_line_is_short_again_the_idle_rate_holds(rig: Rig) -> None:
+    rig.pressure.note_crowded()
+    assert rig.taken_in(2, busy=False) > 3_000

@@ -1,6 +1,7 @@
 """Reading tasks as far as there is room, and taking partitions over from a consumer that leaves questions open."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -57,8 +58,8 @@ class Silent:
 class Record:
     """Of a topic of tasks; what it holds is no task."""
 
-    def __init__(self, partition: int, offset: int) -> None:
-        self._at = (partition, offset)
+    def __init__(self, partition: int, offset: int, written_ms: float) -> None:
+        self._at, self._written_ms = (partition, offset), round(written_ms)
 
     def error(self) -> None: ...
 
@@ -79,29 +80,35 @@ class Record:
     def headers(self) -> None: ...
 
     def timestamp(self) -> tuple[int, int]:
-        return (1, 1_000 * self._at[1])
+        return (1, self._written_ms)
 
 
 class Fetching(Silent):
     """A consumer of two partitions that is as librdkafka's: it hands out what it has fetched of one before the other,
     and forgets what it has fetched of one that is paused."""
 
-    def __init__(self, records: int, fetched: int = 64) -> None:
-        self._log = {part: [Record(part, offset) for offset in range(records)] for part in (0, 1)}
+    def __init__(self, records: int, fetched: int = 64, ahead_ms: tuple[int, int] = (0, 0)) -> None:
+        now_ms = time.time() * 1000
+        self._log = {
+            part: [
+                Record(part, offset, now_ms + ahead_ms[part] - 100 * (records - offset)) for offset in range(records)
+            ]
+            for part in (0, 1)
+        }
         self._most = fetched
         self._fetched: list[Record] = []
-        self._paused: set[int] = set()
-        self.calls = 0
+        self.paused: set[int] = set()
+        self.calls = self.read = 0
 
     async def pause(self, partitions: list[TopicPartition]) -> None:
-        self._paused |= {one.partition for one in partitions}
+        self.paused |= {one.partition for one in partitions}
         for one in reversed(self._fetched):
-            if one.partition() in self._paused:
+            if one.partition() in self.paused:
                 self._log[one.partition()].insert(0, one)
-        self._fetched = [one for one in self._fetched if one.partition() not in self._paused]
+        self._fetched = [one for one in self._fetched if one.partition() not in self.paused]
 
     async def resume(self, partitions: list[TopicPartition]) -> None:
-        self._paused -= {one.partition for one in partitions}
+        self.paused -= {one.partition for one in partitions}
 
     async def poll(self, timeout: float) -> Any:
         return next(iter(await self.consume(1, timeout)), None)
@@ -110,10 +117,11 @@ class Fetching(Silent):
         self.calls += 1
         await asyncio.sleep(0)
         if not self._fetched:
-            for part in {0, 1} - self._paused:
+            for part in {0, 1} - self.paused:
                 self._fetched += self._log[part][: self._most]
                 self._log[part] = self._log[part][self._most :]
         self._fetched, read = self._fetched[most:], self._fetched[:most]
+        self.read += len(read)
         return read
 
 
@@ -205,6 +213,33 @@ async def test_what_was_written_first_is_read_first_however_little_room_there_is
     offsets = [offset for _, offset in owner.read[:200]]
     assert all(abs(offset - place / 2) < 9 for place, offset in enumerate(offsets))
     assert {part for part, _ in owner.read} == {0, 1}
+
+
+@pytest.mark.parametrize("ahead_ms", [3_600_000, -3_600_000])
+async def test_no_partition_is_left_to_wait_for_a_clock_that_was_wrong(
+    ahead_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_OLDEST_MS", 0)
+    owner, room = Owner(), Room(1)
+    async with reading(Fetching(200, ahead_ms=(0, ahead_ms)), owner, room, monkeypatch):
+        while len(owner.read) < 80:
+            await asyncio.sleep(0)
+            if not room.free:
+                room.give_back(delivery())
+    assert {part for part, _ in owner.read[:40]} == {part for part, _ in owner.read[40:80]} == {0, 1}
+
+
+async def test_of_many_partitions_no_more_is_read_ahead_than_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def most_ahead(in_all: int) -> int:
+        monkeypatch.setattr(intake, "_AHEAD_BYTES_IN_ALL", in_all)
+        monkeypatch.setattr(Record, "value", lambda record: bytes(200_000))
+        owner, fetching = Owner(), Fetching(100, fetched=1)
+        async with reading(fetching, owner, Room(1), monkeypatch):
+            while len(fetching.paused) < 2:
+                await asyncio.sleep(0)
+        return fetching.read
+
+    assert await most_ahead(in_all=2**18) < await most_ahead(in_all=2**24)
 
 
 async def test_what_has_come_is_read_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,11 @@ _COMMITTED_RETRY_S = 0.5
 _AHEAD_RECORDS = 8
 _AHEAD_BYTES = 2**20
 """Of one partition, what waits here for a place before the partition is paused."""
+_AHEAD_BYTES_IN_ALL = 2**24
+"""Of all together, where there are many."""
+_OLDEST_MS = 60_000
+"""Who was written longer ago is taken to be no older: clocks that jump must not let one partition go before another
+for an hour."""
 _LITTLE = 1 / 4
 _PREFETCHED_RECORDS = 64
 _PREFETCHED_LARGEST = 4
@@ -101,8 +106,10 @@ class Intake:
         self._topic_id: str | None = None
         self._partitions: dict[Partition, int] = {}
         """Those that are ours, with the offset that each is taken from next."""
-        self._ahead: dict[Partition, deque[Message]] = {}
-        """What was read of them and not taken yet."""
+        self._ahead: dict[Partition, deque[tuple[float, Message]]] = {}
+        """What was read of them and not taken yet, each with when it was written as far as that is believed."""
+        self._clock_ms = time.time() * 1000 - time.monotonic() * 1000
+        """The time of day when monotonic time began, by which what is read is compared whatever becomes of clocks."""
         self._paused: set[Partition] = set()
         """Also those that went to others: librdkafka remembers, and goes on pausing them should they come back."""
         self._stale = False
@@ -182,14 +189,17 @@ class Intake:
             _log.warning("reading %s: %s", self.topic, error)
             return
         if (partition := _place(message)[0]) in self._partitions:  # else it went to others while a call returned
-            self._ahead.setdefault(partition, deque()).append(message)
+            read_ms = self._clock_ms + time.monotonic() * 1000
+            written_ms = min(max(message.timestamp()[1], read_ms - _OLDEST_MS), read_ms)
+            self._ahead.setdefault(partition, deque()).append((written_ms, message))
 
     def _far_ahead(self, partition: Partition) -> bool:
         """Whether enough of a partition waits here. One that is paused is read on when little is left: what else was
         fetched of it is fetched again."""
         ahead, share = self._ahead.get(partition, ()), _LITTLE if partition in self._paused else 1
-        waiting = sum(len(one.value() or b"") for one in ahead)
-        return len(ahead) >= share * _AHEAD_RECORDS or waiting >= share * _AHEAD_BYTES
+        waiting = sum(len(one.value() or b"") for _, one in ahead)
+        room = min(_AHEAD_BYTES, _AHEAD_BYTES_IN_ALL // max(1, len(self._partitions)))
+        return len(ahead) >= share * _AHEAD_RECORDS or waiting >= share * room
 
     def _take_oldest(self) -> None:
         """Take what was written first, as long as there is room."""
@@ -197,7 +207,7 @@ class Intake:
             readable = [ahead for one, ahead in self._ahead.items() if ahead and not self._owner.full(one)]
             if not readable:
                 return
-            self._take(min(readable, key=lambda ahead: ahead[0].timestamp()[1]).popleft())
+            self._take(min(readable, key=lambda ahead: ahead[0][0]).popleft()[1])
 
     def _take(self, message: Message) -> None:
         partition, offset = _place(message)

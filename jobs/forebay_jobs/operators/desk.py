@@ -46,6 +46,7 @@ class DeskOperator(KeyedProcessFunction):
                 runtime.metrics,
                 runtime.arms,
                 self._pool,
+                runtime.pressure,
             )
             buckets = bucket_names(self._config.desk.buckets)
             self._memory = LearnedMemory(runtime.namespaces, buckets)

@@ -27,8 +27,9 @@ class IntakeOperator(ProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         runtime = runtime_for(self._config)
         with runtime.locked():
-            self._intake = Intake(self._config, runtime.codec, runtime.answers, runtime.metrics, runtime.arms)
-        self._pressure = runtime.pressure
+            self._intake = Intake(
+                self._config, runtime.codec, runtime.answers, runtime.metrics, runtime.arms, runtime.pressure
+            )
         self._throttle = BatchThrottle(self._config.batch, runtime.pressure)
 
     def process_element(self, value: Any, ctx: Any) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -43,8 +44,6 @@ class IntakeOperator(ProcessFunction):
         )
         for item in self._intake.take(record, self._lane, now_ms()):
             if isinstance(item, Arrival):
-                if self._lane is Lane.INTERACTIVE:
-                    self._pressure.note_interactive()
                 yield TO_DESK, Row(bucket=item.bucket, kind=ARRIVAL, payload=msgspec.msgpack.encode(item))
             else:
                 yield outgoing_row(item)

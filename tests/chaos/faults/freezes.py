@@ -1,5 +1,6 @@
 """Processes that stand still for longer than others wait for them, and then go on as if nothing had been."""
 
+import os
 import signal
 from collections.abc import Callable
 
@@ -8,6 +9,18 @@ from ..scene import Scene
 
 SESSIONS_S = 12.0
 """Longer than any session time-out of the stack, where nobody is there to tell that one has passed."""
+
+
+def _send(number: signal.Signals, pid: Callable[[Scene], int]) -> Callable[[Scene], None]:
+    return lambda scene: os.kill(pid(scene), number)
+
+
+def _client(scene: Scene) -> int:
+    return scene.load.services[0].pid
+
+
+def _submitter(scene: Scene) -> int:
+    return scene.load.nightly.pid
 
 
 def _stop(part: str) -> Callable[[Scene], None]:
@@ -58,6 +71,19 @@ FAULTS = (
             ("JobManager", "jobmanager", Scene.checkpoint_half_done, 60),
             ("Redis", "redis", Scene.generating, 30),
             ("gateway", "gateway", Scene.calling, 30),
+        )
+    ),
+    *(
+        Fault(
+            f"SIGSTOP {name} for {SESSIONS_S:g} s",
+            when=when,
+            inject=_send(signal.SIGSTOP, pid),
+            until=lambda scene: scene.broken_for_s() > SESSIONS_S,
+            heal=_send(signal.SIGCONT, pid),
+        )
+        for name, pid, when in (
+            ("client", _client, Scene.generating),
+            ("batch submitter", _submitter, Scene.batch_half_done),
         )
     ),
 )
