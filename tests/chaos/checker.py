@@ -4,7 +4,6 @@ Both are read from the topics themselves, as any reader of committed records doe
 its process. Times are seconds of the monotonic clock.
 """
 
-import contextlib
 import threading
 import time
 import uuid
@@ -93,9 +92,8 @@ class Checker:
         }
         # Brokers that are away are meant to be: nothing is said of it.
         self._settings = config.kafka.client(**settings) | {"log_level": 0}
-        self._read_topics = [self._topics.requests, self._topics.requests_batch, self._topics.replies]
         self._probe = TopicProbe(config.kafka)
-        self._topic_ids: dict[str, str] = {}
+        self._topic_id: str | None = None
         self._seen: set[tuple[str | None, int | None, int | None, int]] = set()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -188,16 +186,17 @@ class Checker:
 
     def _subscribed(self) -> Consumer:
         consumer = Consumer({**self._settings, "group.id": uuid.uuid4().hex})
-        consumer.subscribe(self._read_topics)
+        consumer.subscribe([self._topics.requests, self._topics.requests_batch, self._topics.replies])
         return consumer
 
     def _made_anew(self) -> bool:
-        """Whether requests or replies lie in another topic of the same name since the last look."""
-        before = dict(self._topic_ids)
-        for topic in self._read_topics:
-            with contextlib.suppress(KafkaException):
-                self._topic_ids[topic] = self._probe.state(topic, _STATE_TIMEOUT_S).id
-        return any(self._topic_ids[topic] != found for topic, found in before.items())
+        """Whether the replies lie in another topic of the same name since the last look."""
+        try:
+            found = self._probe.state(self._topics.replies, _STATE_TIMEOUT_S).id
+        except KafkaException:
+            return False
+        before, self._topic_id = self._topic_id, found
+        return before not in (None, found)
 
     def _take(self, topic: str, value: bytes) -> None:
         try:

@@ -66,6 +66,7 @@ class Service:
     def say(self, word: str) -> None:
         """``pause``, ``resume``, or ``rate`` with a number."""
         assert self._process.stdin is not None
+        assert self._process.poll() is None, f"{self.life} has ended by itself; its log says why"
         self._process.stdin.write(f"{word}\n".encode())
         self._process.stdin.flush()
 

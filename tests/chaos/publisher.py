@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import msgspec
-from forebay_client import Client
+from forebay_client import BrokerUnavailable, Client
 from forebay_schemas.records import CacheOptions, CachePolicy, Lane, Reply
 
 from .answers import question
@@ -112,17 +112,20 @@ def main(name: str, rate_per_s: float, deadline_s: float | None = None) -> None:
             request_id = f"{name}-{number}"
             number += 1
             tell(Event("sent", wanted.tenant, request_id, wanted.question))
-            client.publish(
-                wanted.question,
-                tenant=wanted.tenant,
-                request_id=request_id,
-                lane=wanted.lane,
-                category=wanted.category,
-                deadline_s=deadline_s if wanted.lane is Lane.INTERACTIVE else None,
-                cache=CacheOptions(policy=wanted.policy),
-                on_reply=replied,
-                on_failure=lambda failed, why, of=wanted.tenant: tell(Event("failed", of, failed, str(why))),
-            )
+            try:
+                client.publish(
+                    wanted.question,
+                    tenant=wanted.tenant,
+                    request_id=request_id,
+                    lane=wanted.lane,
+                    category=wanted.category,
+                    deadline_s=deadline_s if wanted.lane is Lane.INTERACTIVE else None,
+                    cache=CacheOptions(policy=wanted.policy),
+                    on_reply=replied,
+                    on_failure=lambda failed, why, of=wanted.tenant: tell(Event("failed", of, failed, str(why))),
+                )
+            except BrokerUnavailable as error:  # the topic is gone
+                tell(Event("failed", wanted.tenant, request_id, str(error)))
             next_s = max(next_s, time.monotonic() - _CATCH_UP_S) + every_s
             stop.wait(next_s - time.monotonic())
         client.wait(_LEAVE_S)

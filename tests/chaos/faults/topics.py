@@ -20,14 +20,6 @@ _GONE_S = 3.0
 _TIMEOUT_S = 30
 
 
-_NAMES: dict[str, Callable[[Topics], str]] = {
-    "request": lambda topics: topics.requests,
-    "tier": lambda topics: topics.tier("small", Lane.INTERACTIVE),
-    "result": lambda topics: topics.results,
-    "reply": lambda topics: topics.replies,
-}
-
-
 def _grown(scene: Scene) -> list[str]:
     config = scene.running.config
     topics = config.kafka.topics
@@ -78,8 +70,18 @@ def _make_anew(scene: Scene) -> None:
 
 FAULTS = (
     Fault("partitions added", Scene.generating, _add_partitions, until=_newest_are_read),
-    *(
-        Fault(f"{name} topic deleted and made anew", Scene.idle, _delete(topic), until=_felt, heal=_make_anew)
-        for name, topic in _NAMES.items()
+    Fault(
+        "reply topic deleted and made anew",
+        when=Scene.idle,
+        inject=_delete(lambda topics: topics.replies),
+        until=_felt,
+        heal=_make_anew,
+    ),
+    Fault(
+        "tier topic deleted and made anew",
+        when=Scene.idle,
+        inject=_delete(lambda topics: topics.tier("small", Lane.INTERACTIVE)),
+        until=_felt,
+        heal=_make_anew,
     ),
 )
