@@ -28,7 +28,7 @@ test: $(READY) check fast ## All checks and all tests, with the real stack
 quick: EXAMPLES := few
 quick: lint fast ## The fast subset: lint and the tests that need no server and no model, about a minute
 
-chaos: $(READY) ## Break a stack of its own 200 times under load; an hour or two. `make test` holds the short form
+chaos: $(READY) ## Break a stack of its own 200 times under load; some forty minutes. `make test` holds the short form
 	@$(BIN)/python -m tests.chaos inject
 
 check: lint

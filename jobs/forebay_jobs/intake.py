@@ -149,7 +149,6 @@ class Intake:
         if asker.lane is Lane.INTERACTIVE:
             self._pressure.note_interactive()
         if shed:
-            self._answers.forget([asker])
             return [self._replies.refuse(asker, ErrorCode.DEADLINE_EXCEEDED, _SHED, now_ms)]
         reuse = reuse_of(request, config)
         read = wanted and reuse.allowed

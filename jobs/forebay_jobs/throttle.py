@@ -8,10 +8,12 @@ from forebay_schemas.sections import BatchConfig
 
 BUSY_FOR_S = 0.5
 """How long after an interactive request was no exact hit the job counts as busy: about a wave of traffic."""
-CROWDED_FOR_S = 0.25
-"""How long after it was said the line counts as long: a few batches of questions."""
-CROWDED_RATE_PER_S = 1.0
-"""Not none: a checkpoint waits until the one that is being taken in has been."""
+CROWDED_FOR_S = 2.0
+"""How long after it was said the line counts as long. While there is no room at all, it is said with each batch of
+questions that was embedded."""
+CROWDED_RATE_PER_S = 10.0
+"""Not none: a checkpoint waits until the request that is being taken in has been, and all that the desk is asked with
+it."""
 _NAP_S = 0.05
 """So soon a change of the pressure is noticed."""
 

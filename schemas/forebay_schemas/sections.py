@@ -284,7 +284,8 @@ class BatchConfig(Section):
     busy_rate_per_s: float = Field(
         default=20.0,
         gt=0,
-        description="Batch requests a second of each parallel intake while interactive ones come to the desk.",
+        description="Batch requests a second of each parallel intake while interactive ones come to the desk."
+        " At most 10 while half of `desk.waiting` is taken.",
     )
     idle_rate_per_s: float = Field(
         default=2000.0, gt=0, description="Batch requests a second of each parallel intake otherwise."

@@ -12,7 +12,7 @@ from forebay_ops.cli.progress import ConsoleProgress
 from rich.console import Console
 
 from .campaign import Injection, inject, judge
-from .faults import EVERY
+from .faults import EVERY, FROM_OLDER
 from .older import no_older_version
 from .overload import CONCURRENCY, DEADLINE_S, goals, overload, tables
 from .scene import Scene, staged
@@ -44,10 +44,16 @@ def list_faults() -> None:
 
 
 @main.command("inject")
-@click.option("--injections", default=200, show_default=True, help="How many faults are injected in all.")
-@click.option("--minutes", type=float, help="After so long the injection that is under way is the last.")
+@click.option(
+    "--injections",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="How many faults are injected in all.",
+)
+@click.option("--minutes", type=float, help="After so long no further fault is injected.")
 @click.option("--only", multiple=True, metavar="WORDS", help="Faults whose names hold these words; may be repeated.")
-@click.option("--older-job", is_flag=True, help="The job is of an older version; all others are of this one.")
+@click.option("--older-job", is_flag=True, help="The job is of an older version, until the last fault upgrades it.")
 def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...], older_job: bool) -> None:
     """Inject one fault after the other, and print a table of what each did.
 
@@ -67,9 +73,9 @@ def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...],
     end_s = time.monotonic() + (minutes or 24 * 60) * 60
     with ConsoleProgress(console) as progress, _brought_up(progress, older_job) as scene:
         try:
-            for number, fault in enumerate(itertools.islice(itertools.cycle(chosen), injections), 1):
-                if time.monotonic() > end_s:
-                    break
+            faults = itertools.islice(itertools.cycle(chosen), injections - older_job)
+            in_time = itertools.takewhile(lambda _: time.monotonic() < end_s, faults)
+            for number, fault in enumerate(itertools.chain(in_time, [FROM_OLDER] if older_job else []), 1):
                 progress.doing(f"{number} of {injections}: {fault.name}")
                 try:
                     one = inject(scene, fault)

@@ -17,7 +17,7 @@ from forebay_schemas.config import Config
 from ..small_disk import SmallDisk, no_small_disks
 from .clocks import Clock, no_clocks
 from .links import Network
-from .older import older_packages
+from .older import OLDER_JOB, older_packages
 
 SETTINGS = Path(__file__).with_name("stack.toml")
 """What people would write of the stack that is broken."""
@@ -106,7 +106,7 @@ class BreakableStack(Stack):
         self._parts = [_with(part, self._settings.get(part.name, {}), flink.get(part.name, {})) for part in self._parts]
 
     def _make_job_older(self) -> None:
-        packages = older_packages(self.home.root / "older-job", "schemas", "jobs")
+        packages = older_packages(self.home.root / OLDER_JOB, "schemas", "jobs")
         path = {"PYTHONPATH": os.pathsep.join([packages, common_environment(self.home)["PYTHONPATH"]])}
         # An older one reads what people write, and does not know each setting that the stack's own file spells out.
         given = {

@@ -70,13 +70,15 @@ class Asked:
     @property
     def repeated(self) -> bool:
         """Whether a worker's reply is there twice for readers of committed records, or a client was given two."""
-        generated = sum(reply.cache_status in _GENERATED and reply.error is None for reply in self.committed)
+        # Errors of workers among them; those that the job tells have no route.
+        generated = sum(reply.cache_status in _GENERATED and reply.route is not None for reply in self.committed)
         return generated > 1 or len(self.handed) > 1
 
     @property
     def errors(self) -> list[str]:
-        """The codes of its error replies."""
-        return [reply.error.code for reply in self.committed if reply.error]
+        """The codes of its error replies; ``failed`` where its client told it so."""
+        told = [reply.error.code for reply in self.committed if reply.error]
+        return told if self.refused is None else [*told, "failed"]
 
 
 class Checker:

@@ -142,10 +142,12 @@ class Nightly:
         self._runs = itertools.count(1)
         self._process: subprocess.Popen[str] | None = None
         self._batch: Batch | None = None
+        self._ended_wrong = 0
 
     def half_done(self) -> bool:
         """Begins a batch where none runs; whether the one that runs has some answers, and not all."""
         if self._process is None or self._process.poll() is not None:
+            self._ended_wrong += not self._ended_right()
             self._begin()
         with contextlib.suppress(ForebayError):
             assert self._batch is not None
@@ -166,7 +168,10 @@ class Nightly:
         self._submit()
 
     def finish(self) -> bool:
-        """Wait for the batch that runs; whether every row has its own answer, once."""
+        """Wait for the batch that runs; whether every row of each batch has its own answer, once."""
+        return self._ended_right() and not self._ended_wrong
+
+    def _ended_right(self) -> bool:
         if self._process is None:
             return True
         if self._process.wait(600):

@@ -7,6 +7,9 @@ from io import BytesIO
 from os import pathsep
 from pathlib import Path
 
+OLDER_JOB = "older-job"
+"""The folder of its packages, in a stack's home."""
+
 _ROOT = Path(__file__).parents[2]
 
 

@@ -73,15 +73,15 @@ def test_batch_requests_are_held_back_for_as_long_as_more_than_half_of_the_room_
     for number in range(3):  # two of them in the batch under way
         rig.arrive(make_request(f"{NEW} {number}", request_id=f"request-{number}"))
     rig.tick()
-    rig.tick(after_ms=1_000)
+    rig.tick(after_ms=3_000)
     assert not rig.pressure.crowded
     for number in range(3, 5):
         rig.arrive(make_request(f"{NEW} {number}", request_id=f"request-{number}"))
     assert rig.pressure.crowded
-    rig.tick(after_ms=1_000)
+    rig.tick(after_ms=3_000)
     assert rig.pressure.crowded
     pool.work()
-    rig.tick(after_ms=1_000)
+    rig.tick(after_ms=3_000)
     assert not rig.pressure.crowded
 
 

@@ -139,14 +139,6 @@ def test_an_intake_that_is_behind_refuses_early_and_says_why() -> None:
     assert error.message.startswith("deadline_ms: hardly reached")
 
 
-def test_who_was_refused_may_ask_again_under_the_same_id() -> None:
-    rig = Behind()
-    rig.wait_for_long()
-    refused = rig.request("a question")
-    assert rig.answered(refused, now_ms=rig.now_ms).error
-    assert rig.arrives(msgspec.structs.replace(refused, created_ms=rig.now_ms, deadline_ms=None), now_ms=rig.now_ms)
-
-
 def test_who_is_refused_holds_batch_requests_back_like_anybody_who_is_not() -> None:
     rig = Behind()
     rig.wait_for_long()

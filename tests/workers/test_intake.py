@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -84,16 +84,19 @@ class Record:
 
 
 class Fetching(Silent):
-    """A consumer of two partitions that is as librdkafka's: it hands out what it has fetched of one before the other,
+    """A consumer of some partitions that is as librdkafka's: it hands out what it has fetched of one before the other,
     and forgets what it has fetched of one that is paused."""
 
-    def __init__(self, records: int, fetched: int = 64, ahead_ms: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, records: int, fetched: int = 64, ahead_ms: Sequence[int] = (0, 0)) -> None:
+        """
+        Args:
+            ahead_ms: by how much the clock of whoever wrote it was ahead, for each partition.
+        """
         now_ms = time.time() * 1000
+        self.partitions = range(len(ahead_ms))
         self._log = {
-            part: [
-                Record(part, offset, now_ms + ahead_ms[part] - 100 * (records - offset)) for offset in range(records)
-            ]
-            for part in (0, 1)
+            part: [Record(part, offset, now_ms + ahead - 100 * (records - offset)) for offset in range(records)]
+            for part, ahead in enumerate(ahead_ms)
         }
         self._most = fetched
         self._fetched: list[Record] = []
@@ -117,7 +120,7 @@ class Fetching(Silent):
         self.calls += 1
         await asyncio.sleep(0)
         if not self._fetched:
-            for part in {0, 1} - self.paused:
+            for part in set(self.partitions) - self.paused:
                 self._fetched += self._log[part][: self._most]
                 self._log[part] = self._log[part][self._most :]
         self._fetched, read = self._fetched[most:], self._fetched[:most]
@@ -183,14 +186,14 @@ async def test_a_topic_that_was_made_anew_ends_it_and_nothing_is_stored_of_the_o
 
 
 @asynccontextmanager
-async def reading(consumer: Any, owner: Owner, room: Room, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """An intake that reads partition 0 and 1."""
+async def reading(consumer: Fetching, owner: Owner, room: Room, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """An intake that reads all partitions."""
     monkeypatch.setattr(intake, "AIOConsumer", lambda settings, max_workers: consumer)
     monkeypatch.setattr(intake, "KEEP_ALIVE_S", 0.001)
     lag = Gauge("lag", "Tasks.", registry=None)
     source = intake.Intake(KafkaConfig(), CODEC, "small", Lane.INTERACTIVE, room, lag, Probe(*["same"] * 9))
     await source.open(owner)
-    source._partitions = {(source.topic, part): 0 for part in (0, 1)}
+    source._partitions = {(source.topic, part): 0 for part in consumer.partitions}
     task = asyncio.create_task(source.run())
     try:
         async with asyncio.timeout(10):
@@ -216,9 +219,10 @@ async def test_what_was_written_first_is_read_first_however_little_room_there_is
 
 
 @pytest.mark.parametrize("ahead_ms", [3_600_000, -3_600_000])
-async def test_no_partition_is_left_to_wait_for_a_clock_that_was_wrong(
+async def test_a_clock_that_was_wrong_counts_no_longer_than_it_may(
     ahead_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Here not at all."""
     monkeypatch.setattr(intake, "_OLDEST_MS", 0)
     owner, room = Owner(), Room(1)
     async with reading(Fetching(200, ahead_ms=(0, ahead_ms)), owner, room, monkeypatch):
@@ -230,16 +234,19 @@ async def test_no_partition_is_left_to_wait_for_a_clock_that_was_wrong(
 
 
 async def test_of_many_partitions_no_more_is_read_ahead_than_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def most_ahead(in_all: int) -> int:
-        monkeypatch.setattr(intake, "_AHEAD_BYTES_IN_ALL", in_all)
-        monkeypatch.setattr(Record, "value", lambda record: bytes(200_000))
-        owner, fetching = Owner(), Fetching(100, fetched=1)
-        async with reading(fetching, owner, Room(1), monkeypatch):
-            while len(fetching.paused) < 2:
+    """Of records of 200 kB in all of them together as many as of two partitions, and the last one of each."""
+    monkeypatch.setattr(intake, "_AHEAD_BYTES_IN_ALL", 2**21)
+    monkeypatch.setattr(Record, "value", lambda record: bytes(200_000))
+
+    async def most_ahead(partitions: int) -> int:
+        fetching = Fetching(100, fetched=1, ahead_ms=[0] * partitions)
+        async with reading(fetching, Owner(), Room(1), monkeypatch):
+            while len(fetching.paused) < partitions:
                 await asyncio.sleep(0)
         return fetching.read
 
-    assert await most_ahead(in_all=2**18) < await most_ahead(in_all=2**24)
+    assert await most_ahead(2) >= 2**21 // 200_000
+    assert await most_ahead(16) <= 2**21 // 200_000 + 2 * 16
 
 
 async def test_what_has_come_is_read_in_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:

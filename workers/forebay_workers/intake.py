@@ -39,10 +39,10 @@ _AHEAD_RECORDS = 8
 _AHEAD_BYTES = 2**20
 """Of one partition, what waits here for a place before the partition is paused."""
 _AHEAD_BYTES_IN_ALL = 2**24
-"""Of all together, where there are many."""
+"""Of all together: where there are many partitions, each is paused earlier. What one call returns may be above it."""
 _OLDEST_MS = 60_000
-"""Who was written longer ago is taken to be no older: clocks that jump must not let one partition go before another
-for an hour."""
+"""Who was written longer ago is taken to be no older: a job's clock that jumps lets one partition go before another
+for a minute, and not for an hour."""
 _LITTLE = 1 / 4
 _PREFETCHED_RECORDS = 64
 _PREFETCHED_LARGEST = 4

@@ -16,6 +16,8 @@ EVERY = (
     *clocks.FAULTS,
 )
 
+FROM_OLDER = upgrades.FROM_OLDER
+
 SHORT = (
     "kill -9 worker, mid-commit",
     "kill -9 TaskManager",

@@ -41,7 +41,7 @@ def _its_group_did_without(scene: Scene) -> bool:
 
 FAULTS = (
     Fault(
-        "SIGSTOP worker in a transaction, its tasks go to another",
+        "SIGSTOP worker in a transaction, others take over",
         when=_second_joined_and_first_stopped_in_transaction,
         inject=lambda scene: None,  # it stands still already
         until=_its_group_did_without,
