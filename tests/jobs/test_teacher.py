@@ -129,8 +129,15 @@ def test_its_thread_works_on_what_waits() -> None:
     assert rig.labels("judge", "right") == 40
 
 
-def test_it_ends_soon_however_much_waits() -> None:
+def test_it_ends_soon_however_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
+    fetch = rig.answers.fetch
+
+    def fetch_when_it_is_to_end(*wanted: Any) -> Any:
+        eventually(rig.teacher._stop.is_set, "it is to end")
+        return fetch(*wanted)
+
+    monkeypatch.setattr(rig.answers, "fetch", fetch_when_it_is_to_end)
     for _ in range(MOST + 1):
         rig.teacher.put(rig.lesson(FAR))
     assert rig.labels("judge", "forgotten") == 1
