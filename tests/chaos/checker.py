@@ -76,9 +76,9 @@ class Asked:
 
     @property
     def errors(self) -> list[str]:
-        """The codes of its error replies; ``failed`` where its client told it so."""
+        """The codes of its error replies; ``unpublished`` where its client said that the brokers do not take it."""
         told = [reply.error.code for reply in self.committed if reply.error]
-        return told if self.refused is None else [*told, "failed"]
+        return told if self.accepted or self.refused is None else [*told, "unpublished"]
 
 
 class Checker:

@@ -226,11 +226,11 @@ async def test_a_clock_that_was_wrong_counts_no_longer_than_it_may(
     monkeypatch.setattr(intake, "_OLDEST_MS", 0)
     owner, room = Owner(), Room(1)
     async with reading(Fetching(200, ahead_ms=(0, ahead_ms)), owner, room, monkeypatch):
-        while len(owner.read) < 80:
+        while len(owner.read) < 200:
             await asyncio.sleep(0)
             if not room.free:
                 room.give_back(delivery())
-    assert {part for part, _ in owner.read[:40]} == {part for part, _ in owner.read[40:80]} == {0, 1}
+    assert {part for part, _ in owner.read[:100]} == {part for part, _ in owner.read[100:200]} == {0, 1}
 
 
 async def test_of_many_partitions_no_more_is_read_ahead_than_of_few(monkeypatch: pytest.MonkeyPatch) -> None:

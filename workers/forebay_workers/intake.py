@@ -35,9 +35,10 @@ _COMMITTED_ANSWER_S = 2.0
 happen any more once there is one again (librdkafka): it would last its whole time, and the next is answered. Nor may
 it last long, because a consumer that is closed waits for it."""
 _COMMITTED_RETRY_S = 0.5
-_AHEAD_RECORDS = 8
+_AHEAD_RECORDS = 32
 _AHEAD_BYTES = 2**20
-"""Of one partition, what waits here for a place before the partition is paused."""
+"""Of one partition, what waits here for a place before the partition is paused. What comes of it next is a fetch away,
+and so many can be refused in the meantime."""
 _AHEAD_BYTES_IN_ALL = 2**24
 """Of all together: where there are many partitions, each is paused earlier. What one call returns may be above it."""
 _OLDEST_MS = 60_000
