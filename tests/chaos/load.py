@@ -142,12 +142,12 @@ class Nightly:
         self._runs = itertools.count(1)
         self._process: subprocess.Popen[str] | None = None
         self._batch: Batch | None = None
-        self._ended_wrong = 0
+        self._ended_wrong = False
 
     def half_done(self) -> bool:
         """Begins a batch where none runs; whether the one that runs has some answers, and not all."""
         if self._process is None or self._process.poll() is not None:
-            self._ended_wrong += not self._ended_right()
+            self._ended_wrong |= not self._ended_right()
             self._begin()
         with contextlib.suppress(ForebayError):
             assert self._batch is not None

@@ -10,7 +10,7 @@ from typing import Any
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import RecordError
-from forebay_schemas.records import Lane, Request, Task, Usage
+from forebay_schemas.records import Lane, Message, Request, Task, Usage
 from forebay_schemas.topics import Headers
 from forebay_workers.backends import CutShort, Generation, GenerationRequest, OnText
 from forebay_workers.intake import Owner
@@ -20,7 +20,7 @@ from forebay_workers.outcome import OutgoingRecord
 from forebay_workers.recent import RecentTasks
 from forebay_workers.transactions import Committed, Share
 
-from ..builders import make_request, make_task
+from ..builders import make_request, make_task, user
 
 CODEC = Codec()
 
@@ -30,6 +30,13 @@ def configured(toml: str, path: Any) -> Config:
     file = path / "forebay.toml"
     file.write_text(toml)
     return load_config(file)
+
+
+def to_generate(*messages: Message, **fields: Any) -> GenerationRequest:
+    """What a model is asked, with nothing special about it but what is given."""
+    usual: dict[str, Any] = {"generation_id": "task-1", "max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "stop": []}
+    fields = usual | {"seed": None, "tools": None, "response_format": None} | fields
+    return GenerationRequest(messages=list(messages) or [user("So?")], **fields)
 
 
 def delivery(

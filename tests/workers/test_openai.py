@@ -20,6 +20,7 @@ from forebay_workers.backends.openai import OpenAIBackend
 from forebay_workers.backends.pool import Pool
 
 from ..builders import system, user
+from .doubles import to_generate
 
 pytest.importorskip("openai")
 
@@ -159,9 +160,7 @@ async def connect(endpoint: Endpoint) -> AsyncIterator[Callable[..., Any]]:
 
 
 def asked(*messages: Message, **fields: Any) -> GenerationRequest:
-    fields = {"max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "stop": [], "seed": None, **fields}
-    fields = {"generation_id": "task-1", "tools": None, "response_format": None, **fields}
-    return GenerationRequest(messages=list(messages) or [user("Capital of France?")], **fields)
+    return to_generate(*(messages or [user("Capital of France?")]), **fields)
 
 
 async def test_a_request_is_asked_as_it_is_and_answered_with_usage_and_confidence(

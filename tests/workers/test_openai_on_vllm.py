@@ -20,6 +20,7 @@ from forebay_workers.backends import GenerationError, GenerationRequest, Unavail
 from forebay_workers.backends.openai import OpenAIBackend
 
 from ..builders import system, user
+from .doubles import to_generate
 
 pytestmark = pytest.mark.stack
 
@@ -80,9 +81,7 @@ async def backend(server: str) -> AsyncIterator[OpenAIBackend]:
 
 
 def asked(question: str = "What is the head of the river?", **fields: Any) -> GenerationRequest:
-    fields = {"max_tokens": 60, "temperature": 0.0, "top_p": 1.0, "stop": [], "seed": None, **fields}
-    fields = {"generation_id": "task-1", "tools": None, "response_format": None, **fields}
-    return GenerationRequest(messages=[system(SYSTEM_PROMPT), user(question)], **fields)
+    return to_generate(system(SYSTEM_PROMPT), user(question), **{"max_tokens": 60} | fields)
 
 
 async def test_an_answer_is_the_same_whole_and_in_pieces(backend: OpenAIBackend) -> None:

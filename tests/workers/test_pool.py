@@ -11,19 +11,9 @@ from forebay_workers.backends import EngineDead, Generation, GenerationError, Ge
 from forebay_workers.backends.breaker import Breaker
 from forebay_workers.backends.pool import Pool
 
-from ..builders import user
+from .doubles import to_generate
 
-REQUEST = GenerationRequest(
-    generation_id="task-1",
-    messages=[user("So?")],
-    max_tokens=9,
-    temperature=0.0,
-    top_p=1.0,
-    stop=[],
-    seed=None,
-    tools=None,
-    response_format=None,
-)
+REQUEST = to_generate()
 
 
 class Scripted:

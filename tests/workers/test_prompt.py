@@ -10,6 +10,7 @@ from forebay_workers.backends import GenerationError, GenerationRequest
 from forebay_workers.backends.prompt import PromptRenderer
 
 from ..builders import system, user
+from .doubles import to_generate
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -43,17 +44,7 @@ def plain() -> Any:
 
 
 def asked(*messages: Message, tools: list[Any] | None = None) -> GenerationRequest:
-    return GenerationRequest(
-        generation_id="task-1",
-        messages=list(messages),
-        max_tokens=1,
-        temperature=0.0,
-        top_p=1.0,
-        stop=[],
-        seed=None,
-        tools=tools,
-        response_format=None,
-    )
+    return to_generate(*messages, max_tokens=1, tools=tools)
 
 
 def control_tokens(tokenizer: Any, tokens: list[int]) -> list[str]:

@@ -12,20 +12,11 @@ from forebay_workers.backends import Generation, GenerationError, GenerationRequ
 from forebay_workers.backends.synthetic import SyntheticBackend
 
 from ..builders import user
+from .doubles import to_generate
 
 
 def asked(question: str = "So?", generation_id: str = "task-1", max_tokens: int = 99) -> GenerationRequest:
-    return GenerationRequest(
-        generation_id=generation_id,
-        messages=[user(question)],
-        max_tokens=max_tokens,
-        temperature=0.0,
-        top_p=1.0,
-        stop=[],
-        seed=None,
-        tools=None,
-        response_format=None,
-    )
+    return to_generate(user(question), generation_id=generation_id, max_tokens=max_tokens)
 
 
 async def test_equal_requests_get_equal_answers_whole_or_in_pieces() -> None:

@@ -16,6 +16,7 @@ from forebay_workers.backends import CutShort, Generation, GenerationError, Gene
 from forebay_workers.backends.vllm import VllmBackend
 
 from ..builders import user
+from .doubles import to_generate
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
@@ -54,9 +55,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def asked(question: str = QUESTIONS[0], generation_id: str = "task-1", **fields: Any) -> GenerationRequest:
-    fields = {"max_tokens": 80, "temperature": 0.0, "top_p": 1.0, "stop": [], "seed": None, **fields}
-    fields = {"tools": None, "response_format": None, **fields}
-    return GenerationRequest(generation_id=generation_id, messages=[user(question)], **fields)
+    return to_generate(user(question), generation_id=generation_id, **{"max_tokens": 80} | fields)
 
 
 async def longest(backend: VllmBackend) -> tuple[str, Generation]:

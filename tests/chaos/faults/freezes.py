@@ -11,8 +11,16 @@ SESSIONS_S = 12.0
 """Longer than any session time-out of the stack, where nobody is there to tell that one has passed."""
 
 
-def _send(number: signal.Signals, pid: Callable[[Scene], int]) -> Callable[[Scene], None]:
-    return lambda scene: os.kill(pid(scene), number)
+def _stop(pid: "_Pid") -> Callable[[Scene], None]:
+    return lambda scene: os.kill(pid(scene), signal.SIGSTOP)
+
+
+def _go_on(pid: "_Pid") -> Callable[[Scene], None]:
+    return lambda scene: os.kill(pid(scene), signal.SIGCONT)
+
+
+def _part(name: str) -> "_Pid":
+    return lambda scene: scene.pid(name)
 
 
 def _client(scene: Scene) -> int:
@@ -23,12 +31,7 @@ def _submitter(scene: Scene) -> int:
     return scene.load.nightly.pid
 
 
-def _stop(part: str) -> Callable[[Scene], None]:
-    return lambda scene: scene.signal(part, signal.SIGSTOP)
-
-
-def _go_on(part: str) -> Callable[[Scene], None]:
-    return lambda scene: scene.signal(part, signal.SIGCONT)
+_Pid = Callable[[Scene], int]
 
 
 def _second_joined_and_first_stopped_in_transaction(scene: Scene) -> bool:
@@ -45,45 +48,34 @@ FAULTS = (
         when=_second_joined_and_first_stopped_in_transaction,
         inject=lambda scene: None,  # it stands still already
         until=_its_group_did_without,
-        heal=_go_on("worker"),
+        heal=_go_on(_part("worker")),
         within_s=60,
         after=lambda scene: scene.second.leave(),
     ),
     Fault(
         "SIGSTOP TaskManager until it is lost",
         when=Scene.checkpoint_half_done,
-        inject=_stop("taskmanager"),
+        inject=_stop(_part("taskmanager")),
         until=lambda scene: not scene.job_runs(),
-        heal=_go_on("taskmanager"),
+        heal=_go_on(_part("taskmanager")),
         within_s=60,
     ),
     *(
         Fault(
             f"SIGSTOP {name} for {SESSIONS_S:g} s",
             when=when,
-            inject=_stop(part),
+            inject=_stop(pid),
             until=lambda scene: scene.broken_for_s() > SESSIONS_S,
-            heal=_go_on(part),
+            heal=_go_on(pid),
             within_s=within_s,
         )
-        for name, part, when, within_s in (
-            ("broker", "kafka", Scene.generating, 60),
-            ("JobManager", "jobmanager", Scene.checkpoint_half_done, 60),
-            ("Redis", "redis", Scene.generating, 30),
-            ("gateway", "gateway", Scene.calling, 30),
-        )
-    ),
-    *(
-        Fault(
-            f"SIGSTOP {name} for {SESSIONS_S:g} s",
-            when=when,
-            inject=_send(signal.SIGSTOP, pid),
-            until=lambda scene: scene.broken_for_s() > SESSIONS_S,
-            heal=_send(signal.SIGCONT, pid),
-        )
-        for name, pid, when in (
-            ("client", _client, Scene.generating),
-            ("batch submitter", _submitter, Scene.batch_half_done),
+        for name, pid, when, within_s in (
+            ("broker", _part("kafka"), Scene.generating, 60),
+            ("JobManager", _part("jobmanager"), Scene.checkpoint_half_done, 60),
+            ("Redis", _part("redis"), Scene.generating, 30),
+            ("gateway", _part("gateway"), Scene.calling, 30),
+            ("client", _client, Scene.generating, 30),
+            ("batch submitter", _submitter, Scene.batch_half_done, 30),
         )
     ),
 )

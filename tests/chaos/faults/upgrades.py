@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 from ..fault import Fault
 from ..older import OLDER_JOB
@@ -40,12 +41,8 @@ def _stop_the_job(scene: Scene) -> None:
     assert stopped.returncode == 0, "the job is not stopped; upgrade.log says why"
 
 
-def _runs_and_writes(scene: Scene) -> bool:
-    return scene.job_runs() and scene.generating()
-
-
 def _nothing_was_forgotten(scene: Scene) -> None:
-    """Whether the job that goes on knew the flights of all results that came since."""
+    """The job that goes on knew the flights of all results that came since."""
     unknown = scene.running.total("job", "forebay_results_total", outcome="unknown")
     assert not unknown, f"{unknown:g} results are of flights that the job has forgotten"
 
@@ -55,22 +52,19 @@ def _is_this_version(scene: Scene) -> None:
     _nothing_was_forgotten(scene)
 
 
-FAULTS = (
-    Fault(
-        "job upgraded from a savepoint",
-        when=_runs_and_writes,
-        inject=_replace_the_job,
-        until=lambda scene: scene.another_runs("taskmanager"),
-        within_s=90,
-        after=_nothing_was_forgotten,
-    ),
-)
-FROM_OLDER = Fault(
-    "job of the older version upgraded to this one, from its savepoint",
-    when=_runs_and_writes,
-    inject=_replace_the_older_job,
+_UPGRADED = Fault(
+    "job upgraded from a savepoint",
+    when=lambda scene: scene.job_runs() and scene.generating(),
+    inject=_replace_the_job,
     until=lambda scene: scene.another_runs("taskmanager"),
     within_s=90,
+    after=_nothing_was_forgotten,
+)
+FAULTS = (_UPGRADED,)
+FROM_OLDER = replace(
+    _UPGRADED,
+    name="job of the older version upgraded to this one, from its savepoint",
+    inject=_replace_the_older_job,
     after=_is_this_version,
 )
 """The end of a run with an older job."""
