@@ -27,11 +27,15 @@ def candidate(question: str = "Where is my parcel?", similarity: float = 0.99, g
 
 
 class World:
-    """Requests beside one neighbour, whose answer is right with a chance that its similarity and a number tell."""
+    """Requests beside one neighbour, whose answer is right with a chance that its similarity and a number tell.
 
-    def __init__(self, seed: int, right: Callable[[float, bool], float]) -> None:
+    Of ``near``, in [0, 1], of them: the others have no neighbour.
+    """
+
+    def __init__(self, seed: int, right: Callable[[float, bool], float], near: float = 1.0) -> None:
         self._random = random.Random(seed)
         self._right = right
+        self._near = near
         self._number = itertools.count()
 
     def ask(self, policy: BoundedReuse, count: int) -> tuple[int, int]:
@@ -41,7 +45,8 @@ class World:
             similarity, same = self._random.uniform(0.7, 1.0), self._random.random() < 0.5
             request_id = f"r{next(self._number)}"
             question = f"How do I order {'3' if same else '4'} pumps?"
-            near = [candidate("How do I order 3 pumps?", similarity)]
+            alone = self._random.random() >= self._near
+            near = [] if alone else [candidate("How do I order 3 pumps?", similarity)]
             decision = policy.decide(request_id, question, near)
             right = self._random.random() < self._right(similarity, same)
             if decision.reused:
@@ -50,6 +55,10 @@ class World:
             else:
                 policy.learn(decision, right)
         return hits, errors
+
+
+def odds(chance: float) -> float:
+    return chance / (1.0 - chance)
 
 
 def by_number(similarity: float, same: bool) -> float:
@@ -67,6 +76,14 @@ def test_where_nothing_can_be_told_apart_hardly_anything_is_reused() -> None:
     hits, errors = World(1, lambda similarity, same: 0.5).ask(BoundedReuse(DELTA, PRIOR), 8_000)
     assert errors <= DELTA * 8_000
     assert hits <= 2.5 * DELTA * 8_000
+
+
+def test_where_nothing_is_asked_twice_the_bound_holds_from_the_first_request_on() -> None:
+    errors = 0
+    for seed in range(10):
+        world = World(seed, lambda similarity, same: 0.0, near=0.03)
+        errors += world.ask(BoundedReuse(0.01, PRIOR), 1_500)[1]
+    assert errors <= 0.01 * 15_000
 
 
 def test_after_a_change_the_bound_holds_again() -> None:
@@ -112,7 +129,7 @@ def test_it_goes_on_where_it_stopped() -> None:
     assert before is not None
     assert after is not None
     assert after == pytest.approx(before, rel=0.1)
-    assert after > 2 * untaught
+    assert odds(after) > 2 * odds(untaught)
 
 
 @pytest.mark.parametrize("every", [1, 5, 1_000])
@@ -210,10 +227,10 @@ def test_beside_another_embedding_model_reuse_begins_stricter_and_says_so(
             decisions.append(one.decide(f"r{number}", "Where is it?", [candidate()]))
             if not decisions[-1].reused:
                 one.learn(decisions[-1], right=True)
-    assert (decided[policy][0].wrong or 0) > 2 * (decided[usual][0].wrong or 0)
+    assert odds(decided[policy][0].wrong or 0) > 2 * odds(decided[usual][0].wrong or 0)
     hits = [[one.reused for one in decisions] for decisions in decided.values()]
     assert sum(hits[0][:100]) < sum(hits[1][:100]) * 0.7
-    assert sum(hits[0][500:]) > sum(hits[1][500:]) * 0.8  # labels soon say more
+    assert sum(hits[0][500:]) > sum(hits[1][500:]) * 0.75  # labels soon say more
 
 
 def test_a_prior_of_ones_own_is_read_and_a_file_that_is_none_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from forebay_jobs.reuse.estimator import Prior, read_prior, shipped_prior
+from forebay_jobs.reuse.neighbourhood import FEATURES
 from forebay_ops.cli.eval import eval_
 from forebay_ops.evaluation import streams
 from forebay_ops.evaluation.admission import RULES, SIZES
@@ -305,6 +306,13 @@ def test_a_prior_that_was_fitted_can_be_used(tmp_path: Path) -> None:
     fitted: Prior = read_prior(out.read_bytes())
     assert fitted.source == "forebay eval prior --data desk.jsonl"
     assert np.linalg.eigvalsh(np.array(fitted.precision)).min() > 0
+    own_out = tmp_path / "own.json"
+    assert run("prior", "--data", file, "--own", "--out", own_out, "--cache", tmp_path).exit_code == 0
+    own = read_prior(own_out.read_bytes())
+    assert own.source == "forebay eval prior --data desk.jsonl --own"
+    bias = FEATURES.index("bias")
+    assert own.mean[bias] > fitted.mean[bias]
+    assert np.linalg.inv(own.precision)[bias, bias] < np.linalg.inv(fitted.precision)[bias, bias]
     result = run(
         "reuse", "--data", file, "--delta", 0.02, "--no-vcache", "--prior", out, "--cache", tmp_path, "--shuffles", 2
     )

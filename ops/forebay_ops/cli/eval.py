@@ -179,13 +179,15 @@ def admission_(data: Sequence[Path], delta: float, shuffles: int, out: Path | No
 @eval_.command()
 @click.option("--data", type=_FILE, multiple=True, help="Labelled questions, all of whose classes are used.")
 @click.option("--dev-half", type=_FILE, multiple=True, help="The same, of which the classes held out are left alone.")
+@click.option("--own", is_flag=True, help="They are of the namespace that gets it: no caution for what is unlike them.")
 @click.option("--out", type=_OUT, required=True, help="Where the prior goes, as JSON.")
 @_cache_option
-def prior(data: Sequence[Path], dev_half: Sequence[Path], out: Path, cache: Path) -> None:
+def prior(data: Sequence[Path], dev_half: Sequence[Path], own: bool, out: Path, cache: Path) -> None:
     """Fit what a namespace believes about reuse before its first label, from labelled questions.
 
     \b
       forebay eval prior --data a.jsonl.gz --dev-half b.jsonl.gz --out prior.json
+      forebay eval prior --data support.jsonl --own --out prior.json
     """
     if not data and not dev_half:
         raise click.UsageError("nothing to fit it to; give --data or --dev-half")
@@ -194,14 +196,15 @@ def prior(data: Sequence[Path], dev_half: Sequence[Path], out: Path, cache: Path
         streams: list[Stream] = [preparer.stream(file) for file in data]
         streams += [preparer.stream(file, Half.DEV) for file in dev_half]
         models = names_of(cli_config(PROFILE).embedding.model)
-        fitted = fit_prior(streams, models, _source(data, dev_half), progress.counting)
+        fitted = fit_prior(streams, models, _source(data, dev_half, own), progress.counting, own)
     write_json(out, fitted, indent=0)
 
 
-def _source(data: Sequence[Path], dev_half: Sequence[Path]) -> str:
+def _source(data: Sequence[Path], dev_half: Sequence[Path], own: bool) -> str:
     """The command with the names of the files alone: where they lie matters to nobody."""
     files = [("--data", file) for file in data] + [("--dev-half", file) for file in dev_half]
-    return shlex.join(["forebay", "eval", "prior", *(word for option, file in files for word in (option, file.name))])
+    options = [word for option, file in files for word in (option, file.name)]
+    return shlex.join(["forebay", "eval", "prior", *options, *(["--own"] if own else [])])
 
 
 def _preparer(cache: Path, progress: ConsoleProgress) -> Preparer:

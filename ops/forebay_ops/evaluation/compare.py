@@ -18,6 +18,7 @@ SHOWN_THRESHOLDS = (0.9, 0.95, 0.97, 0.98, 0.99)
 HITS_GOAL = 0.95
 """Of the hits of the best fixed threshold with hindsight."""
 WINDOW_REQUESTS = 2_000
+"""At the beginning, and after a change, errors are told apart from those of the whole stream."""
 SETTLED_REQUESTS = 3_000
 """After a change the last window before so many requests has to be within delta again."""
 _POINTS = 200
@@ -37,6 +38,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         delta: None where a policy knows none.
         errors_interval: for a stream of this length with the mean number of errors, 95 % (Wilson).
+        errors_at_first: of the first ``WINDOW_REQUESTS``, while there are few labels.
         precision: right ones among the hits; None without hits.
         labels: mean number that were used.
         of_hindsight: hits for one hit of the best fixed threshold.
@@ -51,6 +53,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     errors: float
     errors_sd: float
     errors_interval: Interval
+    errors_at_first: float
     precision: float | None
     labels: float
     of_hindsight: float | None = None
@@ -200,6 +203,7 @@ def _row(
         errors=fmean(errors),
         errors_sd=pstdev(errors),
         errors_interval=share_interval(round(fmean(errors) * count), count),
+        errors_at_first=fmean(float(one.wrong[:WINDOW_REQUESTS].mean()) for one in played),
         precision=1 - fmean(errors) / fmean(hits) if any(hits) else None,
         labels=fmean(one.labels for one in played),
         of_hindsight=fmean(hits) / best if best else None,

@@ -15,6 +15,11 @@ Matrix = npt.NDArray[np.float64]
 
 WORTH_LABELS = 100
 """Labels of its own that weigh as much in a namespace. At 300 the prior held streams back that are unlike it."""
+_ELSEWHERE_LOGITS = 2.0
+"""How much less often two near questions have one answer in a namespace than in the streams it is fitted on: those
+are labelled because they repeat. At 0, three times as many answers were wrong as expected, until there were labels."""
+_ELSEWHERE_SD = 2.0
+"""How much namespaces differ in that. What is so unsure is learned from the first dozens of labels."""
 _RIDGE = 1.0
 _LEAST_PRECISION = 0.05
 """Of weights about which the labels say nothing."""
@@ -53,10 +58,14 @@ class _Collector:
         return True
 
 
-def fit_prior(streams: Sequence[Stream], models: list[str], source: str, say: Say) -> Prior:
-    """The likeliest weights for all labels of the streams, with the precision of ``WORTH_LABELS`` of them.
+def fit_prior(streams: Sequence[Stream], models: list[str], source: str, say: Say, own: bool = False) -> Prior:
+    """What the streams say of a namespace.
+
+    The likeliest weights for all labels, with the precision of ``WORTH_LABELS`` of them; but how often two near
+    questions have one answer at all, the bias, is the namespace's own.
 
     Args:
+        own: the streams are of that very namespace, and tell that too.
         models: names of the model that embedded them.
         source: the command, to be kept with it.
     """
@@ -64,12 +73,16 @@ def fit_prior(streams: Sequence[Stream], models: list[str], source: str, say: Sa
     vectors = np.concatenate([vectors for vectors, _ in collected])
     rights = np.concatenate([rights for _, rights in collected])
     mean, information = _likeliest(vectors, rights)
-    precision = information * (WORTH_LABELS / len(vectors)) + _LEAST_PRECISION * np.eye(len(FEATURES))
+    covariance = np.linalg.inv(information * (WORTH_LABELS / len(vectors)) + _LEAST_PRECISION * np.eye(len(FEATURES)))
+    if not own:
+        bias = FEATURES.index("bias")
+        mean[bias] -= _ELSEWHERE_LOGITS
+        covariance[bias, bias] += _ELSEWHERE_SD**2
     return Prior(
         models=models,
         features=list(FEATURES),
         mean=mean.round(5).tolist(),
-        precision=precision.round(5).tolist(),
+        precision=np.linalg.inv(covariance).round(5).tolist(),
         source=source,
     )
 

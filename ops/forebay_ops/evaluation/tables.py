@@ -1,16 +1,18 @@
 """The table of a comparison, for the terminal and the page."""
 
 from ..reporting.tables import Table
-from .compare import BOUNDED, Comparison, Row
+from .compare import BOUNDED, WINDOW_REQUESTS, Comparison, Row
 
 
 def table(comparison: Comparison) -> Table:
     """A row for each policy and delta; shares of all requests.
 
-    Settled is the share of the orders in which errors were within delta's interval again soon after a change.
+    First 2,000 are the errors among so many requests; settled is the share of the orders in which errors were within
+    delta's interval again soon after a change.
     """
     changed = comparison.conditions.change_at is not None
-    columns = ("policy", "delta", "hits", "errors", "errors, 95 %", "of delta", "precision", "labels", "of best")
+    first = f"first {WINDOW_REQUESTS:,}"
+    columns = ("policy", "delta", "hits", "errors", "errors, 95 %", "of delta", first, "precision", "labels", "of best")
     return Table(
         name="policies",
         title=_title(comparison),
@@ -44,6 +46,7 @@ def _cells(row: Row) -> list[str]:
         _spread(row.errors, row.errors_sd, digits=3),
         f"{interval.low:.2%} to {interval.high:.2%}",
         "" if row.delta is None else f"{row.errors / row.delta:.2f}",
+        f"{row.errors_at_first:.3%}",
         "-" if row.precision is None else f"{row.precision:.1%}",
         f"{row.labels:,.0f}",
         "" if row.of_hindsight is None else f"{row.of_hindsight:.2f}",
