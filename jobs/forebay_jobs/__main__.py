@@ -31,11 +31,14 @@ def run() -> None:
 
 @main.command()
 @click.option("--checkpoint", help="Path of a checkpoint or savepoint to start from.")
-def submit(checkpoint: str | None) -> None:
+@click.option(
+    "--anew", type=(str, str), multiple=True, help="Name and id of a topic that was made anew since; once for each."
+)
+def submit(checkpoint: str | None, anew: tuple[tuple[str, str], ...]) -> None:
     """Submit the job once."""
     from .submit import submit as submit_job
 
-    logging.info("job %s is submitted", submit_job(_config(), checkpoint))
+    logging.info("job %s is submitted", submit_job(_config(), checkpoint, dict(anew)))
 
 
 @main.command()

@@ -25,9 +25,26 @@ _SINK_COLUMNS = """
     `headers` MAP<STRING, BYTES> METADATA
 """
 
+_METADATA_EVERY_MS = 2_000
+"""How soon topics are seen as they are. Kafka's default is 5 minutes, in which a sink would write to partitions that a
+topic made anew does not have any more: each record waits there for two minutes, and then fails the job."""
+_CLOSE_MS = 5_000
+"""How long a task that is cancelled waits for a reader that waits for Kafka: a partition without a leader, a topic that
+is gone. Flink's default is 30 s, in which no other job can begin."""
+_UID_FORMAT = "table.exec.uid.format"
+_USUAL_UIDS = "<id>_<transformation>"
+"""Flink's default."""
 
-def read_topics(tables: StreamTableEnvironment, name: str, topics: Sequence[str], config: Config) -> DataStream:
-    """Rows of (value, headers, topic, partition, offset), from the committed offsets or the beginning."""
+
+def read_topics(
+    tables: StreamTableEnvironment, name: str, topics: Sequence[str], config: Config, anew: Mapping[str, str]
+) -> DataStream:
+    """Rows of (value, headers, topic, partition, offset), from the committed offsets or the beginning.
+
+    Args:
+        anew: ids of topics that were made anew. Where they are read the source has another uid, and so takes no offsets
+            from a checkpoint that knows the old ones.
+    """
     options = {
         "topic": ";".join(topics),
         "format": "raw",
@@ -37,10 +54,15 @@ def read_topics(tables: StreamTableEnvironment, name: str, topics: Sequence[str]
         "properties.isolation.level": "read_committed",  # results come in the workers' transactions
         "properties.max.partition.fetch.bytes": str(config.kafka.max_wire_bytes),
         "properties.fetch.max.wait.ms": "500",
+        "properties.source.reader.close.timeout": str(_CLOSE_MS),
         "scan.topic-partition-discovery.interval": "10 s",
     }
     _create(tables, name, _SOURCE_COLUMNS, options, config)
-    return tables.to_data_stream(tables.from_path(name))
+    settings = tables.get_config()
+    settings.set(_UID_FORMAT, "_".join([_USUAL_UIDS, *(anew[topic] for topic in topics if topic in anew)]))
+    stream = tables.to_data_stream(tables.from_path(name))
+    settings.set(_UID_FORMAT, _USUAL_UIDS)
+    return stream
 
 
 def write_topics(
@@ -77,7 +99,11 @@ def write_topics(
 def _create(
     tables: StreamTableEnvironment, name: str, columns: str, options: Mapping[str, str], config: Config
 ) -> None:
-    everywhere = {"connector": "kafka", "properties.bootstrap.servers": config.kafka.bootstrap}
+    everywhere = {
+        "connector": "kafka",
+        "properties.bootstrap.servers": config.kafka.bootstrap,
+        "properties.metadata.max.age.ms": str(_METADATA_EVERY_MS),
+    }
     given = {name: value.get_secret_value() for name, value in config.kafka.flink_settings.items()}
     properties = {f"properties.{name}": value for name, value in (java_access(config.kafka) | given).items()}
     pairs = ",\n".join(

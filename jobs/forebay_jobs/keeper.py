@@ -2,27 +2,33 @@
 
 Flink restarts the job itself when a TaskManager dies. A JobManager that dies without high availability forgets
 the job, and a job that was cancelled or stopped stays away: then the keeper brings it back. One that was stopped left
-nothing but its savepoint, since Flink takes its checkpoints away.
+nothing but its savepoint, since Flink takes its checkpoints away. One that reads a topic which was deleted and made
+anew is cancelled, and goes on with that topic's first record: by itself it would with the offsets of the old one.
 """
 
 import logging
+import math
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from confluent_kafka import KafkaException
 from forebay_schemas.config import Config
 
 from .cluster import NO_ANSWER, Cluster
 from .settings import checkpoint_folder
+from .topics_read import TopicsRead
 
 POLL_S = 1.0
 BACK_OFF_S = 1.0
 """Pause before the second submission in a row; it doubles with each further one."""
 LONGEST_BACK_OFF_S = 30.0
+LOOK_AT_TOPICS_S = 2.0
 TRIES = 3
 """Submissions from one checkpoint without the job completing another, before an older one is tried."""
 
@@ -39,6 +45,9 @@ class Keeper:
         self._seen_checkpoint: str | None = None
         self._tried: Counter[str | None] = Counter()
         self._tidied_for: str | None = None
+        self._topics = TopicsRead(config)
+        self._look_s = 0.0
+        self._submitted_anew: dict[str, str] = {}
 
     def run(self) -> None:
         """Keep the job until ``stop`` is set. The job itself goes on."""
@@ -61,23 +70,38 @@ class Keeper:
             self._cluster.request("PATCH", f"/jobs/{surplus['jid']}")
         if staying:
             self._note_checkpoint(staying[0]["jid"])
+        self._look_at_topics()
+        if self._stop.is_set():
+            return
+        if staying and self._topics.anew != self._submitted_anew:
+            logger.warning("topics were made anew; cancelling the job, to go on with their first records")
+            self._cluster.request("PATCH", f"/jobs/{staying[0]['jid']}")
         if alive:
             return  # one that is being cancelled still writes
         if self._cluster.get("/overview")["slots-total"] >= self._config.flink.parallelism:
             self._submit()
 
     def _submit(self) -> None:
+        try:
+            self._topics.rewind()
+        except KafkaException as error:
+            logger.warning("waiting for the brokers, to read topics from the beginning (%s)", error)
+            return
+        anew = dict(self._topics.anew)
         checkpoint = self._checkpoint()
         if tries := self._tried.total():
             self._stop.wait(min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** min(tries - 1, 10)))
         if self._stop.is_set():
             return
         self._tried[checkpoint] += 1
+        self._submitted_anew = anew
         logger.info("submitting the job %s", f"from {checkpoint}" if checkpoint else "with empty state")
         # A process of its own: it brings a JVM, which is not needed afterwards.
         command = [sys.executable, "-m", "forebay_jobs", "submit"]
         if checkpoint:
             command += ["--checkpoint", checkpoint]
+        for topic in anew.items():
+            command += ["--anew", *topic]
         process = subprocess.Popen(command)
         while process.poll() is None:
             if self._stop.wait(0.2):
@@ -87,6 +111,16 @@ class Keeper:
         if process.returncode:
             logger.error("the submission failed with exit code %d; trying again", process.returncode)
 
+    def _look_at_topics(self) -> None:
+        if time.monotonic() < self._look_s:
+            return
+        self._look_s = time.monotonic() + LOOK_AT_TOPICS_S
+        try:
+            self._topics.look()
+        except KafkaException as error:
+            logger.error("the brokers cannot be asked which topics there are (%s); the job is kept without", error)
+            self._look_s = math.inf
+
     def _note_checkpoint(self, job_id: str) -> None:
         completed = (self._cluster.get(f"/jobs/{job_id}/checkpoints").get("latest") or {}).get("completed") or {}
         path = completed.get("external_path")
@@ -94,6 +128,8 @@ class Keeper:
             return
         self._seen_checkpoint = path
         self._tried.clear()  # whatever it was restored from could be restored
+        if self._topics.anew == self._submitted_anew:
+            self._topics.remembered()
         if job_id != self._tidied_for:
             self._tidied_for = job_id
             self._remove_old_checkpoints(job_id)

@@ -7,13 +7,14 @@ control ── to all buckets, or to one ──────►      ├─ inval
 feedback ────────────────────── by bucket ─►      └─ entry in quarantine ────► events
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from forebay_schemas.config import Config
 from forebay_schemas.records import Lane
 from forebay_schemas.topics import BUCKET
 from pyflink.common import Row, Types
-from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
 
 from .kafka_tables import read_topics, write_topics
@@ -25,16 +26,20 @@ from .operators.rows import DESK_ITEM, OUTGOING, RESULT, TO_DESK
 from .topics_used import feedback_topics, request_topics, written_topics
 
 
-def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironment, config: Config) -> None:
-    """Add the whole job to an environment. Names and uids are stable, so that state survives a change of graph."""
+def build(tables: StreamTableEnvironment, config: Config, anew: Mapping[str, str]) -> None:
+    """Add the whole job to an environment. Names and uids are stable, so that state survives a change of graph.
+
+    Args:
+        anew: ids of topics that were made anew; of those nothing is remembered.
+    """
     # Decode, validate, and answer what was asked before. Each lane has its own intake, so that batch requests
     # can be held back without holding back anybody else.
-    interactive = _intake(tables, config, Lane.INTERACTIVE)
-    batch = _intake(tables, config, Lane.BATCH)
+    interactive = _intake(tables, config, Lane.INTERACTIVE, anew)
+    batch = _intake(tables, config, Lane.BATCH, anew)
 
     # What workers finished, by the bucket that their task named.
     results = (
-        read_topics(tables, "results", [config.kafka.topics.results], config)
+        read_topics(tables, "results", [config.kafka.topics.results], config, anew)
         .map(_result_to_desk, output_type=DESK_ITEM)
         .name("results")
         .uid("results")
@@ -43,7 +48,7 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
     # Requests that are taken back, and answers that hold no longer. Like requests they are read from where the last
     # job stopped: what was asked while none ran is read later, and so is what was taken back.
     commands = (
-        read_topics(tables, "control", [config.kafka.topics.control], config)
+        read_topics(tables, "control", [config.kafka.topics.control], config, anew)
         .process(ControlOperator(config), output_type=DESK_ITEM)
         .name("control")
         .uid("control")
@@ -51,7 +56,7 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
 
     # What was thought of answers: what is complained about teaches the policies that reuse it.
     feedback = (
-        read_topics(tables, "feedback", feedback_topics(config), config)
+        read_topics(tables, "feedback", feedback_topics(config), config, anew)
         .process(FeedbackOperator(config), output_type=DESK_ITEM)
         .name("feedback")
         .uid("feedback")
@@ -73,10 +78,10 @@ def build(environment: StreamExecutionEnvironment, tables: StreamTableEnvironmen
         write_topics(tables, f"from_{name}", stream, written_topics(config), config)
 
 
-def _intake(tables: StreamTableEnvironment, config: Config, lane: Lane) -> DataStream:
+def _intake(tables: StreamTableEnvironment, config: Config, lane: Lane, anew: Mapping[str, str]) -> DataStream:
     name = f"intake_{lane}"
     return (
-        read_topics(tables, f"requests_{lane}", request_topics(config, lane), config)
+        read_topics(tables, f"requests_{lane}", request_topics(config, lane), config, anew)
         .process(IntakeOperator(config, lane), output_type=OUTGOING)
         .name(name)
         .uid(name)

@@ -16,6 +16,13 @@ def feedback_topics(config: Config) -> list[str]:
     return [config.kafka.topics.feedback, *config.feedback_topics]
 
 
+def topics_to_read(config: Config) -> list[str]:
+    """Every topic that the job reads."""
+    topics = config.kafka.topics
+    requests = [topic for lane in Lane for topic in request_topics(config, lane)]
+    return [*requests, topics.results, topics.control, *feedback_topics(config)]
+
+
 def written_topics(config: Config) -> list[str]:
     """Every topic that the job may write to."""
     topics = config.kafka.topics

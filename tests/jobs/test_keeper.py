@@ -1,5 +1,6 @@
 """The keeper: the job is on the cluster once, and comes back from its newest complete checkpoint."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException
 from forebay_jobs import keeper as keeper_module
+from forebay_jobs import topics_read
 from forebay_jobs.keeper import Keeper
 from forebay_jobs.settings import job_name
 from forebay_schemas.config import load_config
+from forebay_schemas.topic_probe import TopicProbe, TopicState
 
 from tests.jobs.doubles import configured
 from tests.jobs.flink_rest import FlinkRest
@@ -32,10 +36,17 @@ class Rig:
         self.stop = threading.Event()
         self.submitted: list[list[str]] = []
         self.command = RUN
+        self.topics: dict[str, str] = {}
+        """The ids of those that the brokers have."""
+        self.rewound: list[tuple[str, int]] = []
         self.on_submit: Callable[[], None] = lambda: self.rest.add("new", NAME)
         self._thread: threading.Thread | None = None
         self._monkeypatch = monkeypatch
         self.checkpoint_dir = folder.as_uri()
+        monkeypatch.setattr(TopicProbe, "ids", lambda *_: dict(self.topics))
+        monkeypatch.setattr(TopicProbe, "state", lambda _, topic, __: TopicState(self.topics[topic], 2))
+        monkeypatch.setattr(topics_read, "_rewind", lambda _, __, places: self.rewound.extend(places))
+        monkeypatch.setattr(keeper_module, "LOOK_AT_TOPICS_S", 0.0)
         monkeypatch.setattr(keeper_module, "POLL_S", 0.005)
         monkeypatch.setattr(keeper_module, "BACK_OFF_S", 0.001)
         monkeypatch.setattr(keeper_module, "LONGEST_BACK_OFF_S", 0.01)
@@ -54,6 +65,19 @@ class Rig:
             self._thread.join(10)
             assert not self._thread.is_alive()
         self.rest.close()
+
+    def lose_to_a_new_topic(self) -> None:
+        """Have a job that runs cancelled because its request topic is made anew."""
+        self.rest.add("mine", NAME)
+        self.topics = {"llm.requests": "a"}
+        self.run()
+        self.rounds()
+        self.topics = {"llm.requests": "b"}
+        eventually(lambda: self.rest.jobs["mine"]["state"] == "CANCELLING", "the job is cancelled")
+
+    def answers_with(self, ids: Callable[[], dict[str, str]]) -> None:
+        """Have the brokers tell of topics so."""
+        self._monkeypatch.setattr(TopicProbe, "ids", lambda *_: ids())
 
     def rounds(self, count: int = 3) -> None:
         """Wait until the keeper has looked a few more times."""
@@ -266,6 +290,115 @@ def test_the_cluster_is_asked_for_checkpoints_that_cannot_be_listed(rig: Rig) ->
     del rig.rest.jobs["mine"]  # the JobManager died and forgot it
     eventually(lambda: rig.submitted, "the job is submitted")
     assert rig.restored_from == ["s3://bucket/checkpoints/mine/chk-9"]
+
+
+def test_a_job_whose_topic_was_made_anew_reads_it_from_the_beginning_and_keeps_its_state(rig: Rig) -> None:
+    checkpoint = rig.checkpoint("chk-2", 200)
+    rig.rest.add("mine", NAME)
+    rig.topics = {"llm.requests": "a", "llm.results": "b"}
+    rig.run()
+    rig.rounds()
+    rig.topics = {"llm.results": "b"}  # the other one is deleted, or a broker does not answer
+    rig.rounds()
+    assert rig.rest.jobs["mine"]["state"] == "RUNNING"
+    rig.topics = {"llm.requests": "c", "llm.results": "b"}
+    eventually(lambda: rig.rest.jobs["mine"]["state"] == "CANCELLING", "the job is cancelled")
+    rig.rounds()
+    assert (rig.submitted, rig.rewound) == ([], []), "it still writes"
+    del rig.rest.jobs["mine"]
+    eventually(lambda: rig.submitted, "the job is submitted")
+    both = [("llm.requests", 0), ("llm.requests", 1)]
+    assert rig.rewound == both
+    rig.rounds()
+    assert rig.rest.jobs["new"]["state"] == "RUNNING"
+    del rig.rest.jobs["new"]
+    eventually(lambda: len(rig.submitted) == 2, "it is submitted again before it had a checkpoint")
+    assert rig.rewound == both * 2, "nothing knows how far it had read"
+    rig.rest.checkpoints["new"] = checkpoint
+    rig.rounds()
+    del rig.rest.jobs["new"]
+    eventually(lambda: len(rig.submitted) == 3, "it is submitted again")
+    rig.stop.set()
+    assert rig.restored_from == [checkpoint] * 3
+    assert [command[6:] for command in rig.submitted] == [["--anew", "llm.requests", "c"]] * 3
+    assert rig.rewound == both * 2, "its checkpoint knows"
+
+
+def test_a_cancellation_that_nobody_hears_is_tried_again(rig: Rig) -> None:
+    rig.rest.add("mine", NAME)
+    rig.topics = {"llm.requests": "a"}
+    rig.run()
+    rig.rounds()
+    rig.rest.deaf = True
+    rig.topics = {"llm.requests": "b"}
+    eventually(lambda: rig.rest.asked.count("PATCH /jobs/mine") > 1, "the job is to be cancelled")
+    rig.rest.deaf = False
+    eventually(lambda: rig.rest.jobs["mine"]["state"] == "CANCELLING", "the job is cancelled")
+
+
+def test_a_submission_that_fails_does_not_forget_what_was_made_anew(rig: Rig) -> None:
+    rig.command = [sys.executable, "-c", "raise SystemExit(3)"]
+    rig.on_submit = lambda: None
+    rig.lose_to_a_new_topic()
+    del rig.rest.jobs["mine"]
+    eventually(lambda: len(rig.submitted) >= 2, "the job is submitted again")
+    assert rig.submitted[1][4:] == ["--anew", "llm.requests", "b"]
+
+
+@pytest.mark.parametrize(("told", "cancelled"), [("aba", 0), ("aabbaabb", 1)], ids=["now and then", "for long"])
+def test_a_broker_that_still_tells_of_the_old_topic_ends_no_job(rig: Rig, told: str, cancelled: int) -> None:
+    rig.rest.add("new", NAME)
+    ids = itertools.cycle(told)
+    rig.answers_with(lambda: {"llm.requests": next(ids)})
+    rig.run()
+    for _ in range(cancelled):
+        eventually(lambda: rig.rest.jobs["new"]["state"] == "CANCELLING", "the job is cancelled")
+        rig.topics = {"llm.requests": "b"}
+        del rig.rest.jobs["new"]
+        eventually(lambda: "new" in rig.rest.jobs, "it is submitted again")
+    rig.rounds(24)
+    assert rig.rest.jobs["new"]["state"] == "RUNNING"
+    assert rig.rest.asked.count("PATCH /jobs/new") == cancelled
+
+
+def test_a_job_that_came_although_its_submission_failed_is_kept(rig: Rig) -> None:
+    rig.command = [sys.executable, "-c", "raise SystemExit(3)"]
+    rig.lose_to_a_new_topic()
+    del rig.rest.jobs["mine"]
+    eventually(lambda: "new" in rig.rest.jobs, "the job is submitted")
+    rig.rounds()
+    assert rig.rest.jobs["new"]["state"] == "RUNNING"
+
+
+def test_nothing_is_submitted_before_the_brokers_know_where_to_begin(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = True
+
+    def rewind(_: object, __: object, places: list[tuple[str, int]]) -> None:
+        if away:
+            raise KafkaException("timed out")
+        rig.rewound.extend(places)
+
+    monkeypatch.setattr(topics_read, "_rewind", rewind)
+    rig.lose_to_a_new_topic()
+    del rig.rest.jobs["mine"]
+    rig.rounds()
+    assert rig.submitted == []
+    away = False
+    eventually(lambda: rig.submitted, "the job is submitted")
+    assert rig.rewound == [("llm.requests", 0), ("llm.requests", 1)]
+
+
+def test_without_brokers_to_ask_the_job_is_kept_all_the_same(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> dict[str, str]:
+        raise KafkaException("No such configuration property")
+
+    rig.answers_with(refuse)
+    rig.run()
+    eventually(lambda: rig.submitted, "the job is submitted")
+    rig.rounds()
+    assert [record.message.partition(" (")[0] for record in caplog.records if record.levelname == "ERROR"] == [
+        "the brokers cannot be asked which topics there are"
+    ]
 
 
 def test_a_signal_ends_a_submission_that_hangs(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,6 +225,12 @@ class Tables:
 
     def __init__(self) -> None:
         self.sql = ""
+        self.settings: dict[str, str] = {}
+        self.uids: dict[str, str] = {}
+        """The form of the uids with which a table was translated."""
+
+    def get_config(self) -> Any:
+        return SimpleNamespace(set=self.settings.__setitem__)
 
     def execute_sql(self, sql: str) -> None:
         self.sql = sql
@@ -232,13 +239,35 @@ class Tables:
         return name
 
     def to_data_stream(self, table: str) -> str:
+        self.uids[table] = self.settings["table.exec.uid.format"]
         return table
+
+
+def test_only_sources_of_topics_that_were_made_anew_forget_their_offsets() -> None:
+    tables: Any = Tables()
+    read_topics(tables, "usual", ["a", "b"], configured(), {})
+    read_topics(tables, "anew", ["a", "b"], configured(), {"b": "3"})
+    read_topics(tables, "again", ["a", "b"], configured(), {"b": "4"})
+    read_topics(tables, "others", ["c"], configured(), {"b": "4"})
+    assert tables.uids["usual"] == tables.uids["others"] == tables.settings["table.exec.uid.format"]
+    assert len({tables.uids[name] for name in ("usual", "anew", "again")}) == 3
+
+
+def test_a_source_is_told_how_soon_to_look_and_to_let_go_unless_the_configuration_says_otherwise() -> None:
+    tables: Any = Tables()
+    read_topics(tables, "requests", ["a"], configured(), {})
+    assert "'properties.metadata.max.age.ms' = '2000'" in tables.sql
+    assert "'properties.source.reader.close.timeout' = '5000'" in tables.sql
+    config = configured(kafka={"flink_settings": {"metadata.max.age.ms": SecretStr("9000")}})
+    read_topics(tables, "requests", ["a"], config, {})
+    assert tables.sql.count("metadata.max.age.ms") == 1
+    assert "'properties.metadata.max.age.ms' = '9000'" in tables.sql
 
 
 def test_no_setting_can_leave_its_quotes() -> None:
     config = configured(kafka={"flink_settings": {"sasl.jaas.config": SecretStr("user='u'; DROP TABLE x; --")}})
     tables: Any = Tables()
-    read_topics(tables, "requests", ["a", "b"], config)
+    read_topics(tables, "requests", ["a", "b"], config, {})
     assert "'properties.sasl.jaas.config' = 'user=''u''; DROP TABLE x; --'" in tables.sql
     assert "'topic' = 'a;b'" in tables.sql
     assert tables.sql.count("'") % 2 == 0

@@ -24,7 +24,7 @@ def submit(config: Config) -> None:
     def identity(row: Any) -> Row:
         return Row(topic=topics.replies, key=row.headers[REQUEST_ID], value=row.value, headers=row.headers)
 
-    requests = read_topics(tables, "requests", [topics.requests], config)
+    requests = read_topics(tables, "requests", [topics.requests], config, {})
     write_topics(tables, "replies", requests.map(identity, output_type=OUTGOING), written_topics(config), config)
     environment.execute_async(job_name(config))
 
