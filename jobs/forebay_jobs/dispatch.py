@@ -42,6 +42,8 @@ class Dispatcher:
         self._pruner = pruner
         self._routers = Routers(config)
         self._tracing = tracing_for(config, "job")
+        secret = config.desk.task_secret
+        self._task_key = hashlib.blake2b(secret.get_secret_value().encode()).digest() if secret else b""
 
     @property
     def learned(self) -> bool:
@@ -76,7 +78,7 @@ class Dispatcher:
         if flight.shadowed is not None:
             chosen = msgspec.structs.replace(chosen, reason="shadow")  # by which the ledger counts it apart
         task = Task(
-            task_id=_task_id(asker),
+            task_id=self._task_id(asker),
             flight_key=told(key, known),
             bucket=leader.bucket,
             request=leader.request,
@@ -125,6 +127,15 @@ class Dispatcher:
             headers=headers.to_kafka(),
         )
 
+    def _task_id(self, asker: Asker) -> str:
+        """The same whenever the same record is read, and another one for each other record.
+
+        Workers pass over a task that was answered, so nothing may count that can differ between two readings of a
+        record: no epoch, and no arm. A request that is published again under its id has a task of its own.
+        """
+        name = msgspec.json.encode([asker.name, asker.origin])
+        return hashlib.blake2b(name, digest_size=16, key=self._task_key).hexdigest()
+
     def withdraw(self, task_id: str, now_ms: int) -> Outgoing:
         """The command to the workers to cancel a task that nobody waits for."""
         control = commands.cancel_task(task_id, issued_by="job", issued_ms=now_ms)
@@ -136,12 +147,3 @@ def _prefix_to_meet_by(flight: Flight) -> str | None:
     """None on the batch lane, which all workers share: a job's rows mostly have one static prefix, come all at once,
     and cost each worker one reading of it."""
     return None if flight.lane is Lane.BATCH else flight.leader.prefix
-
-
-def _task_id(asker: Asker) -> str:
-    """The same whenever the same record is read, and another one for each other record.
-
-    Workers pass over a task that was answered, so nothing may count that can differ between two readings of a record:
-    no epoch, and no arm. A request that is published again under its id has a task of its own.
-    """
-    return hashlib.blake2b(msgspec.json.encode([asker.name, asker.origin]), digest_size=16).hexdigest()

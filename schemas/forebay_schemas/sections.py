@@ -18,6 +18,11 @@ TierName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 _IS_SECRET = re.compile(r"password|passphrase|secret|ssl\.key\.pem|private\.key|ssl\.keystore|oauthbearer\.config|jaas")
 """Names of Kafka's settings that hold a secret, or tell where it lies."""
 
+_METADATA_EVERY_MS = 10_000
+"""How soon a Python client hears of partitions that were added, unless it says otherwise itself. Until then what is
+written there is not read, and a reply may lie where its asker, if it has just begun, does not look. librdkafka asks
+every 5 minutes by itself."""
+
 
 class KafkaConfig(Section):
     """The brokers, and what is true of every topic."""
@@ -90,9 +95,11 @@ class KafkaConfig(Section):
 
     def client(self, **settings: Any) -> dict[str, Any]:
         """librdkafka settings for one client: the shared ones, then ``settings`` with ``_`` for ``.``."""
+        usual = {"topic.metadata.refresh.interval.ms": _METADATA_EVERY_MS}
         secrets = {name: value.get_secret_value() for name, value in self.secret_settings.items()}
         own = {name.replace("_", "."): value for name, value in settings.items()}
-        return {"bootstrap.servers": self.bootstrap, **self._access(), **self.client_settings, **secrets, **own}
+        access = {"bootstrap.servers": self.bootstrap, **self._access()}
+        return {**usual, **access, **self.client_settings, **secrets, **own}
 
     def _access(self) -> dict[str, str]:
         """How the brokers are spoken to, in librdkafka's names; ``forebay_jobs.kafka_access`` has Java's."""
@@ -264,6 +271,12 @@ class DeskConfig(Section):
         default=300.0,
         gt=0,
         description="How long a result is kept whose request a restored job has not read again yet.",
+    )
+    task_secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="From it and a request follows the id of its task, without which a result is nobody's answer: who"
+        " may write results can work ids out unless he lacks this. Change it while nothing is in flight.",
     )
     hot_prefix_per_min: int = Field(
         default=600,

@@ -83,7 +83,7 @@ def test_leaving_a_stream_early_stops_the_model(running: RunningStack, openai: O
             lambda: next((reply for reply in running.replies() if reply.request_id == request_id), None), "it has ended"
         )
 
-    replies = map(left, range(10))  # some are so short that they end before it is heard that nobody waits
+    replies = map(left, range(40))  # some are so short that they end before it is heard that nobody waits
     stopped = next(reply for reply in replies if reply.error is not None)
     assert stopped.error is not None
     assert stopped.error.code == ErrorCode.CANCELLED

@@ -1,5 +1,5 @@
-"""The smallest stack on brokers that speak TLS and ask who is there, and a Redis that does: each part has the rights of
-its role alone. It answers, forgets whom it is told to, and tells its secrets and all texts nowhere."""
+"""The smallest stack on brokers that speak TLS and ask who is there, and a Redis that asks too: each part has its
+role's rights alone. It answers, forgets whom it is told to, and tells its secrets and all texts nowhere."""
 
 import json
 from collections.abc import Iterator
@@ -51,6 +51,7 @@ max_tokens = 64
 # Who asks in these seconds is answered from the flight.
 [desk]
 flight_linger_s = 0
+task_secret = "canary-of-tasks-0123"
 # What the job asks itself would be among the replies that are counted.
 [audits]
 share = 0

@@ -6,9 +6,20 @@ import pytest
 from forebay_jobs.caches.epochs import Epochs
 from forebay_jobs.messages import Outgoing
 from forebay_schemas.records import CacheOptions, CachePolicy, Lane, ReplyError, Task
+from pydantic import SecretStr
 
 from tests.builders import make_request
-from tests.jobs.doubles import EPOCHS, DeskRig, MemoryState, cancelled_task, is_task, only_task, reply_to, statuses
+from tests.jobs.doubles import (
+    EPOCHS,
+    DeskRig,
+    MemoryState,
+    cancelled_task,
+    configured,
+    is_task,
+    only_task,
+    reply_to,
+    statuses,
+)
 from tests.jobs.in_process import Pipeline
 
 REPLACED = EPOCHS | {"*": "2"}
@@ -18,9 +29,12 @@ CHANGES = [(EPOCHS, REPLACED), (EPOCHS, None), (None, EPOCHS)]
 """Of the epochs between two readings: an invalidation or a loss of Redis' memory, and Redis away at one of the two."""
 
 
-@pytest.fixture
-def rig() -> DeskRig:
-    return DeskRig()
+SECRET = SecretStr("what no worker knows")
+
+
+@pytest.fixture(params=[None, SECRET], ids=["", "secret"])
+def rig(request: pytest.FixtureRequest) -> DeskRig:
+    return DeskRig(configured(desk={"task_secret": request.param}))
 
 
 def ask(rig: DeskRig, name: str, epochs: Epochs | None, lane: Lane = Lane.INTERACTIVE) -> None:
@@ -137,6 +151,23 @@ def test_a_task_that_was_begun_under_other_epochs_is_taken_back_as_any(rig: Desk
     ask(rig, "leader", REPLACED)
     rig.tick()
     assert cancelled_task(rig.cancel("leader")) == task.task_id
+
+
+@pytest.mark.parametrize(("secret", "worked_out"), [(None, True), (SECRET, False)])
+def test_a_result_in_advance_answers_nobody_where_ids_follow_from_a_secret(
+    secret: SecretStr | None, worked_out: bool
+) -> None:
+    forged = DeskRig().lead("coming")  # from all that is public
+    rig = DeskRig(configured(desk={"task_secret": secret}))
+    assert rig.settle(forged) == []
+    rig.ask("coming")
+    rig.ask("follower")
+    sent = rig.tick()
+    if worked_out:
+        assert statuses(sent) == {"follower": "joined"}
+    else:
+        assert statuses(rig.settle(only_task(sent))) == {"follower": "joined"}
+        assert list(rig.state.orphans) == [forged.task_id]
 
 
 @pytest.mark.parametrize("change", ["invalidated", "away"])

@@ -113,6 +113,7 @@ SECRETS = {
     "kafka-ca": "an authority's certificate",
     "redis-password": "secret",
     "qdrant-api-key": "secret",
+    "task-secret": "a secret of tasks",
     "hf-token": "secret",
     "s3-access-key": "secret",
     "s3-secret-key": "secret",

@@ -13,6 +13,7 @@ from forebay_schemas.config import Config, changed, load_config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.section import Section
 from forebay_schemas.tiers import ModelConfig
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 Load = Callable[..., Config]
@@ -391,6 +392,7 @@ def test_a_kafka_client_gets_shared_secret_and_own_settings(load: Load) -> None:
 
     assert config.kafka.client(group_id="g") == {
         "bootstrap.servers": "localhost:9092",
+        "topic.metadata.refresh.interval.ms": 10_000,
         "security.protocol": "SASL_SSL",
         "sasl.password": "geheim",
         "group.id": "g",
@@ -398,11 +400,14 @@ def test_a_kafka_client_gets_shared_secret_and_own_settings(load: Load) -> None:
 
 
 def test_each_secret_may_lie_in_a_file(load: Load, tmp_path: Path) -> None:
-    password, table = tmp_path / "password", tmp_path / "client.properties"
+    password, table, long = tmp_path / "password", tmp_path / "client.properties", tmp_path / "long"
     password.write_text("geheim\n")
+    long.write_text("sehr, sehr geheim\n")
     table.write_text("# of Kafka\nssl.key.password = geheim=1\n")
     config = load(
         f"""
+        [desk]
+        task_secret_file = "{long}"
         [kafka]
         security_protocol = "SASL_PLAINTEXT"
         user = "job"
@@ -429,6 +434,7 @@ def test_each_secret_may_lie_in_a_file(load: Load, tmp_path: Path) -> None:
     ]
     assert [one.get_secret_value() for one in secret_ones if one] == ["geheim"] * 4
     assert config.kafka.secret_settings["ssl.key.password"].get_secret_value() == "geheim=1"
+    assert config.desk.task_secret == SecretStr("sehr, sehr geheim")
 
 
 _NO_ACCESS = {
@@ -440,6 +446,7 @@ _NO_ACCESS = {
     "no table": (f'[kafka]\nsecret_settings_file = "{__file__}"', "has a line without `=`"),
     "file of no secret": ('[redis]\nuser_file = "/nowhere/p"', "redis.user_file: no such setting"),
     "two passwords": ('[redis]\nurl = "redis://:geheim@r"\npassword = "geheim"', "both hold a password"),
+    "worked out": ('[desk]\ntask_secret = "geheim"', "desk.task_secret"),
     "no user": ('[kafka]\nsecurity_protocol = "SASL_SSL"\npassword = "geheim"', "needs user and password"),
     "shown to nobody": ('[kafka]\nuser = "job"\npassword = "geheim"', "shows no user and password; make it SASL_SSL"),
     "no authority": ('[kafka.tls]\nca_file = "/nowhere/ca"', "kafka.tls.ca_file: there is no file /nowhere/ca"),
