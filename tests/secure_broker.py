@@ -12,6 +12,7 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from forebay_jobs.kafka_access import java_access
 from forebay_ops.local.parts import local_parts
 from forebay_schemas.config import Config
 from forebay_schemas.section import TlsConfig
@@ -74,6 +75,13 @@ class SecureBroker(Broker):
             future.result()
         eventually(lambda: _may_come(config.kafka), f"{user} may come")
         return config
+
+    def admin_properties(self) -> str:
+        """How the super user's Java clients come here, as a file of properties."""
+        java = java_access(self.config.kafka)
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"  # not the one that Flink's connector brings
+        java["sasl.jaas.config"] = f'{module} required username="{_ADMIN}" password="{_ADMIN}";'
+        return "".join(f"{name}={value}\n" for name, value in java.items())
 
     def _with(self, **access: object) -> Config:
         """The configuration for somebody; checked as what is read from a file is."""

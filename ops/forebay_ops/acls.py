@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
-from forebay_jobs.topics_used import feedback_topics, request_topics, written_topics
+from forebay_jobs.topics_used import feedback_topics, request_topics, topics_to_read, written_topics
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Lane
@@ -86,12 +86,10 @@ def service_rights(
 
 def job_rights(config: Config) -> list[Right]:
     """Of the job. Nobody else writes tasks, but for a worker that hands one to another tier."""
-    topics = config.kafka.topics
-    requests = [topic for lane in Lane for topic in request_topics(config, lane)]
     return [
-        *_each("topic", [*requests, topics.results, topics.control, *feedback_topics(config)], "Read"),
+        *_each("topic", topics_to_read(config), "Read"),
         *_each("topic", written_topics(config), "Write"),
-        Right("group", topics.job_group, ("Read",)),
+        Right("group", config.kafka.topics.job_group, ("Read",)),
     ]
 
 
@@ -156,13 +154,9 @@ def kafka_acls(user: str, rights: Sequence[Right], bootstrap: str) -> Iterator[s
         yield f"{command} --add --allow-principal 'User:{user}' {' '.join(words)}"
 
 
-def apply(config: Config, user: str, rights: Sequence[Right]) -> int:
-    """Give rights to a user, besides those that it has; how many ACLs that are.
-
-    Raises:
-        ConfigError: the brokers have no authorizer, are away, or this user may not alter the cluster.
-    """
-    bindings = [
+def bindings(user: str, rights: Sequence[Right]) -> list[AclBinding]:
+    """The ACLs that are these rights of a user."""
+    return [
         AclBinding(
             ResourceType[_KINDS[right.kind]],
             right.name,
@@ -175,13 +169,22 @@ def apply(config: Config, user: str, rights: Sequence[Right]) -> int:
         for right in rights
         for operation in right.operations
     ]
+
+
+def apply(config: Config, user: str, rights: Sequence[Right]) -> int:
+    """Give rights to a user, besides those that it has; how many ACLs that are.
+
+    Raises:
+        ConfigError: the brokers have no authorizer, are away, or this user may not alter the cluster.
+    """
+    wanted = bindings(user, rights)
     admin = AdminClient(config.kafka.client() | {"log_level": 0})  # what fails is raised, not printed as well
     try:
-        for future in admin.create_acls(bindings, request_timeout=_TIMEOUT_S).values():
+        for future in admin.create_acls(wanted, request_timeout=_TIMEOUT_S).values():
             future.result()
     except KafkaException as error:
         raise ConfigError(f"the ACLs of {user} cannot be made: {_reason(error.args[0], config)}") from None
-    return len(bindings)
+    return len(wanted)
 
 
 _KINDS = {"topic": "TOPIC", "group": "GROUP", "transactional-id": "TRANSACTIONAL_ID"}

@@ -85,6 +85,10 @@ def _placed(config: Config) -> Iterator[Placed]:
         yield topic, topic, by_name["feedback"]
 
 
+_TEXTS = ("message.timestamp.type",)
+"""Settings that are no numbers."""
+
+
 def _servers(config: Config) -> Iterator[tuple[str, Document]]:
     plain = config.kafka.client().get("security.protocol", "plaintext").lower() == "plaintext"
     for number, host in enumerate(config.kafka.bootstrap.split(","), 1):
@@ -97,8 +101,8 @@ def _servers(config: Config) -> Iterator[tuple[str, Document]]:
 
 def _channel(channel: Channel, address: str, spec: TopicSpec, config: Config) -> Document:
     settings = {
-        name: value.split(",") if name == "cleanup.policy" else int(value)  # as the binding types them
-        for name, value in spec.settings.items()
+        name: value.split(",") if name == "cleanup.policy" else value if name in _TEXTS else int(value)
+        for name, value in spec.settings.items()  # as the binding types them
     }
     kafka = {
         "partitions": spec.partitions,

@@ -34,7 +34,8 @@ def newest_requests(config: Config, count: int, wanted: Callable[[Request], bool
             places = [
                 TopicPartition(place.topic, place.partition, max(place.offset, end - back)) for place, end in held
             ]
-            last = sorted(records(consumer, places, config), key=lambda record: record[0], reverse=True)
+            # Of those with equal times, as all of a batch have, the first of a partition stays before the next.
+            last = sorted(records(consumer, places, config), key=lambda record: record[0])[::-1]
         requests = (request for _, value in last if (request := _request(codec, value)) and wanted(request))
         found = list(islice(requests, count))
         if len(found) == count or all(end - back <= place.offset for place, end in held):

@@ -1,6 +1,7 @@
 """Makes the topics of an installation, and checks those that exist already."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
@@ -11,6 +12,7 @@ from forebay_schemas.records import Lane
 from forebay_schemas.topics import TopicSpec
 
 _TIMEOUT_S = 30
+_DATED, _BY_BROKERS = "message.timestamp.type", "LogAppendTime"
 _BATCHES_KEPT_DAYS = 90
 """Since a batch changed last: long after its replies are gone. Whoever submits one reads them all."""
 
@@ -47,7 +49,12 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         topics.dead,
         topics.events,
     ]
-    limit = {"max.message.bytes": str(config.kafka.max_wire_bytes)}
+    limit = {
+        "max.message.bytes": str(config.kafka.max_wire_bytes),
+        # By the writer's clock, records of one that is slow would be past their retention when they are written, and
+        # those of one that is fast by more than an hour are refused.
+        _DATED: _BY_BROKERS,
+    }
     specs = [TopicSpec(name, config.kafka.partitions, limit) for name in dict.fromkeys(names)]
     # What the router is retrained from has to last from one time to the next.
     kept = {"retention.ms": str(config.audits.kept_days * 86_400_000), "retention.bytes": "-1"}
@@ -63,7 +70,8 @@ def create_topics(config: Config) -> TopicsReport:
     """Make the topics that are missing, and check the others. Calling it again changes nothing.
 
     Another number of partitions is a warning: nothing depends on it but speed, and topics of others are often
-    larger. A smaller limit of bytes, or commands that are not compacted, would lose records later, so they raise.
+    larger. So are records that their writers date, as in topics that older versions made. A smaller limit of bytes, or
+    commands that are not compacted, would lose records later, so they raise.
 
     Raises:
         ConfigError: the brokers cannot be reached or refuse, or a topic that exists would lose records.
@@ -75,13 +83,13 @@ def create_topics(config: Config) -> TopicsReport:
         missing = [spec for spec in specs if spec.name not in existing]
         _create(admin, missing, config.kafka.replication_factor)
         kept = [spec for spec in specs if spec.name in existing]
-        problems = _wrong_settings(admin, kept)
+        found = _settings(admin, kept)
     except KafkaException as error:
         raise ConfigError(
             f"kafka.bootstrap: the topics at {config.kafka.bootstrap} cannot be made ({error.args[0].str()});"
             " check that the brokers run and that this user may create topics"
         ) from None
-    if problems:
+    if problems := _wrong_settings(kept, found):
         mend = "change them with kafka-configs; on a local stack, `forebay down --purge` starts afresh"
         raise ConfigError("topics that exist would lose records:\n  " + "\n  ".join(problems) + f"\n{mend}")
     warnings = [
@@ -89,6 +97,11 @@ def create_topics(config: Config) -> TopicsReport:
         for spec in kept
         if (count := len(existing[spec.name].partitions)) != spec.partitions
     ]
+    if dated := [spec.name for spec in kept if found[spec.name][_DATED] != spec.settings[_DATED]]:
+        warnings.append(
+            f"{', '.join(dated)}: records are dated by their writers, so that one whose clock is wrong may be refused,"
+            f" or deleted early; kafka-configs --alter --topic NAME --add-config {_DATED}={_BY_BROKERS} mends it"
+        )
     return TopicsReport(tuple(spec.name for spec in missing), tuple(spec.name for spec in kept), tuple(warnings))
 
 
@@ -106,19 +119,24 @@ def _create(admin: AdminClient, specs: list[TopicSpec], replication_factor: int)
         time.sleep(0.05)
 
 
-def _wrong_settings(admin: AdminClient, specs: list[TopicSpec]) -> list[str]:
+def _settings(admin: AdminClient, specs: list[TopicSpec]) -> dict[str, dict[str, str]]:
+    """Of each topic its settings."""
     if not specs:
-        return []
-    resources = {spec.name: ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs}
-    found = {
-        resource.name: future.result() for resource, future in admin.describe_configs(list(resources.values())).items()
+        return {}
+    asked = [ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs]
+    return {
+        resource.name: {name: entry.value for name, entry in future.result().items()}
+        for resource, future in admin.describe_configs(asked).items()
     }
+
+
+def _wrong_settings(specs: list[TopicSpec], found: Mapping[str, Mapping[str, str]]) -> list[str]:
     problems = []
     for spec in specs:
-        limit, wanted = found[spec.name]["max.message.bytes"].value, spec.settings["max.message.bytes"]
+        limit, wanted = found[spec.name]["max.message.bytes"], spec.settings["max.message.bytes"]
         if int(limit) < int(wanted):
             problems.append(f"{spec.name}: max.message.bytes is {limit}, and kafka.max_record_bytes needs {wanted}")
-        policy = found[spec.name]["cleanup.policy"].value
+        policy = found[spec.name]["cleanup.policy"]
         if "compact" in spec.settings.get("cleanup.policy", "") and "compact" not in policy:
             problems.append(f"{spec.name}: cleanup.policy is {policy}, and must be compact")
     return problems

@@ -3,20 +3,33 @@
 # pyright: reportPrivateImportUsage=false
 # confluent_kafka.admin documents these names, and does not list them in __all__.
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jgo
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AclOperation, AdminClient
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from forebay_client import Batch, Client
 from forebay_client.errors import BrokerUnavailable
 from forebay_ops import acls
 from forebay_ops.cli.acls import acls as command
+from forebay_ops.local.provision import KAFKA
+from forebay_ops.local.servers import java_home, kafka_class_path
 from forebay_ops.topics import create_topics, topic_specs
-from forebay_schemas.config import Config
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Hop
 from forebay_workers.escalation import UNAVAILABLE, neighbour
@@ -154,6 +167,53 @@ READS = {
 def test_each_role_reads_and_writes_its_topics_and_no_other(users: dict[str, Config], user: str) -> None:
     assert _topics_with(AclOperation.WRITE, users[user]) == WRITES[user]
     assert _topics_with(AclOperation.READ, users[user]) == READS[user]
+
+
+@pytest.mark.stack
+def test_kafkas_own_command_takes_the_file_and_makes_the_same_of_it(broker: SecureBroker, tmp_path: Path) -> None:
+    config = broker.config
+    (tmp_path / "admin.properties").write_text(broker.admin_properties())
+    (tmp_path / "acls.sh").write_text(FILE.read_text().replace("localhost:9092", config.kafka.bootstrap))
+    tool = tmp_path / "kafka-acls.sh"
+    tool.write_text(f'#!/bin/sh\nexec {" ".join(_acl_command(broker))} "$@"\n')
+    tool.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["sh", "-e", "acls.sh"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    of_installation = load_config()  # the file is that of one as it is
+    roles = {
+        "forebay-service": acls.service_rights(of_installation, requests=(), replies=()),
+        "forebay-job": acls.job_rights(of_installation),
+        "forebay-worker": acls.worker_rights(of_installation),
+        "forebay-ledger": acls.ledger_rights(of_installation),
+        "forebay-operator": acls.operator_rights(of_installation),
+    }
+    for user, rights in roles.items():
+        assert set(_given(config, user)) == set(acls.bindings(user, rights))
+
+
+def _acl_command(broker: SecureBroker) -> list[str]:
+    """What kafka-acls.sh of Kafka's distribution runs; its jars are no part of the broker's."""
+    version = KAFKA.folder.removeprefix("kafka-")
+    tools = jgo.resolve(f"org.apache.kafka:kafka-tools:{version}")[0].resolve()
+    path = f"{kafka_class_path(broker.home)}{os.pathsep}{tools}"
+    quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    return [f"{java_home()}/bin/java", quick, f"-cp '{path}'", "org.apache.kafka.tools.AclCommand"]
+
+
+def _given(config: Config, user: str) -> list[AclBinding]:
+    """The ACLs of a user that the brokers tell of."""
+    anything: Any = None
+    theirs = AclBindingFilter(
+        ResourceType.ANY,
+        anything,
+        ResourcePatternType.ANY,
+        f"User:{user}",
+        anything,
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
+    admin = AdminClient(config.kafka.client())
+    return admin.describe_acls(theirs).result()
 
 
 @pytest.mark.stack

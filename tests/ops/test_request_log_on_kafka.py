@@ -1,10 +1,17 @@
 """What the request topics still hold, on a real broker: the newest requests, and those from a time on."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]
+)
 from forebay_client.errors import BrokerUnavailable
 from forebay_ops.request_log import newest_requests, requests_since
 from forebay_ops.topics import create_topics
@@ -16,6 +23,8 @@ from tests.broker import Broker
 from tests.builders import NOW_MS, make_request
 
 pytestmark = pytest.mark.stack
+
+_YEAR_MS = 365 * 86_400_000
 
 SETTINGS = """
 [request_topics."acme.requests"]
@@ -38,6 +47,10 @@ def test_the_requests_of_all_topics_are_read(broker: Config) -> None:
     assert _once_they_are_there(broker) == []
     topics = broker.kafka.topics
     names = (topics.requests, topics.requests_batch, "acme.requests")
+    assert create_topics(broker).warnings == ()
+    _keep_the_times_of_writers(broker, names)
+    (warning,) = create_topics(broker).warnings
+    assert warning.startswith("llm.requests, llm.requests.batch, acme.requests: records are dated by their writers")
     sent = [make_request(request_id=f"request-{number}") for number in range(30)]
     producer = Producer(broker.kafka.client())
     for number, request in enumerate(sent):
@@ -49,6 +62,29 @@ def test_the_requests_of_all_topics_are_read(broker: Config) -> None:
     assert newest_requests(broker, 7) == sent[-7:]
     for since_ms, expected in ((None, sent), (NOW_MS + 12, sent[12:]), (NOW_MS + 1000, [])):
         assert sorted(requests_since(broker, since_ms), key=sent.index) == expected
+
+
+def test_a_request_is_as_old_as_its_record_whatever_the_clock_of_its_writer_says(broker: Config) -> None:
+    kafka = broker.kafka.model_copy(update={"topic_prefix": "clocks"})
+    config = broker.model_copy(update={"kafka": kafka})
+    create_topics(config)
+    began_ms = round(time.time() * 1000)
+    sent = [make_request(request_id=f"request-{years}") for years in (-10, 0, 10)]
+    producer = Producer(config.kafka.client())
+    for request, years in zip(sent, (-10, 0, 10), strict=True):
+        at_ms = began_ms + years * _YEAR_MS
+        producer.produce(kafka.topics.requests, Codec().encode(request), timestamp=at_ms, partition=0)
+    assert producer.flush(30) == 0
+    assert newest_requests(config, 2) == sent[1:]  # of one time, as records of a batch are
+    assert sorted(requests_since(config, began_ms - 1000), key=sent.index) == sent
+
+
+def _keep_the_times_of_writers(config: Config, topics: Sequence[str]) -> None:
+    kept = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    changed = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[kept]) for topic in topics]
+    admin = AdminClient(config.kafka.client())
+    for future in admin.incremental_alter_configs(changed).values():
+        future.result()
 
 
 def _once_they_are_there(broker: Config) -> list[Request]:

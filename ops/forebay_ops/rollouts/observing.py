@@ -20,6 +20,8 @@ from .evidence import Counting
 
 _AT_ONCE = 1_000
 _RPC_TIMEOUT_S = 10.0
+_CLOCKS_DIFFER_MS = 300_000
+"""Records are dated by brokers, stages by whoever moves them. What is read too early is told by its own time."""
 
 Place = tuple[str, int]
 
@@ -110,12 +112,13 @@ class Observer:
 
     def _assign(self, since_ms: int) -> None:
         places: list[TopicPartition] = []
+        from_ms = max(0, since_ms - _CLOCKS_DIFFER_MS)  # below zero are offsets of their own meaning
         try:
             for topic in self._records:
                 found: Any = self._consumer.list_topics(topic, timeout=_RPC_TIMEOUT_S).topics[topic]
                 if found.error:
                     raise KafkaException(found.error)
-                places += [TopicPartition(topic, number, since_ms) for number in found.partitions]
+                places += [TopicPartition(topic, number, from_ms) for number in found.partitions]
             starts = self._consumer.offsets_for_times(places, timeout=_RPC_TIMEOUT_S)
             ends = {(start.topic, start.partition): self._end((start.topic, start.partition)) for start in starts}
             for start in starts:
