@@ -22,7 +22,7 @@ READ_BACK_RECORDS = 10_000
 """Records of each partition, before the committed offset, that are read again to know repeats of them."""
 _RPC_TIMEOUT_S = 10.0
 _LOOK_EVERY_S = 10.0
-"""How soon it is noticed that partitions were added, or that the topic was made anew."""
+"""How soon it is noticed that the topic was made anew."""
 _STATE_TIMEOUT_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,6 @@ class ReplyFeed:
             # A group may have committed nothing for a partition that one member hands to the next: "latest" would
             # leave out what was written in between.
             auto_offset_reset="earliest" if group or from_beginning else "latest",
-            topic_metadata_refresh_interval_ms=round(_LOOK_EVERY_S * 1000),
             fetch_message_max_bytes=config.kafka.max_wire_bytes,
         )
         self._probe = TopicProbe(config.kafka)

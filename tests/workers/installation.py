@@ -46,7 +46,8 @@ class Installation:
         self._file = folder / "forebay.toml"
         write_settings(config, self._file)
         create_topics(config)
-        self._producer = Producer(config.kafka.client())
+        # Idempotent: on topics this new the first records may be sent twice, and would change places with later ones.
+        self._producer = Producer(config.kafka.client(enable_idempotence=True))
         self._admin = AdminClient(config.kafka.client())
 
     def worker(self, *options: str, metrics_port: int = 0) -> subprocess.Popen[bytes]:

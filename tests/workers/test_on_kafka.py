@@ -243,9 +243,9 @@ def test_who_takes_partitions_over_knows_their_newest_tasks_as_many_as_it_may_re
     for number in range(600):
         installed.send(number)
     installed.flush()
-    tasks = RecentTasks()
-    recent.read_back(installed.config.kafka, installed.ends(), tasks)
-    noted = [n for n in range(600) if any(tasks.is_repeat(at, f"t{n}/0") for at in installed.ends())]
+    tasks, ends = RecentTasks(), installed.ends()
+    recent.read_back(installed.config.kafka, ends, tasks)
+    noted = [n for n in range(600) if any(tasks.is_repeat(at, f"t{n}/0") for at in ends)]
     assert len(noted) in known
     assert noted[-1] == 599
 

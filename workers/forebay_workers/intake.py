@@ -42,8 +42,8 @@ and so many can be refused in the meantime."""
 _AHEAD_BYTES_IN_ALL = 2**24
 """Of all together: where there are many partitions, each is paused earlier. What one call returns may be above it."""
 _OLDEST_MS = 60_000
-"""Who was written longer ago is taken to be no older: a job's clock that jumps lets one partition go before another
-for a minute, and not for an hour."""
+"""What was written longer ago is taken to be no older: a clock of a broker that jumps lets one partition go before
+another for a minute, and not for an hour."""
 _LITTLE = 1 / 4
 _PREFETCHED_RECORDS = 64
 _PREFETCHED_LARGEST = 4

@@ -24,7 +24,9 @@ goes on."""
 _REMEMBER_MS = 2_000
 """For how long an idle producer knows who coordinates a group. It waits for a broker that it knows but that has gone
 (librdkafka issue 5511): with the default of 15 minutes, always where all brokers were down at once. Topics are asked
-for anew after the same time, which takes milliseconds; to refresh them more often too made some commits wait a second
+for anew after the same time, which takes milliseconds."""
+_REFRESH_MS = 300_000
+"""So that all topics are not asked for between: more often than librdkafka's default made some commits wait a second
 (measured)."""
 
 _MISSING_TOPIC_MS = 2_000
@@ -90,6 +92,7 @@ class Transactions:
                 partitioner="murmur2_random",  # as every producer of replies: clients choose keys by it
                 linger_ms=1,  # a transaction waits for its last record
                 metadata_max_age_ms=_REMEMBER_MS,
+                topic_metadata_refresh_interval_ms=_REFRESH_MS,
                 topic_metadata_propagation_max_ms=_MISSING_TOPIC_MS,
                 retry_backoff_ms=2,  # measured: 5.7 ms a transaction, against 104 at the default of 100
                 message_max_bytes=config.max_wire_bytes,
