@@ -41,6 +41,7 @@ def list_faults() -> None:
     """Name the faults, in the order in which they are injected."""
     for fault in EVERY:
         click.echo(fault.name)
+    click.echo(f"{FROM_OLDER.name} (the last one with --older-job)")
 
 
 @main.command("inject")

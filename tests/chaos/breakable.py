@@ -23,11 +23,14 @@ SETTINGS = Path(__file__).with_name("stack.toml")
 """What people would write of the stack that is broken."""
 
 WORKER, TASKMANAGER, JOBMANAGER, GATEWAY = "worker", "taskmanager", "jobmanager", "gateway"
+KAFKA, REDIS = "kafka", "redis"
 CLIENTS = "clients"
 WORKER_KAFKA, JOB_KAFKA, GATEWAY_KAFKA = "worker - Kafka", "job - Kafka", "gateway - Kafka"
 CLIENTS_KAFKA, LEDGER_KAFKA, ROLLOUTS_KAFKA = "clients - Kafka", "ledger - Kafka", "rollouts - Kafka"
 JOB_REDIS, GATEWAY_REDIS = "job - Redis", "gateway - Redis"
 FLINK = "TaskManager - JobManager"
+KEEPER_FLINK = "keeper - JobManager"
+CALLERS_GATEWAY = "callers - gateway"
 WORKER_MODEL = "worker - model"
 
 KAFKA_DISK, INDEX_DISK = "Kafka", "index"
@@ -54,6 +57,12 @@ class Surroundings:
     network: Network
     disks: dict[str, SmallDisk] = field(default_factory=dict)
     clocks: dict[str, Clock] = field(default_factory=dict)
+
+    @property
+    def gateway_port(self) -> int:
+        """At which callers find the gateway."""
+        (link,) = self.network.between(CALLERS_GATEWAY)
+        return link.port
 
     def client_settings(self, home: Home) -> dict[str, str]:
         """The environment of a client of the stack in a home."""
@@ -96,8 +105,11 @@ class BreakableStack(Stack):
         url = urlsplit(str(endpoint and endpoint.url))
         port = self._lay(WORKER_MODEL, url.port or 80)
         self._settings[WORKER]["FOREBAY_MODELS__TOLD__ENDPOINT__URL"] = f"http://127.0.0.1:{port}{url.path}"
+        port = self._lay(KEEPER_FLINK, servers.local_port("flink.rest_address", self.config.flink.rest_address))
+        self._settings["job"]["FOREBAY_FLINK__REST_ADDRESS"] = f"127.0.0.1:{port}"
+        self._lay(CALLERS_GATEWAY, self.config.gateway.port)
         if no_clocks() is None:
-            for name in (WORKER, TASKMANAGER, JOBMANAGER, GATEWAY, CLIENTS):
+            for name in (WORKER, TASKMANAGER, JOBMANAGER, GATEWAY, CLIENTS, KAFKA, REDIS):
                 around.clocks[name] = Clock(home.root / "clocks" / name)
                 self._settings.setdefault(name, {}).update(around.clocks[name].environment)
         if older_job:

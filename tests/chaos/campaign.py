@@ -1,7 +1,7 @@
 """Injects one fault after the other, and says of each what it cost and how long it was felt."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..waiting import eventually
@@ -13,7 +13,9 @@ _STATE_S = 120
 _LASTS_S = 120
 _LAST_REPLIES_S = 120
 """How long the last replies are waited for, before what has none is lost."""
-_LOOK_EVERY_S = 10
+_LOOK_FROM_S = 21.0
+"""From then on a transaction that was open before the fault was left open."""
+_LOOK_EVERY_S = 5
 _PATIENCE = 3
 """Recovery is waited for this many times its limit, so that it is known how long it took."""
 
@@ -42,8 +44,8 @@ class Injection:
 
     @property
     def held(self) -> bool:
-        """Whether it was over in time as well, as far as that is not for Kafka to mend."""
-        return self.harmless and (self.left_open or (self.recovered_s or 0.0) <= self.fault.within_s)
+        """Whether it was over in time as well."""
+        return self.harmless and (self.recovered_s or 0.0) <= self.fault.within_s
 
 
 def inject(scene: Scene, fault: Fault) -> Injection:
@@ -68,7 +70,7 @@ def inject(scene: Scene, fault: Fault) -> Injection:
         return through_gateway and through_clients and scene.all_up()
 
     end_s = injection.at_s + _PATIENCE * fault.within_s
-    look_s = injection.at_s + fault.within_s
+    look_s = injection.at_s + _LOOK_FROM_S
     while injection.recovered_s is None and time.monotonic() < end_s:
         if recovered():
             injection.recovered_s = time.monotonic() - injection.at_s
@@ -98,9 +100,9 @@ def judge(scene: Scene, injections: list[Injection]) -> None:
         befell.errors += asked.errors
 
 
-def _befell(injections: Iterable[Injection], key: Key, asked: Asked) -> Injection | None:
-    """The first injection during which a request was in flight; else the last one before it was seen."""
-    before = None
+def _befell(injections: Sequence[Injection], key: Key, asked: Asked) -> Injection | None:
+    """The first injection during which a request was in flight; else the last one before it was seen, or the first."""
+    before = next(iter(injections), None)
     for injection in injections:
         if key in injection.in_flight:
             return injection

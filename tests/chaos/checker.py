@@ -7,13 +7,15 @@ its process. Times are seconds of the monotonic clock.
 import threading
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer
+from forebay_client.errors import ClientClosed, ReplyTimeout
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
-from forebay_schemas.records import CacheStatus, Lane, Reply, Request
+from forebay_schemas.records import CacheStatus, Lane, Reply, Request, Result
 from forebay_schemas.topic_probe import TopicProbe
 
 from .answers import answer
@@ -23,6 +25,7 @@ Key = tuple[str, str]
 """Tenant and request id."""
 
 _GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
+_GIVEN_UP = (ReplyTimeout.__name__, ClientClosed.__name__)
 _LOOK_EVERY_S = 1.0
 _STATE_TIMEOUT_S = 0.5
 _SILENCE_S = 8.0
@@ -50,8 +53,12 @@ class Asked:
     committed_s: float | None = None
     handed: list[Event] = field(default_factory=list)
     """What its client was given: replies."""
+    results: Counter[str] = field(default_factory=Counter)
+    """With an older job, how often each task of it was answered; with today's, which gives it one, not looked at."""
     refused: str | None = None
-    """Why its client says that it could not be published or answered."""
+    """Why its client says that it could not be published."""
+    given_up: str | None = None
+    """Which error its client waited no longer with."""
 
     def answered(self, killed: set[str]) -> bool:
         """Whether its reply is on the topic and, unless its sender was killed, was handed over."""
@@ -63,16 +70,20 @@ class Asked:
         return self.accepted and not self.committed
 
     def lost(self, killed: set[str]) -> bool:
-        """Whether a reply is owed and did not come: to the topic, or to a client that was told nothing at all."""
-        heard = self.handed or self.refused is not None
+        """Whether a reply is owed and did not come: to the topic, or to a client, which may give up one alone that was
+        to come in time."""
+        late = self.given_up == ReplyTimeout.__name__ and self.deadline_ms is not None
+        heard = self.handed or self.refused is not None or late
         return self.open or not (heard or self.sender is None or self.sender in killed)
 
     @property
     def repeated(self) -> bool:
-        """Whether a worker's reply is there twice for readers of committed records, or a client was given two."""
+        """Whether a worker's reply to a task is there twice for readers of committed records, or a client was given
+        two."""
         # Errors of workers among them; those that the job tells have no route.
         generated = sum(reply.cache_status in _GENERATED and reply.route is not None for reply in self.committed)
-        return generated > 1 or len(self.handed) > 1
+        again = max(self.results.values()) > 1 if self.results else generated > 1
+        return again or len(self.handed) > 1
 
     @property
     def errors(self) -> list[str]:
@@ -82,20 +93,29 @@ class Asked:
 
 
 class Checker:
-    """See the module. Use it as a context manager."""
+    """See the module. Use it as a context manager.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        older_job: whether the job is of the older version, which had a defect of its own: where it read a request again
+            and Redis was late at one of the two times, it gave it another task. Each of these is to be answered once.
+    """
+
+    def __init__(self, config: Config, *, older_job: bool = False) -> None:
         self._codec = Codec()
         self._topics = config.kafka.topics
         settings = {
             "enable_auto_commit": False,
             "isolation_level": "read_committed",
             "auto_offset_reset": "earliest",
+            # A partition that is added is read before another fault takes the topic away.
+            "topic_metadata_refresh_interval_ms": 1000,
         }
         # Brokers that are away are meant to be: nothing is said of it.
         self._settings = config.kafka.client(**settings) | {"log_level": 0}
         self._probe = TopicProbe(config.kafka)
-        self._topic_id: str | None = None
+        results = [self._topics.results] if older_job else []
+        self._read = [self._topics.requests, self._topics.requests_batch, self._topics.replies, *results]
+        self._topic_ids: dict[str, str] = {}
         self._seen: set[tuple[str | None, int | None, int | None, int]] = set()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -106,7 +126,7 @@ class Checker:
         """Those that cannot tell any more what they were given."""
 
     def __enter__(self) -> "Checker":
-        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading = threading.Thread(target=self._follow, daemon=True)
         self._reading.start()
         return self
 
@@ -122,6 +142,8 @@ class Checker:
                 asked.sender, asked.sent_s, asked.question = sender, time.monotonic(), event.text
             elif event.what == "reply":
                 asked.handed.append(event)
+            elif event.error in _GIVEN_UP:
+                asked.given_up = event.error
             else:
                 asked.refused = event.text
 
@@ -165,7 +187,7 @@ class Checker:
         with self._lock:
             return dict(self._asked)
 
-    def _read(self) -> None:
+    def _follow(self) -> None:
         consumer = self._subscribed()
         look_s = heard_s = time.monotonic()
         while not self._stop.is_set():
@@ -183,22 +205,31 @@ class Checker:
             if place in self._seen:
                 continue  # read again after a rebalance
             self._seen.add(place)
-            self._take(message.topic() or "", message.value() or b"")
+            if message.topic() == self._topics.results:
+                self._note_result(message.value() or b"")
+            else:
+                self._take(message.topic() or "", message.value() or b"")
         consumer.close()
 
     def _subscribed(self) -> Consumer:
         consumer = Consumer({**self._settings, "group.id": uuid.uuid4().hex})
-        consumer.subscribe([self._topics.requests, self._topics.requests_batch, self._topics.replies])
+        consumer.subscribe(self._read)
         return consumer
 
     def _made_anew(self) -> bool:
-        """Whether the replies lie in another topic of the same name since the last look."""
+        """Whether any of them is another topic of the same name since the last look."""
+        before = self._topic_ids
+        self._topic_ids = before | self._probe.ids(self._read, _STATE_TIMEOUT_S)
+        return any(self._topic_ids[topic] != told for topic, told in before.items())
+
+    def _note_result(self, value: bytes) -> None:
         try:
-            found = self._probe.state(self._topics.replies, _STATE_TIMEOUT_S).id
-        except KafkaException:
-            return False
-        before, self._topic_id = self._topic_id, found
-        return before not in (None, found)
+            result = self._codec.decode(value, Result)
+            reply = self._codec.decode(result.reply, Reply)
+        except RecordError:
+            return
+        with self._lock:
+            self._asked.setdefault((reply.tenant, reply.request_id), Asked()).results[result.task_id] += 1
 
     def _take(self, topic: str, value: bytes) -> None:
         try:

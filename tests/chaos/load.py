@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from forebay_schemas.errors import ForebayError
 
 from ..waiting import eventually
 from .answers import answer, question
+from .breakable import Surroundings
 from .checker import Checker
+from .crowd import refusal
 from .publisher import Event
 
 SERVICES = 2
@@ -28,6 +31,8 @@ RATE_PER_S = 6.0
 """Of each service."""
 _ROWS = 400
 _LEAVE_S = 90
+_DECLARED = ("429 ", "503 ", "504 ")
+"""What callers of the gateway may be told while something is broken: to come again, or that it is late."""
 
 
 class Service:
@@ -89,14 +94,16 @@ class Service:
 class Callers:
     """Someone who asks the gateway one question after the other, and asks again when the connection breaks."""
 
-    def __init__(self, config: Config) -> None:
-        self._url = f"http://localhost:{config.gateway.port}/v1/chat/completions"
+    def __init__(self, gateway_port: int) -> None:
+        self._url = f"http://127.0.0.1:{gateway_port}/v1/chat/completions"
         self._stop = threading.Event()
         self.going = threading.Event()
         self.going.set()
         self.calling = False
         self.answered = 0
         self.wrong = 0
+        self.told = Counter[str]()
+        """Errors: one of a connection that breaks says nothing, and is not counted."""
         self._thread = threading.Thread(target=self._call_on, daemon=True)
         self._thread.start()
 
@@ -126,6 +133,7 @@ class Callers:
                     response = httpx.post(self._url, json=body, timeout=60)
                     if response.status_code == 200:
                         return response.json()["choices"][0]["message"]["content"]
+                    self.told[refusal(response)] += 1
                 self._stop.wait(0.2)
         finally:
             self.calling = False
@@ -212,16 +220,22 @@ class Load:
     """All of it.
 
     Args:
-        settings: the environment in which clients find the stack.
+        around: through which clients and callers find the stack.
         deadline_s: of the services' interactive requests; absent: they have none.
     """
 
     def __init__(
-        self, config: Config, home: Home, settings: Mapping[str, str], checker: Checker, deadline_s: float | None
+        self,
+        config: Config,
+        home: Home,
+        around: Surroundings,
+        checker: Checker,
+        deadline_s: float | None,
     ) -> None:
+        settings = around.client_settings(home)
         names = [f"service-{number}" for number in range(1, SERVICES + 1)]
         self.services = [Service(name, home, settings, checker, deadline_s) for name in names]
-        self.callers = Callers(config)
+        self.callers = Callers(around.gateway_port)
         self.nightly = Nightly(config, home, settings)
         self.problems: list[str] = []
         """What is wrong with what callers and the batch got, once the load has ended."""
@@ -253,16 +267,22 @@ class Load:
             service.end(signal.SIGTERM)
         if self.callers.wrong:
             self.problems.append(f"{self.callers.wrong} answers through the gateway are another question's")
+        undeclared = {told: count for told, count in self.callers.told.items() if not told.startswith(_DECLARED)}
+        self.problems += [f"{count} calls of the gateway were told: {told}" for told, count in undeclared.items()]
         if not self.nightly.finish():
             self.problems.append("a batch did not end with the right answer to each row")
 
 
 @contextlib.contextmanager
 def under_load(
-    config: Config, home: Home, settings: Mapping[str, str], checker: Checker, deadline_s: float | None
+    config: Config,
+    home: Home,
+    around: Surroundings,
+    checker: Checker,
+    deadline_s: float | None,
 ) -> Iterator[Load]:
     """A load that is answered already; for its arguments see ``Load``."""
-    load = Load(config, home, settings, checker, deadline_s)
+    load = Load(config, home, around, checker, deadline_s)
     try:
         eventually(lambda: checker.answered_since(0) and load.callers.answered, "the load is answered")
         yield load

@@ -6,6 +6,7 @@ What limits is the model, as with models that are worth a pipeline: it writes fe
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from forebay_schemas.records import CacheStatus, Lane
 from rich.table import Table
 
 from .checker import Asked, Key
+from .crowd import Calls, Crowd, unclear
 from .phase import Phase, at_share
 from .scene import Scene
 from .soak import MEMORY_MB, processes
@@ -24,6 +26,8 @@ from .usage import Usage
 CONCURRENCY = 4
 DEADLINE_S = 5.0
 TIMES = 10
+_THROUGH_GATEWAY = 0.2
+"""Of the load; the rest comes from services, which publish."""
 _FIRST_RATE_PER_S = 8.0
 _STEP = 1.4
 _STEP_S = 12.0
@@ -46,6 +50,7 @@ _DRAIN_WRITES_S = 0.02
 _SAMPLE_S = 2.0
 _LATE_MS = 2_000.0
 _HARDLY_ANY = 0.005
+_LOAD = "overload"
 _GENERATING = (CacheStatus.MISS, CacheStatus.BYPASS)
 
 
@@ -77,6 +82,8 @@ class Overload:
 
     sustained_per_s: float
     phases: list[Phase] = field(default_factory=list)
+    calls: list[Calls] = field(default_factory=list)
+    """Those of the gateway, by the same phases."""
     memory: dict[str, Peak] = field(default_factory=dict)
     cores: dict[str, float] = field(default_factory=dict)
     """By process, the processors that it used during the load."""
@@ -92,28 +99,52 @@ class Overload:
     @property
     def load(self) -> Phase:
         """The phase of ten times as much."""
-        return next(one for one in self.phases if one.name == "overload")
+        return next(one for one in self.phases if one.name == _LOAD)
+
+
+@dataclass(frozen=True)
+class _Offering:
+    """Who asks: services, and a crowd at the gateway."""
+
+    scene: Scene
+    crowd: Crowd
+    say: Callable[[str], object]
+
+    def for_(self, name: str, rate_per_s: float, seconds: float) -> tuple[str, float, float]:
+        """Have so much offered for so long; its name, beginning and end."""
+        self.say(f"{name}: {rate_per_s:.0f} requests a second for {seconds:.0f} s")
+        self.crowd.rate_per_s = rate_per_s * _THROUGH_GATEWAY
+        self.scene.load.offer(rate_per_s * (1 - _THROUGH_GATEWAY))
+        began_ms = time.time() * 1000
+        time.sleep(seconds)
+        return name, began_ms, time.time() * 1000
 
 
 def overload(scene: Scene, minutes: float, say: Callable[[str], object]) -> Overload:
     """Find the rate that is sustained, offer ten times as much for so long, and half of it again."""
-    sustained = _sustained_rate(scene, say)
+    with Crowd(scene.around.gateway_port, DEADLINE_S) as crowd:
+        return _overload(_Offering(scene, crowd, say), minutes)
+
+
+def _overload(offered: _Offering, minutes: float) -> Overload:
+    scene, say = offered.scene, offered.say
+    sustained = _sustained_rate(offered)
     seen = Overload(sustained)
     usual = sustained * _USUAL
     watched = {name: Usage(pid) for name, pid in processes(scene).items()}
-    before = _offer(scene, "before", usual, _USUAL_S, say)
+    before = offered.for_("before", usual, _USUAL_S)
     seen.memory = {name: Peak(usage.memory) for name, usage in watched.items()}
     living = {name: Peak(heap) for name, usage in watched.items() if (heap := usage.living) is not None}
     begun, used_s, began_s = scene.model.asked, _used_s(watched), time.monotonic()
     with _sampled(watched, seen.memory) as half_over:
-        load = _offer(scene, "overload", sustained * TIMES, minutes * 30, say)
+        load = offered.for_(_LOAD, sustained * TIMES, minutes * 30)
         half_over()
-        rest = _offer(scene, "overload", sustained * TIMES, minutes * 30, say)
+        rest = offered.for_(_LOAD, sustained * TIMES, minutes * 30)
     load = (load[0], load[1], rest[2])
     seen.generated = scene.model.asked - begun
     took_s = time.monotonic() - began_s
     seen.cores = {name: (now_s - used_s[name]) / took_s for name, now_s in _used_s(watched).items()}
-    after = _offer(scene, "after", usual, _AFTER_S, say)
+    after = offered.for_("after", usual, _AFTER_S)
     for name, usage in watched.items():
         seen.memory[name].after = usage.memory
     for name, peak in living.items():
@@ -125,6 +156,7 @@ def overload(scene: Scene, minutes: float, say: Callable[[str], object]) -> Over
     seen.memory["redis"].most = redis["maxmemory"] / 1e6 * 1.25  # its allocator keeps some of what it had
     say("waiting for the last replies")
     scene.model.writes_s = _DRAIN_WRITES_S
+    offered.crowd.stop()
     scene.load.stop()
     end_s = time.monotonic() + _LAST_REPLIES_S
     while (left := len(scene.checker.in_flight())) and time.monotonic() < end_s:
@@ -132,6 +164,7 @@ def overload(scene: Scene, minutes: float, say: Callable[[str], object]) -> Over
         time.sleep(1)
     requests = scene.checker.requests()
     seen.phases = [Phase.of(*one, requests.values()) for one in (before, load, after)]
+    seen.calls = [offered.crowd.between(*one) for one in (before, load, after)]
     seen.useful = sum(_useful(one, seen.load) for one in requests.values())
     seen.back_after_s = _back_after_s(seen.phases[0], after[1], after[2], requests.values())
     killed = scene.checker.killed
@@ -141,29 +174,18 @@ def overload(scene: Scene, minutes: float, say: Callable[[str], object]) -> Over
     return seen
 
 
-def _sustained_rate(scene: Scene, say: Callable[[str], object]) -> float:
+def _sustained_rate(offered: _Offering) -> float:
     """The highest of rising rates, a second, at which requests are answered in time."""
     rate, held = _FIRST_RATE_PER_S, 0.0
     while True:
-        name, began_ms, ended_ms = _offer(scene, f"{rate:.0f} a second", rate, _STEP_S, say)
+        name, began_ms, ended_ms = offered.for_(f"{rate:.0f} a second", rate, _STEP_S)
         time.sleep(DEADLINE_S)  # until the last of them is answered or late
-        step = Phase.of(name, began_ms + _SETTLES_S * 1000, ended_ms, scene.checker.requests().values())
+        step = Phase.of(name, began_ms + _SETTLES_S * 1000, ended_ms, offered.scene.checker.requests().values())
         quick = step.wait_ms(Lane.INTERACTIVE, 0.99) <= DEADLINE_S * 500
         if step.share_in_time(Lane.INTERACTIVE) < _SUSTAINED or not quick:
             assert held, f"not even {rate:g} requests a second are answered in time"
             return held
         held, rate = step.rate_per_s, rate * _STEP
-
-
-def _offer(
-    scene: Scene, name: str, rate_per_s: float, seconds: float, say: Callable[[str], object]
-) -> tuple[str, float, float]:
-    """Have so much offered for so long; its name, beginning and end."""
-    say(f"{name}: {rate_per_s:.0f} requests a second for {seconds:.0f} s")
-    scene.load.offer(rate_per_s)
-    began_ms = time.time() * 1000
-    time.sleep(seconds)
-    return name, began_ms, time.time() * 1000
 
 
 def _used_s(watched: dict[str, Usage]) -> dict[str, float]:
@@ -236,7 +258,9 @@ def goals(seen: Overload) -> list[Goal]:
     wasted = 1 - seen.useful / max(1, seen.generated)
     late_ms = load.told_after_deadline_ms(0.99)
     other = sum(count for code, count in load.errors.items() if code != ErrorCode.DEADLINE_EXCEEDED)
-    lost = len(seen.lost) + len(seen.repeated) + len(seen.wrong)
+    misled = sum(one.right is False for calls in seen.calls for one in calls.all)
+    lost = len(seen.lost) + len(seen.repeated) + len(seen.wrong) + misled
+    confused = Counter(told for calls in seen.calls for told in unclear(calls.all))
     grown = [name for name, one in seen.memory.items() if max(one.peak, one.after) > one.may_be]
     return [
         Goal("interactive answers in time, a second", f"{quick:.1f}", f">= {usual:.1f}, as before", quick >= usual),
@@ -248,6 +272,12 @@ def goals(seen: Overload) -> list[Goal]:
             f"{late_ms:.0f} ms",
             f"<= {_LATE_MS:.0f} ms",
             late_ms <= _LATE_MS,
+        ),
+        Goal(
+            "calls of the gateway with neither an answer nor a clear error",
+            ", ".join(f"{count} {told}" for told, count in confused.items()) or "none",
+            "none",
+            not confused,
         ),
         Goal("lost, repeated or wrong", str(lost), "0", lost == 0),
         Goal(
@@ -262,7 +292,7 @@ def goals(seen: Overload) -> list[Goal]:
 
 def tables(seen: Overload, found: list[Goal]) -> list[Table]:
     """All that is to be shown."""
-    return [_phases(seen), _refusals(seen), _cores(seen), _memory(seen), _goals(found)]
+    return [_phases(seen), _calls(seen), _refusals(seen), _cores(seen), _memory(seen), _goals(found)]
 
 
 def _phases(seen: Overload) -> Table:
@@ -281,6 +311,21 @@ def _phases(seen: Overload) -> Table:
                 *waits,
                 str(refused),
             )
+    return shown
+
+
+def _calls(seen: Overload) -> Table:
+    """A line for each phase: what callers of the gateway were told."""
+    shown = figures_table("calls of the gateway", "made", "answered", "P50", "P99", "told")
+    for calls in seen.calls:
+        told = Counter(one.told for one in calls.all)
+        shown.add_row(
+            calls.name,
+            str(len(calls.all)),
+            str(len(calls.with_answer())),
+            *(f"{calls.took_ms(share) / 1000:.2f} s" for share in (0.5, 0.99)),
+            ", ".join(f"{count} {what}" for what, count in told.most_common()),
+        )
     return shown
 
 

@@ -37,7 +37,7 @@ class Event(msgspec.Struct, omit_defaults=True):
     text: str = ""
     """What was asked; the answer; why it failed."""
     error: str | None = None
-    """Code of an error reply."""
+    """Code of an error reply; which error the client gave up with."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ def main(name: str, rate_per_s: float, deadline_s: float | None = None) -> None:
                     deadline_s=deadline_s if wanted.lane is Lane.INTERACTIVE else None,
                     cache=CacheOptions(policy=wanted.policy),
                     on_reply=replied,
-                    on_failure=lambda failed, why, of=wanted.tenant: tell(Event("failed", of, failed, str(why))),
+                    on_failure=lambda failed, why, of=wanted.tenant: tell(
+                        Event("failed", of, failed, str(why), type(why).__name__)
+                    ),
                 )
             except BrokerUnavailable as error:  # the topic is gone
                 tell(Event("failed", wanted.tenant, request_id, str(error)))

@@ -206,10 +206,8 @@ def staged(
                 "chaos-logs",
                 stack_of=lambda home, config: BreakableStack(home, config, around, older_job=older_job),
             ) as running,
-            Checker(running.config) as checker,
-            under_load(
-                running.config, running.stack.home, around.client_settings(running.stack.home), checker, deadline_s
-            ) as load,
+            Checker(running.config, older_job=older_job) as checker,
+            under_load(running.config, running.stack.home, around, checker, deadline_s) as load,
         ):
             scene = Scene(running, model, checker, load, around)
             try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..breakable import CLIENTS, GATEWAY, JOBMANAGER, TASKMANAGER, WORKER
+from ..breakable import CLIENTS, GATEWAY, JOBMANAGER, KAFKA, REDIS, TASKMANAGER, WORKER
 from ..clocks import no_clocks
 from ..fault import Fault
 from ..scene import Scene
@@ -30,6 +30,8 @@ FAULTS = tuple(
         (JOBMANAGER, "JobManager"),
         (GATEWAY, "gateway"),
         (CLIENTS, "clients"),
+        (KAFKA, "broker"),
+        (REDIS, "Redis"),
     )
     for how, seconds in (("an hour ahead", _HOUR_S), ("an hour back", -_HOUR_S))
 )

@@ -57,7 +57,6 @@ _UPGRADED = Fault(
     when=lambda scene: scene.job_runs() and scene.generating(),
     inject=_replace_the_job,
     until=lambda scene: scene.another_runs("taskmanager"),
-    within_s=90,
     after=_nothing_was_forgotten,
 )
 FAULTS = (_UPGRADED,)
