@@ -180,6 +180,16 @@ def test_leaders_that_wait_are_told_once_in_a_life(rig: Rig) -> None:
     assert restored.take_new() == []
 
 
+def test_leaders_that_wait_in_the_savepoint_of_an_older_job_are_told_and_kept(rig: Rig) -> None:
+    rig.runtime.lists["pending"].values = ["older"]
+    assert rig.state.take_new() == ["older"]
+    assert rig.state.take_new() == []
+    restored = _FlinkState(rig.runtime, 5)  # pyright: ignore[reportArgumentType]: a double of the context
+    assert restored.take_new() == ["older"]
+    restored.drop_pending("older")
+    assert _FlinkState(rig.runtime, 5).take_new() == []  # pyright: ignore[reportArgumentType]: as above
+
+
 def test_what_is_due_is_told_by_the_timer_of_its_second_and_by_no_other(rig: Rig) -> None:
     rig.state.wake("early", NOW_MS + 1_000)
     rig.state.wake("too", NOW_MS + 1_999)

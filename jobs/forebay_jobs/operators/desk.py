@@ -116,6 +116,8 @@ class _FlinkState:
         self._orphans = map_state("orphans", Types.STRING())
         self._orphan_queue = context.get_state(ValueStateDescriptor("orphan-queue", Types.PICKLED_BYTE_ARRAY()))
         self._pending = map_state("pending-flights", Types.STRING())
+        # Where jobs before "pending-flights" kept the same; what nobody reads in a savepoint of theirs is lost.
+        self._pending_before = context.get_list_state(ListStateDescriptor("pending", Types.STRING()))
         self._invalidations = context.get_list_state(ListStateDescriptor("invalidations", Types.PICKLED_BYTE_ARRAY()))
         self._thumbs = context.get_list_state(ListStateDescriptor("thumbs", Types.PICKLED_BYTE_ARRAY()))
         self._learned = map_state("learned", Types.STRING())
@@ -165,7 +167,12 @@ class _FlinkState:
     def take_new(self) -> list[str]:
         new = self._new.get(self.bucket)
         self._new[self.bucket] = []
-        return list(self._pending) if new is None else new
+        if new is not None:
+            return new
+        for key in self._pending_before.get() or ():
+            self._pending.put(key, b"")
+        self._pending_before.clear()
+        return list(self._pending)
 
     def drop_pending(self, key: str) -> None:
         self._pending.remove(key)
