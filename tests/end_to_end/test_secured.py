@@ -40,13 +40,19 @@ timeout_ms = 10000
 backend = "synthetic"
 price = {{ input_per_1k = 0.001, output_per_1k = 0.002 }}
 synthetic = {{ latency_ms = 5, tokens = 6, fail_on = "cannot be answered" }}
+[models.provided]
+backend = "openai"
+price = {{ input_per_1k = 0.001, output_per_1k = 0.002 }}
+endpoint = {{ url = "http://localhost:1/v1", api_key = "canary-provider" }}
+[semantic]
+api_key = "canary-qdrant"
 [tiers.small]
 complexity_up_to = 0.5
 model = "steady"
 max_tokens = 64
 [tiers.large]
 complexity_up_to = 1.0
-model = "steady"
+model = "provided" # which nobody asks
 max_tokens = 64
 # Who asks in these seconds is answered from the flight.
 [desk]

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
@@ -115,16 +116,21 @@ class Installation:
             process.kill()
             process.wait()
 
-    def reply(self, arm: str | None, model: str) -> None:
+    def reply(self, arm: str | None, model: str, ahead_s: float = 0.0) -> None:
+        """By a worker whose clock is ahead of the brokers'."""
         reply = make_reply(
             request_id=f"r{next(self._numbers)}",
-            completed_ms=round(time.time() * 1000),
+            completed_ms=round((time.time() + ahead_s) * 1000),
             arm=arm,
             tier="only",
             model_id=model,
             latency=Latency(generation_ms=50.0),
         )
         self._producer.produce(self.config.kafka.topics.replies, Codec().encode(reply))
+
+    def flush(self) -> None:
+        """See that the brokers have all replies."""
+        assert self._producer.flush(30) == 0
 
     @contextmanager
     def answering(self, arm: str, model: str) -> Iterator[None]:
@@ -135,7 +141,7 @@ class Installation:
             while not stop.wait(0.01):
                 self.reply(arm, model)
                 self.reply(None, "old")
-            self._producer.flush()
+            self.flush()
 
         worker = threading.Thread(target=work)
         worker.start()
@@ -151,6 +157,18 @@ def installation(broker: Broker, tmp_path: Path) -> Installation:
     kafka = broker.config.kafka.model_copy(update={"topic_prefix": f"llm{uuid.uuid4().hex}"})
     metrics = broker.config.metrics.model_copy(update={"rollouts_port": 0})
     return Installation(broker.config.model_copy(update={"kafka": kafka, "metrics": metrics}), tmp_path)
+
+
+def test_replies_count_by_their_own_time_though_the_brokers_clocks_are_behind(installation: Installation) -> None:
+    ahead_s = 60.0
+    rollout = msgspec.structs.replace(a_rollout(), since_ms=round((time.time() + ahead_s) * 1000))
+    installation.reply(rollout.arm, "new")  # of before its stage
+    installation.reply(rollout.arm, "new", ahead_s + 1)
+    installation.flush()
+    with closing(Observer(installation.config)) as observer:
+        observer.follow({rollout.name: rollout})
+        observer.read_all()
+        assert observer.counting.of(rollout).canary.replies == 1
 
 
 def test_by_hand_it_goes_through_its_stages_and_every_follower_learns_of_it(installation: Installation) -> None:
