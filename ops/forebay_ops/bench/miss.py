@@ -8,6 +8,7 @@ from statistics import median
 
 from forebay_client import Client
 from forebay_schemas.records import CacheStatus, Latency
+from forebay_schemas.sections import SemanticConfig
 
 from . import prompts
 from .bare import BareVllm, Batch
@@ -27,13 +28,14 @@ _MOST_ADDED_MS = 50.0
 
 
 @contextmanager
-def bench(model: str, say: Say) -> Iterator[Bench]:
+def bench(model: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
     """The same prompts, one after the other, to vLLM and to the pipeline.
 
     Args:
         model: one of ``worker.MODELS``.
+        server: see ``rig``.
     """
-    with rig(say, also=("redis", "flink")) as it:
+    with rig(say, also=("redis", "flink"), server=server) as it:
         # Looked up by meaning, and never answered so: no two questions are the same.
         nothing_near = {"categories": {"default": category(policy="fixed", similarity=1.0)}}
         config = it.installation(**settings(it, model) | nothing_near)
@@ -46,7 +48,7 @@ def bench(model: str, say: Say) -> Iterator[Bench]:
             yield Bench(
                 sides={BARE: sides.alone, PIPELINE: sides.through},
                 goals=(Goal(side=PIPELINE, metric="first_token_p95_ms", at_most=_MOST_ADDED_MS, of="difference"),),
-                facts={"requests": f"{_ASKED}, one after the other"},
+                facts={"requests": f"{_ASKED}, one after the other", "index": it.index},
             )
 
 

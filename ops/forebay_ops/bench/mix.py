@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from forebay_schemas.config import Config, load_config
+from forebay_schemas.sections import SemanticConfig
 
 from ..local.effective import free_ports, port_is_free
 from .harness import Bench, Say
@@ -24,14 +25,15 @@ _LATENCIES_MS = {"small": 300.0, "medium": 600.0, "large": 1_200.0}
 
 
 @contextmanager
-def bench(trace: Path, texts: list[Path], say: Say) -> Iterator[Bench]:
+def bench(trace: Path, texts: list[Path], server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
     """The same requests in every round, each time with empty caches.
 
     Args:
         trace: of arrivals, as ``forebay replay`` reads it.
         texts: files of labelled texts that are asked, some often and most seldom.
+        server: see ``rig``.
     """
-    with rig(say, also=("redis", "flink")) as it:
+    with rig(say, also=("redis", "flink"), server=server) as it:
         url = _knowing(it, texts)
         config = it.installation(**ladder(url))
         worker = it.worker(config)
@@ -39,6 +41,7 @@ def bench(trace: Path, texts: list[Path], say: Say) -> Iterator[Bench]:
         mix = Mix(it, config, worker, trace, texts)
         facts: dict[str, str | float] = {
             "requests": f"{REQUESTS:,} of {trace.name}, {RATE_PER_S:g} a second on average",
+            "index": it.index,
             "claimed shares of the tiers": " / ".join(f"{share:.0%}" for share in CLAIMED.values()),
         }
         yield Bench({"mix": mix.measure}, facts=facts)

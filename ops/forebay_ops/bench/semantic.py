@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from forebay_schemas.canonical import digests
 from forebay_schemas.config import Config
 from forebay_schemas.records import CacheStatus
+from forebay_schemas.sections import SemanticConfig
 
 from . import prompts, wordings
 from .deck import Deck, deck
-from .direct import Direct, Fill, LookUp
+from .direct import Direct, Fill, LookUp, direct_config
 from .filling import as_long, fill
 from .harness import Bench, Goal, Say, percentiles
 from .load import Load, cpu_s
@@ -42,6 +43,7 @@ class Pipeline:
     Attributes:
         known: the known questions as they are, for exact hits.
         reworded: in other words.
+        facts: the index, and the model.
     """
 
     it: Rig
@@ -49,6 +51,7 @@ class Pipeline:
     known: Deck
     reworded: Deck
     alone: "Alone"
+    facts: dict[str, str | float]
 
     def hits(self) -> Load:
         """A load of questions in other words."""
@@ -92,9 +95,9 @@ class Alone:
 
 
 @contextmanager
-def throughput(say: Say, dtype: str = "float32") -> Iterator[Bench]:
+def throughput(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
     """Questions a second where more wait than can be answered."""
-    with pipeline(say, dtype) as it:
+    with pipeline(say, dtype, server) as it:
         say("looking for the best batch and threads of embedder and index")
         together, threads = it.alone.best()
         load = it.hits()
@@ -113,14 +116,14 @@ def throughput(say: Say, dtype: str = "float32") -> Iterator[Bench]:
                 SEMANTIC: ours,
             },
             goals=(Goal(side=SEMANTIC, metric="requests_per_s", at_least=_LEAST_OF_DIRECT),),
-            facts={"entries": f"{ENTRIES:,}, Qdrant Edge", "best alone": f"{together} in one call, {threads} threads"},
+            facts={**it.facts, "best alone": f"{together} in one call, {threads} threads"},
         )
 
 
 @contextmanager
-def latency(say: Say, dtype: str = "float32") -> Iterator[Bench]:
+def latency(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
     """Latency at half of what can be answered."""
-    with pipeline(say, dtype) as it:
+    with pipeline(say, dtype, server) as it:
         load = it.hits()
         say("looking how many a second there are at most")
         load.run(_AT_ONCE)
@@ -134,23 +137,23 @@ def latency(say: Say, dtype: str = "float32") -> Iterator[Bench]:
                 SEMANTIC: lambda: load.run(round(rate_per_s * _LASTING_S), rate_per_s).percentiles(),
             },
             goals=(Goal(side=SEMANTIC, metric="p95_ms", at_most=_MOST_TIMES_DIRECT),),
-            facts={"entries": f"{ENTRIES:,}, Qdrant Edge", "requests a second": rate_per_s, "threads alone": threads},
+            facts={**it.facts, "requests a second": rate_per_s, "threads alone": threads},
         )
 
 
 @contextmanager
-def pipeline(say: Say, dtype: str = "float32") -> Iterator[Pipeline]:
+def pipeline(say: Say, dtype: str = "float32", server: SemanticConfig | None = None) -> Iterator[Pipeline]:
     """The job, with an index of ``ENTRIES`` and an answer to each known question.
 
     Args:
-        dtype: what the embedding model computes in.
+        dtype: what the embedding model computes in, on both sides.
+        server: see ``rig``.
     """
-    with rig(say, also=("redis", "flink")) as it:
+    with rig(say, also=("redis", "flink"), server=server) as it:
         own = {
             "categories": {"default": category(policy="fixed", similarity=_SIMILARITY)},
             # The entries that are made up have no answers, so that a sweep would drop them.
             "semantic": {"sweep_interval_s": 86_400.0},
-            "embedding": {"dtype": dtype},
         }
         config = it.installation(**synthetic_settings() | own)
         known = prompts.asked(wordings.known(_KNOWN, _SEED))
@@ -160,24 +163,26 @@ def pipeline(say: Say, dtype: str = "float32") -> Iterator[Pipeline]:
         fill(config, known, texts)
         named = [digests(request) for request in known]
         context = named[0].context or ""
-        command = [sys.executable, "-m", "forebay_ops.bench.direct", str(it.new_file("index")), dtype]
+        alone = it.with_own_index(direct_config(config, dtype))
+        command = [sys.executable, "-m", "forebay_ops.bench.direct", str(it.write(alone)), str(it.write(config))]
         direct = Direct(it.process("direct", command, piped=True))
         say(f"indexing {ENTRIES:,} questions (half a minute or more)")
         exact = [one.exact for one in named]
-        direct.fill(
+        filled = direct.fill(
             Fill(
                 questions=wordings.known(_KNOWN, _SEED),
                 digests=exact,
                 context=context,
                 entries=ENTRIES,
-                copy=str(config.semantic.path),
             )
         )
-        config = it.job(config)
+        embedding = config.embedding.model_copy(update={"dtype": filled.dtype})
+        config = it.job(config.model_copy(update={"embedding": embedding}))
         yield Pipeline(
             it=it,
             config=config,
             known=deck(known, texts),
             reworded=deck(reworded, [texts[question.known] for question in questions]),
             alone=Alone(direct, context, questions, exact),
+            facts={"entries": f"{ENTRIES:,}, {it.index}", "the model computes in": filled.dtype},
         )

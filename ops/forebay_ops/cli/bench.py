@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from forebay_schemas.sections import SemanticConfig
 from rich.console import Console
 
 from ..bench import batches as batches_bench
 from ..bench import costs as costs_bench
+from ..bench import embedding as embedding_bench
 from ..bench import exact as exact_bench
 from ..bench import growth as growth_bench
 from ..bench import index as index_bench
@@ -90,12 +92,36 @@ def _plain(name: str, start: Start, meaning: str) -> None:
         run(name, start, rounds, out)
 
 
+def _server_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands on how a Qdrant server is reached, or None."""
+
+    def reached(_: click.Context, __: click.Parameter, url: str | None) -> SemanticConfig | None:
+        return cli_config().semantic.model_copy(update={"url": url}) if url else None
+
+    return click.option(
+        "--url",
+        "server",
+        callback=reached,
+        help="A Qdrant server for the index, with semantic.api_key and semantic.tls as configured; else Qdrant Edge."
+        " Its collections there are removed in the end.",
+    )(command)
+
+
 _plain("exact", exact_bench.throughput, "Exact hits a second at most, against a Flink job whose Python does nothing.")
 _plain("exact-latency", exact_bench.latency, "Latency of exact hits, against the same job at the same rate.")
-_plain("isolation", isolation_bench.bench, "Latency of exact hits beside as many hits by meaning as can be.")
 
 
-def _by_meaning(name: str, start: Callable[[Say, str], AbstractContextManager[Bench]], meaning: str) -> None:
+@bench.command()
+@_server_option
+@options
+def isolation(server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
+    """Latency of exact hits beside as many hits by meaning as can be."""
+    run("isolation", lambda say: isolation_bench.bench(server, say), rounds, out)
+
+
+def _by_meaning(
+    name: str, start: Callable[[str, SemanticConfig | None, Say], AbstractContextManager[Bench]], meaning: str
+) -> None:
     """Add a benchmark that embeds."""
 
     @bench.command(name, help=meaning)
@@ -103,12 +129,13 @@ def _by_meaning(name: str, start: Callable[[Say, str], AbstractContextManager[Be
         "--dtype",
         default="float32",
         show_default=True,
-        type=click.Choice(["float32", "bfloat16"]),
-        help="What the embedding model computes in, on both sides.",
+        type=click.Choice(["float32", "bfloat16", "auto"]),
+        help="What the embedding model computes in, on both sides; auto: what is faster here.",
     )
+    @_server_option
     @options
-    def command(dtype: str, rounds: int, out: Path | None) -> None:
-        run(name, lambda say: start(say, dtype), rounds, out, dtype=dtype)
+    def command(dtype: str, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
+        run(name, lambda say: start(dtype, server, say), rounds, out, dtype=dtype)
 
 
 _by_meaning(
@@ -128,6 +155,7 @@ _plain(
     transactions_bench.bench,
     "What grouping replies in transactions costs, and what one that is left open holds up.",
 )
+_plain("embedding", embedding_bench.bench, "What the embedding model computes in: its speed, and what it rounds away.")
 _plain(
     "teacher",
     teacher_bench.bench,
@@ -137,10 +165,11 @@ _plain(
 
 @bench.command()
 @_model_option("tiny")
+@_server_option
 @options
-def miss(model: str, rounds: int, out: Path | None) -> None:
+def miss(model: str, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
     """What a miss waits for its first token besides the model, against vLLM by itself."""
-    run("miss", lambda say: miss_bench.bench(model, say), rounds, out, model=model)
+    run("miss", lambda say: miss_bench.bench(model, server, say), rounds, out, model=model)
 
 
 @bench.command()
@@ -195,13 +224,9 @@ def pruning(model: str, cross_encoder: str | None, rounds: int, out: Path | None
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Labelled questions to index, as `forebay eval reuse` takes them; else vectors are made up.",
 )
-@click.option(
-    "--url",
-    help="A Qdrant server to measure besides, with semantic.api_key and semantic.tls as configured; its collection is"
-    " removed in the end.",
-)
+@_server_option
 @options
-def index(entries: int, data: Path | None, url: str | None, rounds: int, out: Path | None) -> None:
+def index(entries: int, data: Path | None, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
     """How many of the nearest questions the semantic index finds, and how fast, by how it is built.
 
     \b
@@ -209,7 +234,6 @@ def index(entries: int, data: Path | None, url: str | None, rounds: int, out: Pa
       forebay bench index --data questions.jsonl.gz --url http://localhost:6333
     """
     given = {"entries": entries} | ({"data": data.name} if data else {})
-    server = cli_config().semantic.model_copy(update={"url": url}) if url else None
     run("index", lambda say: index_bench.bench(entries, data, server, say), rounds, out, **given)
 
 
@@ -228,18 +252,22 @@ def growth(entries: int, rounds: int, out: Path | None) -> None:
 
 
 @bench.command()
-@click.option("--url", help="A Qdrant server, so that misses are looked up by meaning too; else they are not.")
+@_server_option
 @options
-def scale(url: str | None, rounds: int, out: Path | None) -> None:
-    """Processor time of a request at parallelism 1, 2 and 4, on one TaskManager and on two."""
-    run("scale", lambda say: scale_bench.bench(url, scale_bench.SHAPES, say), rounds, out)
+def scale(server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
+    """Processor time of a request at parallelism 1, 2 and 4, on one TaskManager and on two.
+
+    Without a Qdrant server misses are not looked up by meaning: the embedded index serves one process.
+    """
+    run("scale", lambda say: scale_bench.bench(server, scale_bench.SHAPES, say), rounds, out)
 
 
 @bench.command()
 @click.argument("trace", type=_FILE)
 @click.option("--texts", type=_FILE, multiple=True, required=True, help="Labelled texts; may be given several times.")
+@_server_option
 @options
-def mix(trace: Path, texts: tuple[Path, ...], rounds: int, out: Path | None) -> None:
+def mix(trace: Path, texts: tuple[Path, ...], server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
     """All paths at once: what a public trace's arrivals cost and wait, by who answers.
 
     TRACE and texts are read as by `forebay replay`.
@@ -247,7 +275,7 @@ def mix(trace: Path, texts: tuple[Path, ...], rounds: int, out: Path | None) -> 
     \b
       forebay bench mix azure.csv.gz --texts questions.jsonl.gz
     """
-    run("mix", lambda say: mix_bench.bench(trace, list(texts), say), rounds, out, trace=trace.name)
+    run("mix", lambda say: mix_bench.bench(trace, list(texts), server, say), rounds, out, trace=trace.name)
 
 
 @bench.command()
@@ -272,25 +300,26 @@ def costs(rounds: int, out: Path | None) -> None:
 )
 @click.option("--trace", type=_FILE, help="With --texts: also the mix, of this trace.")
 @click.option("--texts", type=_FILE, multiple=True, help="Labelled texts; may be given several times.")
+@_server_option
 @rounds_option
-def all_(out: Path, trace: Path | None, texts: tuple[Path, ...], rounds: int) -> None:
-    """All benchmarks of the pipeline, one after the other, and a page with plots.
+def all_(out: Path, trace: Path | None, texts: tuple[Path, ...], server: SemanticConfig | None, rounds: int) -> None:
+    """The benchmarks of the whole pipeline, one after the other, and a page with plots.
 
     One that fails does not keep the others from being measured; the page tells what ended it.
     """
     chosen: dict[str, Start] = {
         "exact": exact_bench.throughput,
         "exact-latency": exact_bench.latency,
-        "isolation": isolation_bench.bench,
-        "semantic": semantic_bench.throughput,
-        "semantic-latency": semantic_bench.latency,
-        "miss": lambda say: miss_bench.bench("tiny", say),
+        "isolation": lambda say: isolation_bench.bench(server, say),
+        "semantic": lambda say: semantic_bench.throughput("float32", server, say),
+        "semantic-latency": lambda say: semantic_bench.latency("float32", server, say),
+        "miss": lambda say: miss_bench.bench("tiny", server, say),
         "join": join_bench.bench,
-        "scale": lambda say: scale_bench.bench(None, scale_bench.FEW_SHAPES, say),
+        "scale": lambda say: scale_bench.bench(server, scale_bench.FEW_SHAPES, say),
         "growth": lambda say: growth_bench.bench(_GROWTH_OF_ALL, say),
     }
     if trace is not None and texts:
-        chosen["mix"] = lambda say: mix_bench.bench(trace, list(texts), say)
+        chosen["mix"] = lambda say: mix_bench.bench(trace, list(texts), server, say)
     run_all(chosen, rounds, out)
 
 

@@ -25,7 +25,7 @@ def loaded_embedder(config: Config, progress: ConsoleProgress, otherwise: str = 
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # there is one here already
-        settings = config.embedding.model_copy(update={"threads": cores})
+        settings = config.embedding.model_copy(update={"threads": cores, "dtype": _dtype(config)})
         return Embedder(settings, JobMetrics(CollectorRegistry()))
     except ModuleNotFoundError as error:
         mend = ", or ".join(filter(None, ("install forebay[local]", otherwise)))
@@ -34,7 +34,12 @@ def loaded_embedder(config: Config, progress: ConsoleProgress, otherwise: str = 
 
 def vectors_by(config: Config) -> str:
     """Names what makes the vectors, where some are kept: those of another precision are near, not equal."""
-    return f"{config.embedding.model} in {config.embedding.dtype}"
+    return f"{config.embedding.model} in {_dtype(config)}"
+
+
+def _dtype(config: Config) -> str:
+    """What is configured; else what is the same on every machine, as what is fitted and evaluated has to be."""
+    return "float32" if config.embedding.dtype == "auto" else config.embedding.dtype
 
 
 def names_of(model: str) -> list[str]:
