@@ -7,7 +7,6 @@ anew is cancelled, and goes on with that topic's first record: by itself it woul
 """
 
 import logging
-import math
 import shutil
 import subprocess
 import sys
@@ -29,6 +28,10 @@ BACK_OFF_S = 1.0
 """Pause before the second submission in a row; it doubles with each further one."""
 LONGEST_BACK_OFF_S = 30.0
 LOOK_AT_TOPICS_S = 2.0
+LOOK_AGAIN_S = 60.0
+"""After the brokers could not be asked at all."""
+SILENT_LOOKS = 15
+"""Looks in a row that told nothing, after which that is said: a broker that is started anew takes no longer."""
 TRIES = 3
 """Submissions from one checkpoint without the job completing another, before an older one is tried."""
 
@@ -45,9 +48,10 @@ class Keeper:
         self._seen_checkpoint: str | None = None
         self._tried: Counter[str | None] = Counter()
         self._tidied_for: str | None = None
-        self._topics = TopicsRead(config)
+        self._topics = TopicsRead(config, self._local_folder())
         self._look_s = 0.0
-        self._submitted_anew: dict[str, str] = {}
+        self._refused: str | None = None
+        self._silent = 0
 
     def run(self) -> None:
         """Keep the job until ``stop`` is set. The job itself goes on."""
@@ -69,32 +73,30 @@ class Keeper:
             logger.warning("job %s runs beside an older one; cancelling it", surplus["jid"])
             self._cluster.request("PATCH", f"/jobs/{surplus['jid']}")
         if staying:
-            self._note_checkpoint(staying[0]["jid"])
-        self._look_at_topics()
-        if self._stop.is_set():
-            return
-        if staying and self._topics.anew != self._submitted_anew:
-            logger.warning("topics were made anew; cancelling the job, to go on with their first records")
-            self._cluster.request("PATCH", f"/jobs/{staying[0]['jid']}")
+            job_id = staying[0]["jid"]
+            self._note_checkpoint(job_id)
+            self._look_at_topics()
+            if not self._topics.runs(job_id):
+                logger.warning("topics were made anew; cancelling the job, to go on with their first records")
+                self._cluster.request("PATCH", f"/jobs/{job_id}")
         if alive:
             return  # one that is being cancelled still writes
         if self._cluster.get("/overview")["slots-total"] >= self._config.flink.parallelism:
             self._submit()
 
     def _submit(self) -> None:
-        try:
-            self._topics.rewind()
-        except KafkaException as error:
-            logger.warning("waiting for the brokers, to read topics from the beginning (%s)", error)
-            return
-        anew = dict(self._topics.anew)
         checkpoint = self._checkpoint()
         if tries := self._tried.total():
             self._stop.wait(min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2 ** min(tries - 1, 10)))
         if self._stop.is_set():
             return
+        try:
+            anew = self._topics.submit(checkpoint)
+        except KafkaException as error:
+            self._say_once("the job waits: topics that were made anew cannot be read from their beginning yet", error)
+            return
+        self._refused = None
         self._tried[checkpoint] += 1
-        self._submitted_anew = anew
         logger.info("submitting the job %s", f"from {checkpoint}" if checkpoint else "with empty state")
         # A process of its own: it brings a JVM, which is not needed afterwards.
         command = [sys.executable, "-m", "forebay_jobs", "submit"]
@@ -116,10 +118,20 @@ class Keeper:
             return
         self._look_s = time.monotonic() + LOOK_AT_TOPICS_S
         try:
-            self._topics.look()
+            told = self._topics.look()
         except KafkaException as error:
             logger.error("the brokers cannot be asked which topics there are (%s); the job is kept without", error)
-            self._look_s = math.inf
+            self._look_s = time.monotonic() + LOOK_AGAIN_S
+            return
+        self._silent = 0 if told else self._silent + 1
+        if self._silent == SILENT_LOOKS:
+            logger.warning("the brokers tell nothing of the topics; meanwhile one that is made anew goes unnoticed")
+
+    def _say_once(self, what: str, error: KafkaException) -> None:
+        """Tell of what is tried every second, when it begins and when its reason changes."""
+        if str(error) != self._refused:
+            logger.error("%s (%s)", what, error)
+        self._refused = str(error)
 
     def _note_checkpoint(self, job_id: str) -> None:
         completed = (self._cluster.get(f"/jobs/{job_id}/checkpoints").get("latest") or {}).get("completed") or {}
@@ -128,8 +140,6 @@ class Keeper:
             return
         self._seen_checkpoint = path
         self._tried.clear()  # whatever it was restored from could be restored
-        if self._topics.anew == self._submitted_anew:
-            self._topics.remembered()
         if job_id != self._tidied_for:
             self._tidied_for = job_id
             self._remove_old_checkpoints(job_id)

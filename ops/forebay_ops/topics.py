@@ -100,7 +100,8 @@ def create_topics(config: Config) -> TopicsReport:
     if dated := [spec.name for spec in kept if found[spec.name][_DATED] != spec.settings[_DATED]]:
         warnings.append(
             f"{', '.join(dated)}: records are dated by their writers, so that one whose clock is wrong may be refused,"
-            f" or deleted early; kafka-configs --alter --topic NAME --add-config {_DATED}={_BY_BROKERS} mends it"
+            f" or deleted early; kafka-configs --bootstrap-server {config.kafka.bootstrap} --alter --topic NAME"
+            f" --add-config {_DATED}={_BY_BROKERS} mends it"
         )
     return TopicsReport(tuple(spec.name for spec in missing), tuple(spec.name for spec in kept), tuple(warnings))
 

@@ -296,7 +296,7 @@ def _problem(kind: str, where: tuple[int | str, ...], message: str) -> str:
         message = "no such setting; `forebay config` lists them all"
     if kind == "missing":
         message = "is missing, and has no default; give it a value"
-    if kind == "too_short":  # a secret's characters are items to pydantic
+    if kind == "too_short" and message.startswith("Value should"):  # a secret's characters are items to pydantic
         message = message.replace("Value should have", "should have").replace("items after validation", "characters")
     path = ".".join(map(str, where))
     return ": ".join(filter(None, (path, message.removeprefix("Value error, "))))

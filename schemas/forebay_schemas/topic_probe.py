@@ -56,6 +56,12 @@ class TopicProbe:
                 found[topic] = str(told.result().topic_id)
         return found
 
+    def cluster(self, timeout_s: float) -> str | None:
+        """The id of the brokers' cluster; None where they do not tell it in time. Blocks meanwhile."""
+        with suppress(KafkaException):
+            return self._admin.describe_cluster(request_timeout=timeout_s).result().cluster_id
+        return None
+
     def unread(self, next_offsets: Mapping[tuple[str, int], int]) -> int | None:
         """Count what was not read yet; None while a broker is away, or takes a second to answer. Blocks meanwhile.
 

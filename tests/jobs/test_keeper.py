@@ -38,15 +38,19 @@ class Rig:
         self.command = RUN
         self.topics: dict[str, str] = {}
         """The ids of those that the brokers have."""
+        self.kafka = "one"
+        """The id of their cluster."""
         self.rewound: list[tuple[str, int]] = []
         self.on_submit: Callable[[], None] = lambda: self.rest.add("new", NAME)
         self._thread: threading.Thread | None = None
         self._monkeypatch = monkeypatch
         self.checkpoint_dir = folder.as_uri()
         monkeypatch.setattr(TopicProbe, "ids", lambda *_: dict(self.topics))
+        monkeypatch.setattr(TopicProbe, "cluster", lambda *_: self.kafka)
         monkeypatch.setattr(TopicProbe, "state", lambda _, topic, __: TopicState(self.topics[topic], 2))
         monkeypatch.setattr(topics_read, "_rewind", lambda _, __, places: self.rewound.extend(places))
         monkeypatch.setattr(keeper_module, "LOOK_AT_TOPICS_S", 0.0)
+        monkeypatch.setattr(keeper_module, "LOOK_AGAIN_S", 0.0)
         monkeypatch.setattr(keeper_module, "POLL_S", 0.005)
         monkeypatch.setattr(keeper_module, "BACK_OFF_S", 0.001)
         monkeypatch.setattr(keeper_module, "LONGEST_BACK_OFF_S", 0.01)
@@ -59,11 +63,21 @@ class Rig:
         self._thread = threading.Thread(target=keeper.run)
         self._thread.start()
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """End the keeper."""
         self.stop.set()
         if self._thread is not None:
             self._thread.join(10)
             assert not self._thread.is_alive()
+
+    def run_another(self) -> None:
+        """Another keeper in the place of the one before."""
+        self.end()
+        self.stop.clear()
+        self.run()
+
+    def close(self) -> None:
+        self.end()
         self.rest.close()
 
     def lose_to_a_new_topic(self) -> None:
@@ -273,7 +287,7 @@ def test_what_earlier_submissions_left_is_removed_once_the_job_has_a_checkpoint_
     rig.rounds()
     assert (rig.folder / "first").exists()
     rig.rest.checkpoints["mine"] = own
-    left = {"savepoint-1", "third", "mine"}
+    left = {"savepoint-1", "third", "mine", "topics.json"}
     eventually(lambda: {path.name for path in rig.folder.iterdir()} == left, "old checkpoints are removed")
     rig.rounds()
     assert {path.name for path in rig.folder.iterdir()} == left
@@ -293,7 +307,7 @@ def test_the_cluster_is_asked_for_checkpoints_that_cannot_be_listed(rig: Rig) ->
 
 
 def test_a_job_whose_topic_was_made_anew_reads_it_from_the_beginning_and_keeps_its_state(rig: Rig) -> None:
-    checkpoint = rig.checkpoint("chk-2", 200)
+    checkpoint = rig.checkpoint("chk-2", 200, job="mine")
     rig.rest.add("mine", NAME)
     rig.topics = {"llm.requests": "a", "llm.results": "b"}
     rig.run()
@@ -314,14 +328,103 @@ def test_a_job_whose_topic_was_made_anew_reads_it_from_the_beginning_and_keeps_i
     del rig.rest.jobs["new"]
     eventually(lambda: len(rig.submitted) == 2, "it is submitted again before it had a checkpoint")
     assert rig.rewound == both * 2, "nothing knows how far it had read"
-    rig.rest.checkpoints["new"] = checkpoint
+    rig.rest.checkpoints["new"] = own = rig.checkpoint("chk-3", 300, job="new")
     rig.rounds()
     del rig.rest.jobs["new"]
     eventually(lambda: len(rig.submitted) == 3, "it is submitted again")
-    rig.stop.set()
-    assert rig.restored_from == [checkpoint] * 3
+    rig.end()
+    assert rig.restored_from == [checkpoint, checkpoint, own]
     assert [command[6:] for command in rig.submitted] == [["--anew", "llm.requests", "c"]] * 3
     assert rig.rewound == both * 2, "its checkpoint knows"
+
+
+def test_an_older_checkpoint_does_not_know_how_far_a_newer_topic_was_read(rig: Rig) -> None:
+    older = rig.checkpoint("chk-2", 200, job="mine")
+    rig.lose_to_a_new_topic()
+    del rig.rest.jobs["mine"]
+    eventually(lambda: "new" in rig.rest.jobs, "the job is submitted")
+    rig.rest.checkpoints["new"] = own = rig.checkpoint("chk-3", 300, job="new")
+    rig.rounds()
+    rig.rewound.clear()
+    rig.on_submit = lambda: None  # its own checkpoint cannot be restored
+    before = len(rig.submitted)
+    del rig.rest.jobs["new"]
+    eventually(lambda: len(rig.submitted) >= before + 4, "the older one is tried")
+    rig.end()
+    assert rig.restored_from[before : before + 4] == [own] * 3 + [older]
+    assert rig.rewound[:2] == [("llm.requests", 0), ("llm.requests", 1)]
+
+
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_another_keeper_knows_what_was_made_anew(rig: Rig, savepoint: bool) -> None:
+    rig.checkpoint("chk-2", 200, job="mine")
+    rig.lose_to_a_new_topic()
+    rig.run_another()
+    assert rig.submitted == []
+    rig.on_submit = lambda: rig.rest.add("0123456789", NAME)
+    del rig.rest.jobs["mine"]
+    eventually(lambda: rig.submitted, "the job is submitted")
+    rig.run_another()
+    rig.rounds()
+    assert rig.rest.jobs["0123456789"]["state"] == "RUNNING"
+    if savepoint:
+        rig.checkpoint("", 400, job="savepoint-012345-abcdef")
+    else:
+        rig.checkpoint("chk-5", 400, job="0123456789")
+    rig.rewound.clear()
+    rig.run_another()
+    del rig.rest.jobs["0123456789"]
+    eventually(lambda: len(rig.submitted) == 2, "it is submitted again")
+    assert [command[6:] for command in rig.submitted] == [["--anew", "llm.requests", "b"]] * 2
+    assert rig.rewound == [], "its checkpoint knows"
+
+
+def test_a_topic_that_was_made_anew_while_no_keeper_ran_is_read_from_the_beginning(rig: Rig) -> None:
+    rig.rest.add("mine", NAME)
+    rig.topics = {"llm.requests": "a"}
+    rig.run()
+    rig.rounds()
+    rig.end()
+    rig.topics = {"llm.requests": "b"}
+    rig.run_another()
+    eventually(lambda: rig.rest.jobs["mine"]["state"] == "CANCELLING", "the job is cancelled")
+
+
+def test_another_cluster_has_other_topics_and_the_same_records(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.rest.add("mine", NAME)
+    rig.topics = {"llm.requests": "a"}
+    rig.run()
+    rig.rounds()
+    rig.kafka, rig.topics = "a mirror", {"llm.requests": "b"}
+    rig.rounds(6)
+    assert rig.rest.jobs["mine"]["state"] == "RUNNING"
+    assert [record.message for record in caplog.records] == [
+        "the brokers are another cluster's: its topics are read from where the group is there"
+    ]
+    rig.topics = {"llm.requests": "c"}
+    eventually(lambda: rig.rest.jobs["mine"]["state"] == "CANCELLING", "the job is cancelled")
+
+
+def test_a_file_of_topics_that_cannot_be_read_or_written_ends_no_job(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    (rig.folder / "topics.json").mkdir()
+    rig.rest.add("mine", NAME)
+    rig.topics = {"llm.requests": "a"}
+    rig.run()
+    rig.rounds()
+    assert rig.rest.jobs["mine"]["state"] == "RUNNING"
+    assert any("cannot be read" in record.message for record in caplog.records)
+    assert any("cannot be written" in record.message for record in caplog.records)
+
+
+def test_brokers_that_tell_nothing_for_long_are_spoken_of_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.rest.add("mine", NAME)
+    rig.run()
+    rig.rounds(40)
+    assert [record.message for record in caplog.records] == [
+        "the brokers tell nothing of the topics; meanwhile one that is made anew goes unnoticed"
+    ]
 
 
 def test_a_cancellation_that_nobody_hears_is_tried_again(rig: Rig) -> None:
@@ -347,18 +450,18 @@ def test_a_submission_that_fails_does_not_forget_what_was_made_anew(rig: Rig) ->
 
 @pytest.mark.parametrize(("told", "cancelled"), [("aba", 0), ("aabbaabb", 1)], ids=["now and then", "for long"])
 def test_a_broker_that_still_tells_of_the_old_topic_ends_no_job(rig: Rig, told: str, cancelled: int) -> None:
-    rig.rest.add("new", NAME)
+    rig.rest.add("mine", NAME)
     ids = itertools.cycle(told)
     rig.answers_with(lambda: {"llm.requests": next(ids)})
     rig.run()
     for _ in range(cancelled):
-        eventually(lambda: rig.rest.jobs["new"]["state"] == "CANCELLING", "the job is cancelled")
+        eventually(lambda: rig.rest.jobs["mine"]["state"] == "CANCELLING", "the job is cancelled")
         rig.topics = {"llm.requests": "b"}
-        del rig.rest.jobs["new"]
+        del rig.rest.jobs["mine"]
         eventually(lambda: "new" in rig.rest.jobs, "it is submitted again")
     rig.rounds(24)
-    assert rig.rest.jobs["new"]["state"] == "RUNNING"
-    assert rig.rest.asked.count("PATCH /jobs/new") == cancelled
+    assert [job["state"] for job in rig.rest.jobs.values()] == ["RUNNING"]
+    assert len([asked for asked in rig.rest.asked if asked.startswith("PATCH")]) == cancelled
 
 
 def test_a_job_that_came_although_its_submission_failed_is_kept(rig: Rig) -> None:
@@ -396,14 +499,18 @@ def test_without_brokers_to_ask_the_job_is_kept_all_the_same(rig: Rig, caplog: p
     rig.run()
     eventually(lambda: rig.submitted, "the job is submitted")
     rig.rounds()
-    assert [record.message.partition(" (")[0] for record in caplog.records if record.levelname == "ERROR"] == [
+    assert {record.message.partition(" (")[0] for record in caplog.records if record.levelname == "ERROR"} == {
         "the brokers cannot be asked which topics there are"
-    ]
+    }
+    rig.topics = {"llm.requests": "a"}
+    rig.answers_with(lambda: rig.topics)  # a certificate that was being replaced
+    rig.rounds()
+    rig.topics = {"llm.requests": "b"}
+    eventually(lambda: rig.rest.jobs["new"]["state"] == "CANCELLING", "the job is cancelled")
 
 
 def test_a_signal_ends_a_submission_that_hangs(rig: Rig) -> None:
     rig.command = [sys.executable, "-c", "import time; time.sleep(600)"]
     rig.run()
     eventually(lambda: rig.submitted, "the submission runs")
-    rig.close()  # within seconds, or it fails
-    rig.rest = FlinkRest()
+    rig.end()  # within seconds, or it fails

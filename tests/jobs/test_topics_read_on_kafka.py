@@ -1,6 +1,7 @@
 """A request topic that is deleted and made anew, on a real broker."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -18,7 +19,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
 
 
-def test_it_is_read_from_the_beginning_and_the_others_from_where_they_were(broker: Broker) -> None:
+def test_it_is_read_from_the_beginning_and_the_others_from_where_they_were(broker: Broker, tmp_path: Path) -> None:
     config, topics = broker.config, broker.config.kafka.topics
     create_topics(config)
     consumer = Consumer(config.kafka.client(group_id=topics.job_group))
@@ -38,24 +39,27 @@ def test_it_is_read_from_the_beginning_and_the_others_from_where_they_were(broke
             producer.produce(topic, b"x", partition=partition)
     assert producer.flush(30) == 0
 
-    read = TopicsRead(config)
+    read = TopicsRead(config, tmp_path)
     commit()
+    assert read.look()
     read.look()
-    read.look()
-    read.rewind()
-    assert (read.anew, committed(topics.requests)) == ({}, {3})
+    assert (read.submit(None), committed(topics.requests)) == ({}, {3})
+    assert read.runs("first")
 
     make_anew(config, topics.requests)
     commit()
     read.look()
-    assert read.anew == {}, "a broker may lag behind"
+    assert read.runs("first"), "a broker may lag behind"
     read.look()
-    read.rewind()
-    assert read.anew.keys() == {topics.requests}
+    assert not read.runs("first")
+    assert read.submit("file:///first/chk-1").keys() == {topics.requests}
     assert (committed(topics.requests), committed(topics.results)) == ({0}, {3})
 
     commit()
-    read.remembered()
-    read.rewind()
+    read.runs("second")
+    read = TopicsRead(config, tmp_path)
+    assert read.submit("file:///second/chk-2").keys() == {topics.requests}
     assert committed(topics.requests) == {3}, "what was read since is not read again"
+    read.submit("file:///first/chk-1")
+    assert committed(topics.requests) == {0}, "the state of then knows nothing of it"
     consumer.close()

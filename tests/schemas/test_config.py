@@ -446,7 +446,7 @@ _NO_ACCESS = {
     "no table": (f'[kafka]\nsecret_settings_file = "{__file__}"', "has a line without `=`"),
     "file of no secret": ('[redis]\nuser_file = "/nowhere/p"', "redis.user_file: no such setting"),
     "two passwords": ('[redis]\nurl = "redis://:geheim@r"\npassword = "geheim"', "both hold a password"),
-    "worked out": ('[desk]\ntask_secret = "geheim"', "desk.task_secret"),
+    "worked out": ('[desk]\ntask_secret = "geheim"', "desk.task_secret: should have at least 16 characters, not 6"),
     "no user": ('[kafka]\nsecurity_protocol = "SASL_SSL"\npassword = "geheim"', "needs user and password"),
     "shown to nobody": ('[kafka]\nuser = "job"\npassword = "geheim"', "shows no user and password; make it SASL_SSL"),
     "no authority": ('[kafka.tls]\nca_file = "/nowhere/ca"', "kafka.tls.ca_file: there is no file /nowhere/ca"),

@@ -25,5 +25,6 @@ SHORT = (
     "kill -9 broker",
     "kill -9 Redis",
     "kill -9 client",
+    "request topic deleted and made anew",
 )
 """The most telling ones, for every run of the tests."""
