@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..waiting import eventually
-from .checker import Asked, Key
+from .checker import Asked, Key, wrong
 from .fault import Fault
 from .scene import Scene
 
@@ -88,14 +88,15 @@ def judge(scene: Scene, injections: list[Injection]) -> None:
     deadline = time.monotonic() + _LAST_REPLIES_S
     while checker.in_flight() and time.monotonic() < deadline:
         time.sleep(0.1)
-    for key, asked in checker.requests().items():
+    requests = checker.requests()
+    for key, asked in requests.items():
         if not (befell := _befell(injections, key, asked)):
             continue
         if asked.lost(checker.killed):
             befell.lost.append(key)
         if asked.repeated:
             befell.repeated.append(key)
-        if checker.wrong(key):
+        if wrong(key, requests):
             befell.wrong.append(key)
         befell.errors += asked.errors
 

@@ -8,17 +8,19 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer
 from forebay_client.errors import ClientClosed, ReplyTimeout
+from forebay_schemas.canonical import category_of
 from forebay_schemas.codec import Codec
 from forebay_schemas.config import Config
 from forebay_schemas.errors import RecordError
 from forebay_schemas.records import CacheStatus, Lane, Reply, Request, Result
 from forebay_schemas.topic_probe import TopicProbe
 
-from .answers import answer
+from .answers import ALIKE, alike, answer
 from .publisher import Event
 
 Key = tuple[str, str]
@@ -45,6 +47,8 @@ class Asked:
     sent_s: float = 0.0
     accepted: bool = False
     """Whether it is on a request topic."""
+    category: str | None = None
+    """Absent: it was not seen on a request topic."""
     lane: Lane = Lane.INTERACTIVE
     created_ms: int = 0
     deadline_ms: int | None = None
@@ -59,6 +63,16 @@ class Asked:
     """Why its client says that it could not be published."""
     given_up: str | None = None
     """Which error its client waited no longer with."""
+
+    def take(self, record: Request | Reply) -> None:
+        """Note what was read of it."""
+        if isinstance(record, Request):
+            self.accepted, self.category = True, category_of(record)
+            self.lane, self.created_ms, self.deadline_ms = record.lane, record.created_ms, record.deadline_ms
+            self.question = self.question or record.messages[-1].content or ""
+        else:
+            self.committed.append(record)
+            self.committed_s = self.committed_s or time.monotonic()
 
     def answered(self, killed: set[str]) -> bool:
         """Whether its reply is on the topic and, unless its sender was killed, was handed over."""
@@ -90,6 +104,31 @@ class Asked:
         """The codes of its error replies; ``unpublished`` where its client said that the brokers do not take it."""
         told = [reply.error.code for reply in self.committed if reply.error]
         return told if self.accepted or self.refused is None else [*told, "unpublished"]
+
+
+def wrong(key: Key, requests: Mapping[Key, Asked]) -> bool:
+    """Whether any answer to a request is another's; each holds its question, and that its tenant."""
+    tenant, asked = key[0], requests[key]
+    given = [reply for reply in asked.committed if reply.error is None]
+    for reply in given:
+        if reply.cache_status is CacheStatus.SEMANTIC:
+            right = _right_by_meaning(asked, reply, requests.get((tenant, reply.matched_request_id or "")))
+        else:
+            right = reply.text == answer(asked.question)
+        if not right:
+            return True
+    texts = [reply.text for reply in given]
+    return any(event.text not in texts for event in asked.handed if event.error is None)
+
+
+def _right_by_meaning(asked: Asked, reply: Reply, source: Asked | None) -> bool:
+    """Whether it may be given by meaning, and is the answer of the tenant's request that it names, which asks the same.
+
+    Where the category is not known, the question tells: of other categories none is like another.
+    """
+    if source is None or asked.category not in (ALIKE, None):
+        return False
+    return alike(asked.question, source.question) and reply.text == answer(source.question)
 
 
 class Checker:
@@ -168,20 +207,6 @@ class Checker:
         with self._lock:
             return not any(one.open for one in self._asked.values() if one.seen_s < moment_s)
 
-    def wrong(self, key: Key) -> bool:
-        """Whether any answer to a request is another's; each holds its question, and that its tenant.
-
-        One that is given by meaning is the right answer of the tenant's request that it names.
-        """
-        tenant, asked = key[0], self._asked[key]
-        for reply in asked.committed:
-            source = self._asked.get((tenant, reply.matched_request_id or ""), Asked())
-            right = source.question if reply.cache_status is CacheStatus.SEMANTIC else asked.question
-            if reply.error is None and reply.text != answer(right):
-                return True
-        committed = [reply.text for reply in asked.committed if reply.error is None]
-        return any(event.text not in committed for event in asked.handed if event.error is None)
-
     def requests(self) -> dict[Key, Asked]:
         """What is known of each request now."""
         with self._lock:
@@ -237,11 +262,4 @@ class Checker:
         except RecordError:
             return
         with self._lock:
-            asked = self._asked.setdefault((record.tenant, record.request_id), Asked())
-            if isinstance(record, Request):
-                asked.accepted = True
-                asked.lane, asked.created_ms, asked.deadline_ms = record.lane, record.created_ms, record.deadline_ms
-                asked.question = asked.question or record.messages[-1].content or ""
-            else:
-                asked.committed.append(record)
-                asked.committed_s = asked.committed_s or time.monotonic()
+            self._asked.setdefault((record.tenant, record.request_id), Asked()).take(record)

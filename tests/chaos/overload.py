@@ -16,7 +16,7 @@ from forebay_schemas.errors import ErrorCode
 from forebay_schemas.records import CacheStatus, Lane
 from rich.table import Table
 
-from .checker import Asked, Key
+from .checker import Asked, Key, wrong
 from .crowd import Calls, Crowd, unclear
 from .phase import Phase, at_share
 from .scene import Scene
@@ -170,7 +170,7 @@ def _overload(offered: _Offering, minutes: float) -> Overload:
     killed = scene.checker.killed
     seen.lost = [key for key, asked in requests.items() if asked.lost(killed)]
     seen.repeated = [key for key, asked in requests.items() if asked.repeated]
-    seen.wrong = [key for key in requests if scene.checker.wrong(key)]
+    seen.wrong = [key for key in requests if wrong(key, requests)]
     return seen
 
 

@@ -17,11 +17,13 @@ import msgspec
 from forebay_client import BrokerUnavailable, Client
 from forebay_schemas.records import CacheOptions, CachePolicy, Lane, Reply
 
-from .answers import question
+from .answers import ALIKE, Topic, any_topic, question, wording
 
 TENANTS = ("north", "south", "west")
 _REPEATABLE = 50
-"""Of a tenant's last questions, those that it asks again."""
+"""Of a tenant's last questions, and topics, those that it asks again."""
+_REWORDED = 0.5
+"""Of the questions that may be answered by meaning, those whose topic was asked about before."""
 _LEAVE_S = 60.0
 _CATCH_UP_S = 0.2
 """So much of a schedule is made up for; what was missed before, as in a pause, is not."""
@@ -58,6 +60,7 @@ class _Asker:
     def __init__(self, name: str) -> None:
         self._chance = random.Random(name)
         self._asked = {tenant: deque[str](maxlen=_REPEATABLE) for tenant in TENANTS}
+        self._topics = {tenant: deque[Topic](maxlen=_REPEATABLE) for tenant in TENANTS}
 
     def next(self) -> _Wanted:
         tenant, kind = self._chance.choice(TENANTS), self._chance.random()
@@ -68,9 +71,16 @@ class _Asker:
         if kind < 0.35:
             return _Wanted(tenant, text, CachePolicy.BYPASS)
         if kind < 0.45:
-            return _Wanted(tenant, text, category="alike")
+            return _Wanted(tenant, self._worded(tenant), category=ALIKE)
         asked.append(text)
         return _Wanted(tenant, text, lane=Lane.BATCH if kind < 0.55 else Lane.INTERACTIVE)
+
+    def _worded(self, tenant: str) -> str:
+        topics = self._topics[tenant]
+        if topics and self._chance.random() < _REWORDED:
+            return wording(tenant, self._chance.choice(topics), self._chance)
+        topics.append(any_topic(self._chance))
+        return wording(tenant, topics[-1], self._chance)
 
 
 def main(name: str, rate_per_s: float, deadline_s: float | None = None) -> None:
