@@ -163,6 +163,8 @@ class Checker:
         """The clients that run."""
         self.killed: set[str] = set()
         """Those that cannot tell any more what they were given."""
+        self.reply_appended_s = 0.0
+        """When the reply that was read last came to the brokers, as the time of day by their clock."""
 
     def __enter__(self) -> "Checker":
         self._reading = threading.Thread(target=self._follow, daemon=True)
@@ -234,6 +236,8 @@ class Checker:
                 self._note_result(message.value() or b"")
             else:
                 self._take(message.topic() or "", message.value() or b"")
+            if message.topic() == self._topics.replies:
+                self.reply_appended_s = message.timestamp()[1] / 1000
         consumer.close()
 
     def _subscribed(self) -> Consumer:

@@ -1,13 +1,16 @@
-"""A process whose clock is set sees another time of day, and waits as long as before."""
+"""A process whose clock is set sees another time of day, and waits as long as before; that it does is looked at."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from .clocks import Clock, no_clocks
+from .faults.clocks import FAULTS
 
 _HOUR_S = 3_600
 _TELL = """
@@ -42,3 +45,24 @@ def test_a_clock_jumps_and_time_passes_as_before(tmp_path: Path) -> None:
             assert 0.3 <= took_s < 60
             assert used_s < 0.15, "a wait whose end is thought to be past is begun again and again"
         told.stdin.write("\n")
+
+
+@pytest.mark.parametrize("whose", ["broker", "Redis"])
+@pytest.mark.parametrize(("how", "wrong_s"), [("an hour ahead", _HOUR_S), ("an hour back", -_HOUR_S)])
+def test_a_clock_that_did_not_move_is_not_borne(whose: str, how: str, wrong_s: int) -> None:
+    (fault,) = (one for one in FAULTS if one.name == f"clock of {whose} {how}")
+    right_s = time.time()
+
+    def lasted(told_s: float, caught_up: bool = True) -> object:
+        told: dict[str, float] = {"broker": right_s, "Redis": right_s, whose: told_s}
+        scene: Any = SimpleNamespace(
+            redis=SimpleNamespace(time=lambda: (int(told["Redis"]), 0)),
+            checker=SimpleNamespace(reply_appended_s=told["broker"]),
+            caught_up_since_broken=lambda: caught_up,
+        )
+        return fault.until(scene)
+
+    assert lasted(right_s + wrong_s)
+    assert not lasted(right_s + wrong_s, caught_up=False)
+    assert not lasted(right_s)
+    assert not lasted(right_s - wrong_s)

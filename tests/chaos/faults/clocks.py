@@ -1,5 +1,6 @@
 """Clocks that somebody sets: an hour ahead, an hour back, and right again."""
 
+import time
 from collections.abc import Callable
 
 from ..breakable import CLIENTS, GATEWAY, JOBMANAGER, KAFKA, REDIS, TASKMANAGER, WORKER
@@ -8,10 +9,33 @@ from ..fault import Fault
 from ..scene import Scene
 
 _HOUR_S = 3_600
+_NEAR_S = 60
+"""What was told a moment ago is not older."""
+
+
+def _of_redis(scene: Scene) -> float:
+    seconds, _ = scene.redis.time()
+    return seconds
+
+
+_TOLD_BY: dict[str, Callable[[Scene], float]] = {KAFKA: lambda scene: scene.checker.reply_appended_s, REDIS: _of_redis}
+"""The time of day by those that tell it. Nothing else shows that they took the clock for theirs: a binary that is
+linked statically does not, and bears everything."""
 
 
 def _set(name: str, seconds: int) -> Callable[[Scene], None]:
     return lambda scene: scene.around.clocks[name].set_by(seconds)
+
+
+def _borne(name: str, seconds: int) -> Callable[[Scene], bool]:
+    """All of it, while the clock is wrong: that it is right again must not be what helps."""
+
+    def until(scene: Scene) -> bool:
+        told = _TOLD_BY.get(name)
+        is_set = told is None or abs(told(scene) - time.time() - seconds) < _NEAR_S
+        return is_set and scene.caught_up_since_broken()
+
+    return until
 
 
 FAULTS = tuple(
@@ -19,8 +43,7 @@ FAULTS = tuple(
         f"clock of {whose} {how}",
         Scene.generating,
         _set(name, seconds),
-        # All of it, while the clock is wrong: that it is right again must not be what helps.
-        until=Scene.caught_up_since_broken,
+        until=_borne(name, seconds),
         heal=_set(name, 0),
         impossible=no_clocks,
     )
