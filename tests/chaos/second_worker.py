@@ -9,10 +9,12 @@ from pathlib import Path
 
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
+from forebay_ops.local.effective import free_ports
 from forebay_ops.local.home import Home
 from forebay_schemas.config import Config
 from forebay_schemas.records import Lane
 
+from ..samples import served
 from .breakable import SETTINGS
 
 _LEAVE_S = 45
@@ -24,6 +26,7 @@ class SecondWorker:
 
     def __init__(self, config: Config, home: Home, admin: Callable[[], AdminClient]) -> None:
         self._config, self._home, self._admin = config, home, admin
+        (self._metrics_port,) = free_ports(1)
         self._process: subprocess.Popen[bytes] | None = None
 
     def join(self, packages: str | None = None) -> None:
@@ -39,7 +42,7 @@ class SecondWorker:
             "FOREBAY_CONFIG": str(SETTINGS),
             "FOREBAY_KAFKA__BOOTSTRAP": self._config.kafka.bootstrap,
             "FOREBAY_MODELS__TOLD__ENDPOINT__URL": str(self._config.models["told"].endpoint.url),
-            "FOREBAY_METRICS__WORKER_PORT": "0",
+            "FOREBAY_METRICS__WORKER_PORT": str(self._metrics_port),
         }
         environment = os.environ | given | ({"PYTHONPATH": packages} if packages else {})
         with (self._home.logs / "second-worker.log").open("ab") as log:
@@ -67,6 +70,11 @@ class SecondWorker:
         """Starts it where it does not run; whether every group has settled with both workers in it."""
         self.join(packages)
         return self.members() == {2}
+
+    def answered(self) -> float:
+        """How many answers it gave, by its own count; 0 where it does not run."""
+        replies = (one for one in served(self._metrics_port) if one.name == "forebay_replies_total")
+        return sum(one.value for one in replies if one.labels["outcome"] == "ok")
 
     def members(self) -> set[int]:
         """How many members the groups of the workers have, 0 while one is not settled; one number where all have the

@@ -13,17 +13,22 @@ def _older(scene: Scene) -> str:
     return older_packages(scene.running.stack.home.root / "older", "schemas", "workers")
 
 
+def _works(scene: Scene) -> bool:
+    """Whether it is there, and has answered: one that no task came to would prove nothing."""
+    return scene.second.joined(_older(scene)) and scene.second.answered() > 0
+
+
 FAULTS = (
     Fault(
         "an older worker joins",
         when=Scene.generating,
         inject=lambda scene: scene.second.join(_older(scene)),
-        until=lambda scene: scene.second.joined(_older(scene)),
+        until=_works,
         impossible=no_older_version,
     ),
     Fault(
         "an older worker leaves",
-        when=lambda scene: scene.second.joined(_older(scene)) and scene.generating(),
+        when=lambda scene: _works(scene) and scene.generating(),
         inject=lambda scene: scene.second.leave(),
         impossible=no_older_version,
     ),
