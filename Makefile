@@ -46,7 +46,7 @@ fast: $(READY) # many of these wait, so that two cores carry three processes
 	$(BIN)/pytest -q -n 3 --dist worksteal --hypothesis-profile=$(or $(EXAMPLES),many) -m "not stack and not model"
 
 fuzz: INPUTS := 1000000
-fuzz: $(READY) ## Feed a million hostile inputs to all that reads what others write (INPUTS=..., five minutes or ten)
+fuzz: $(READY) ## Feed a million hostile inputs to all that reads what others write (INPUTS=..., seven minutes or ten)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 
