@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from forebay_client.errors import BrokerUnavailable
 from forebay_client.inbox import Inbox
 from forebay_client.outbox import Outbox
+from forebay_gateway.erasing import GatewayEraser
 from forebay_jobs.caches.erasing import Eraser
 from forebay_jobs.caches.redis_store import RedisStore
 from forebay_schemas import commands
@@ -40,15 +41,27 @@ class Kept:
 
 
 def kept(config: Config, whom: Whom, say: Say) -> list[Kept]:
-    """What Redis and the ledger keep; what the index keeps the job alone can tell.
+    """What Redis, the gateway and the ledger keep; what the index keeps the job alone can tell.
 
     Raises:
-        ForebayError: Redis does not answer, or the ledger cannot be read.
+        ForebayError: a Redis does not answer, or the ledger cannot be read.
     """
-    counted = _eraser(config, whom).count(say)
-    rows = ledger.count(config.ledger.folder, whom)
-    found = {**_named("redis", counted), **_named("ledger", rows)}
-    return [Kept(place, count, count) for place, count in found.items()]
+    counted = {place: eraser.count(say) for place, eraser in _erasers(config, whom).items()}
+    counted["ledger"] = Counter(ledger.count(config.ledger.folder, whom))
+    return [
+        Kept(f"{place}, {kind}", count, count)
+        for place, counts in counted.items()
+        for kind, count in sorted(counts.items())
+    ]
+
+
+def undivided(config: Config, whom: Whom, say: Say) -> int:
+    """How many files and batches the gateway keeps of a user's tenant: nobody can tell whose rows they hold.
+
+    Raises:
+        ForebayError: Redis does not answer.
+    """
+    return GatewayEraser(config, whom.tenant, whom.user).undivided(say)
 
 
 def forget(config: Config, whom: Whom, *, issued_by: str, timeout_s: float, say: Say) -> list[Kept]:
@@ -62,26 +75,30 @@ def forget(config: Config, whom: Whom, *, issued_by: str, timeout_s: float, say:
         NotForgotten: the job has not acknowledged it in time, or who writes to the ledger has not done it.
         ForebayError: a store does not answer.
     """
-    eraser, folder = _eraser(config, whom), config.ledger.folder
+    erasers, folder = _erasers(config, whom), config.ledger.folder
     rows = ledger.count(folder, whom)
-    erased = eraser.erase(say)
+    erased = {place: eraser.erase(say) for place, eraser in erasers.items()}
     # After Redis: whoever holds in memory what was learned puts it back there until the job has forgotten it.
     in_job = _by_job(config, whom, issued_by, timeout_s, say)
     ledger.forget(folder, whom, timeout_s, say)
-    keys_left, rows_left = eraser.count(say), ledger.count(folder, whom)
+    keys_left = {place: eraser.count(say) for place, eraser in erasers.items()}
+    rows_left = ledger.count(folder, whom)
     return [
-        *(Kept(f"redis, {kind}", erased[kind], keys_left[kind]) for kind in sorted(erased | keys_left)),
+        *(
+            Kept(f"{place}, {kind}", erased[place][kind], keys_left[place][kind])
+            for place in erasers
+            for kind in sorted(erased[place] | keys_left[place])
+        ),
         in_job,
         *(Kept(f"ledger, {kind}", rows[kind], rows_left[kind]) for kind in rows),
     ]
 
 
-def _eraser(config: Config, whom: Whom) -> Eraser:
-    return Eraser(RedisStore(config, JobMetrics(CollectorRegistry())), whom.tenant, whom.user)
-
-
-def _named(place: str, counts: Counter[str] | dict[str, int]) -> dict[str, int]:
-    return {f"{place}, {kind}": count for kind, count in sorted(counts.items())}
+def _erasers(config: Config, whom: Whom) -> dict[str, Eraser | GatewayEraser]:
+    return {
+        "gateway": GatewayEraser(config, whom.tenant, whom.user),
+        "redis": Eraser(RedisStore(config, JobMetrics(CollectorRegistry())), whom.tenant, whom.user),
+    }
 
 
 def _by_job(config: Config, whom: Whom, issued_by: str, timeout_s: float, say: Say) -> Kept:

@@ -85,15 +85,18 @@ class Spent:
     month_usd: float
 
 
-def connect(config: Config) -> redis.Redis:
-    """The Redis of the gateways, which may be another than the caches'."""
+def server(config: Config) -> dict[str, Any]:
+    """Arguments of ``Redis.from_url`` for the Redis of the gateways, which may be another than the caches'."""
     own = config.gateway.redis_url
     reached: dict[str, Any] = {"url": own.get_secret_value()} if own else config.redis.client()
     timeout_s = config.redis.timeout_ms / 1000
+    return {**reached, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+
+
+def connect(config: Config) -> redis.Redis:
+    """To the Redis of the gateways."""
     return redis.Redis.from_url(
-        **reached,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
+        **server(config),
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died with the server's restart
         retry_on_error=[redis.ConnectionError],
     )

@@ -31,8 +31,8 @@ _HOLD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEY
 _log = logging.getLogger(__name__)
 
 
-class _Kept(msgspec.Struct):
-    """What is known of the first call: what it asked, and its answer once there is one."""
+class Kept(msgspec.Struct):
+    """What is known of the first call: a digest of what it asked, and its answer once there is one."""
 
     asked: str
     reply: Reply | None = None
@@ -83,13 +83,13 @@ class Repeats:
         """
         if not 0 < len(key) <= _MAX_CHARS:
             raise _wrong(f"has {len(key)} characters; give between 1 and {_MAX_CHARS}")
-        digest = hashlib.sha256(f"{tenant}\0{key}".encode()).hexdigest()
-        name = f"{self._prefix}:repeat:{digest}"
+        # The name says whose it is, so that it is found when the tenant is forgotten.
+        name = f"{self._prefix}:repeat:{tenant}:{hashlib.sha256(key.encode()).hexdigest()}"
         asked = hashlib.sha256(body).hexdigest()
         try:
             while not await self._store.set(name, _pending(asked), nx=True, px=round(_LEASE_S * 1000)):
                 value = await self._store.get(name)
-                known = msgspec.msgpack.decode(value, type=_Kept) if value else None
+                known = msgspec.msgpack.decode(value, type=Kept) if value else None
                 if known and known.asked != asked:
                     raise _wrong("was used for another body; choose a new one")
                 if known and known.reply is not None:
@@ -105,7 +105,7 @@ class Repeats:
             if answer is None:
                 await self._hold(name, asked, 0)
             else:
-                await self._store.set(name, msgspec.msgpack.encode(_Kept(asked, answer)), ex=_KEPT_S)
+                await self._store.set(name, msgspec.msgpack.encode(Kept(asked, answer)), ex=_KEPT_S)
         except (RedisError, OSError) as error:
             self._failed(error)
 
@@ -121,7 +121,7 @@ class Repeats:
 
 
 def _pending(asked: str) -> bytes:
-    return msgspec.msgpack.encode(_Kept(asked))
+    return msgspec.msgpack.encode(Kept(asked))
 
 
 def _wrong(problem: str) -> ApiError:

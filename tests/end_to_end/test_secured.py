@@ -2,12 +2,14 @@
 role's rights alone. It answers, forgets whom it is told to, and tells its secrets and all texts nowhere."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import psutil
 import pytest
+import redis
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 from forebay_client import Client, RequestFailed
@@ -22,6 +24,7 @@ from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheStatus
 from openai import OpenAI
 
+from ..producers.batch_doubles import a_line
 from ..secure_broker import SecureBroker
 from ..waiting import eventually
 from .conftest import RunningStack, stack_up
@@ -64,6 +67,9 @@ share = 0
 remembered = 0
 [ledger]
 roll_s = 0.5
+# Without a key all its calls are this tenant's.
+[gateway]
+tenant = "acme"
 """
 
 
@@ -126,33 +132,97 @@ def invoked(secured: RunningStack, command: Any, *arguments: str) -> Result:
 def test_a_service_is_answered_and_forgotten(secured: RunningStack, service: Client) -> None:
     root, ada, acme = secured.config.ledger.folder, Whom(tenant="acme", user="ada"), Whom(tenant="acme")
     statuses: list[CacheStatus] = []
+    answers: set[str] = set()
 
     def ask() -> CacheStatus:
-        statuses.append(service.ask(QUESTION, user="ada", timeout_s=60).cache_status)
+        reply = service.ask(QUESTION, user="ada", timeout_s=60)
+        answers.add(reply.text)
+        statuses.append(reply.cache_status)
         return statuses[-1]
 
-    def settled() -> None:
+    def settled(whom: Whom = ada, more: int = 0) -> None:
         """It is in the caches, and every reply in the ledger: nothing comes late."""
         eventually(lambda: ask() is CacheStatus.EXACT, "an answer from Redis")
-        eventually(lambda: ledger.count(root, ada)["replies"] == len(statuses), "all replies in the ledger")
+        eventually(lambda: ledger.count(root, whom)["replies"] == len(statuses) + more, "all replies in the ledger")
 
     settled()
     assert statuses[0] is CacheStatus.MISS
+    assert {"answer"} <= kinds_with(secured, "ada", QUESTION, *answers)
     done = invoked(secured, forget_, "--tenant", "acme", "--user", "ada", "--yes")
     assert done.exit_code == 0, done.output
-    assert done.stdout.endswith("nothing is kept of the user ada of the tenant acme\n")
+    assert "keep nothing of the user ada of the tenant acme;" in done.stdout.splitlines()[-1]
     rows = [line.split() for line in done.stdout.splitlines()[1:-1]]
     found = {" ".join(words[:-2]): int(words[-2].replace(",", "")) for words in rows}
     assert found["redis, answers"] == found["job, index and what was learned"] == 1
     assert found["ledger, replies"] == len(statuses)
+    assert kinds_with(secured, "ada", QUESTION, *answers) == set()
 
     statuses.clear()
-    settled()
+    with OpenAI(base_url=gateway_url(secured), api_key="none", timeout=60) as openai:
+        answers |= _use_gateway(openai)
+    settled(acme, more=_CALLS_OF_GATEWAY)
     assert statuses[0] is CacheStatus.MISS
-    assert invoked(secured, forget_, "--tenant", "acme", "--yes").exit_code == 0
+    before = kinds_with(secured, "acme", QUESTION, *answers)
+    assert before >= {"answer", "seen", "gateway:repeat", "gateway:file", "gateway:contents", "gateway:batch"}
+    done = invoked(secured, forget_, "--tenant", "acme", "--yes")
+    assert done.exit_code == 0, done.output
     assert ledger.count(root, acme) == {"replies": 0, "feedback": 0}
     told = invoked(secured, forget_, "--tenant", "acme", "--dry-run").stdout.splitlines()
     assert [line.split()[-1] for line in told[-2:]] == ["0", "0"], "of the ledger"
+    assert kinds_with(secured, "acme", QUESTION, *answers) == set()
+
+
+_CALLS_OF_GATEWAY = 2
+
+
+def _use_gateway(openai: OpenAI) -> set[str]:
+    """Have it keep an answer for repeats, a file, and a batch with its results; what was answered."""
+    asked: Any = [{"role": "user", "content": f"{QUESTION} To be told once."}]
+    once = {"Idempotency-Key": "order-17"}
+    told = openai.chat.completions.create(model="auto", messages=asked, extra_headers=once).choices[0].message.content
+    row = json.dumps(a_line("row-1", f"{QUESTION} In a batch.")).encode() + b"\n"
+    file = openai.files.create(file=("rows.jsonl", row), purpose="batch")
+    batch = openai.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"of": "acme"}
+    )
+    done = eventually(
+        lambda: one if (one := openai.batches.retrieve(batch.id)).status == "completed" else None, "the batch's end"
+    )
+    results = json.loads(openai.files.content(done.output_file_id or "").text)
+    return {told or "", results["response"]["body"]["choices"][0]["message"]["content"]}
+
+
+def kinds_with(secured: RunningStack, *texts: str) -> set[str]:
+    """The kinds of all keys of Redis that hold one of these texts, in their name or anywhere in them.
+
+    It knows nothing of what keeps what: every key is read as its type says, and unpacked where it is packed.
+    """
+    store: Any = redis.Redis.from_url(**secured.config.redis.client())
+    reads: dict[bytes, Any] = {
+        b"string": lambda key: [store.get(key)],
+        b"hash": lambda key: [part for pair in store.hgetall(key).items() for part in pair],
+        b"list": lambda key: store.lrange(key, 0, -1),
+        b"set": store.smembers,
+        b"zset": lambda key: store.zrange(key, 0, -1),
+    }
+    found: set[str] = set()
+    for key in store.scan_iter():
+        held = [key, *reads[store.type(key)](key)]
+        if any(text.encode() in value for text in texts for part in held for value in _unpacked(part)):
+            found.add(":".join(key.decode().split(":")[1:3]).removeprefix("3:"))
+    store.close()
+    return found
+
+
+def _unpacked(value: bytes) -> list[bytes]:
+    try:
+        return [value, zlib.decompress(value)]
+    except zlib.error:
+        return [value]
+
+
+def gateway_url(secured: RunningStack) -> str:
+    return f"http://localhost:{secured.config.gateway.port}/v1"
 
 
 def test_secrets_and_questions_are_told_nowhere(secured: RunningStack, acme: Config, service: Client) -> None:
@@ -180,8 +250,7 @@ def test_secrets_and_questions_are_told_nowhere(secured: RunningStack, acme: Con
 
 
 def _ask_gateway(secured: RunningStack) -> str:
-    url = f"http://localhost:{secured.config.gateway.port}/v1"
-    with OpenAI(base_url=url, api_key="none", timeout=60) as openai:
+    with OpenAI(base_url=gateway_url(secured), api_key="none", timeout=60) as openai:
         asked: Any = [{"role": "user", "content": f"{QUESTION} Through the gateway."}]
         answer = openai.chat.completions.create(model="auto", messages=asked).choices[0].message.content
         streamed = openai.chat.completions.create(model="auto", messages=[*asked, *asked], stream=True)

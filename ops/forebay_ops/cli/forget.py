@@ -1,4 +1,4 @@
-"""`forebay forget`: nothing is kept of a tenant, or of one of its users."""
+"""`forebay forget`: caches, index, ledger and gateway keep nothing of a tenant, or of one of its users."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..forgetting import Kept, forget, kept
+from ..forgetting import Kept, forget, kept, undivided
 from ..ledger.forgetting import NotForgotten, Whom
 from .options import cli_config
 from .progress import ConsoleProgress
@@ -21,11 +21,11 @@ _LEFT = 3
 @click.command("forget")
 @click.option("--tenant", required=True, help="Whose entries go.")
 @click.option("--user", help="Only those of this user of the tenant.")
-@click.option("--dry-run", is_flag=True, help="Count what Redis and the ledger keep, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Count what Redis, gateway and ledger keep, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait for job and ledger.")
 def forget_(tenant: str, user: str | None, dry_run: bool, yes: bool, timeout_s: float) -> None:
-    """Remove what is kept of a tenant, or of one of its users, from both caches, the ledger and what was learned.
+    """Remove what is kept of a tenant, or of one of its users: caches, gateway, ledger, and what was learned.
 
     It cannot be undone. Send nothing more for them before: what is in flight is still answered, and kept. Then it is
     counted again what is left, which is 0 everywhere where it succeeded.
@@ -35,7 +35,8 @@ def forget_(tenant: str, user: str | None, dry_run: bool, yes: bool, timeout_s: 
       forebay forget --tenant acme --user ada
       forebay forget --tenant acme --yes
 
-    Kafka's topics keep requests, replies and feedback until their retention is over (docs/security.md).
+    Files and batches at the gateway go with their tenant alone: nobody can tell which user's rows they hold. Kafka's
+    topics keep requests, replies and feedback until their retention is over (docs/security.md).
 
     The exit code is 3 where something is left, or where job or ledger have not done their part in time.
     """
@@ -43,8 +44,15 @@ def forget_(tenant: str, user: str | None, dry_run: bool, yes: bool, timeout_s: 
     console = Console(highlight=False)
     with ConsoleProgress(Console(stderr=True)) as progress:
         found = kept(config, whom, progress.counting)
+        staying = undivided(config, whom, progress.counting)
     if not config.ledger.folder.is_dir():
         note = f"there is no ledger at {config.ledger.folder} (ledger.folder); where it lies elsewhere, run this there"
+        click.secho(note, fg="yellow", err=True)
+    if staying:
+        note = (
+            f"{staying:,} files and batches of the tenant {tenant} stay at the gateway: nobody can tell whose rows they"
+            f" hold; delete there the files with rows of {user}, or forget the tenant"
+        )
         click.secho(note, fg="yellow", err=True)
     if dry_run:
         console.print(_table(found, done=False))
@@ -66,7 +74,8 @@ def forget_(tenant: str, user: str | None, dry_run: bool, yes: bool, timeout_s: 
             f"forebay: {left} are left; if nothing is sent any more, give the command again", fg="red", err=True
         )
         sys.exit(_LEFT)
-    click.echo(f"nothing is kept of {_in_words(whom)}")
+    places = "caches, index and ledger" if staying else "caches, index, ledger and gateway"
+    click.echo(f"{places} keep nothing of {_in_words(whom)}; docs/security.md says what stays elsewhere, and how long")
 
 
 def _table(places: list[Kept], *, done: bool) -> Table:

@@ -91,7 +91,8 @@ class Files:
             kept_s: for how long; absent, and at most: ``gateway.files_kept_s``.
         """
         digest, size, pieces = hashlib.sha256(), 0, 0
-        contents = f"{self._prefix}:contents:{uuid.uuid4().hex}"
+        # The name says whose they are: what nobody has a file of is forgotten with the tenant too.
+        contents = f"{self._prefix}:contents:{tenant}:{uuid.uuid4().hex}"
         while data := await read(PIECE_BYTES):
             digest.update(data)
             size, pieces = size + len(data), pieces + 1

@@ -1,0 +1,132 @@
+"""Removes what Redis keeps at the gateways of a tenant, or of one of its users: batches, files, answers for repeats.
+
+Walks through all keys, a page at a time, so that requests go on meanwhile; a tenant's own lists a full Redis may have
+dropped.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import redis
+from forebay_schemas.config import Config
+from forebay_schemas.errors import ForebayError
+
+from .batches.files import StoredFile
+from .limits import server
+from .repeats import Kept
+
+_PAGE = 1_000
+"""Keys that Redis looks at for one page: some milliseconds, in which it answers nobody else."""
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+class GatewayEraser:
+    """Of one tenant, or of one of its users.
+
+    A user's are the answers that are kept for repeats of calls that named the user. Files and batches are of a tenant
+    alone: nobody can tell whose rows they hold.
+
+    Raises:
+        ForebayError: of every method, Redis does not answer.
+    """
+
+    def __init__(self, config: Config, tenant: str, user: str | None) -> None:
+        self._store: Any = redis.Redis.from_url(**server(config))  # typed for asynchronous clients too
+        self._setting = "redis.url" if config.gateway.redis_url is None else "gateway.redis_url"
+        self._prefix = f"{config.kafka.topic_prefix}:gateway"
+        self._tenant = tenant
+        self._user = user
+
+    def count(self, say: Say) -> Counter[str]:
+        """How many keys there are, by kind."""
+        with self._answering():
+            return Counter(kind for kind, _ in self._theirs(say))
+
+    def undivided(self, say: Say) -> int:
+        """How many files and batches stay because they are of the tenant alone."""
+        with self._answering():
+            return sum(kind in ("batches", "files") for kind, _ in self._of_tenant(say)) if self._user else 0
+
+    def erase(self, say: Say) -> Counter[str]:
+        """Remove them; how many there were, by kind."""
+        erased: Counter[str] = Counter()
+        with self._answering():
+            for kind, key in self._theirs(say):
+                self._store.unlink(key)
+                if kind == "batches":
+                    self._store.srem(f"{self._prefix}:open-batches", key.rpartition(":")[2])
+                erased[kind] += 1
+        return erased
+
+    def _theirs(self, say: Say) -> Iterator[tuple[str, str]]:
+        """Kind and key of each, once: Redis may name one twice while it goes through them."""
+        told: set[str] = set()
+        for kind, key in self._found(say):
+            if key not in told:
+                told.add(key)
+                yield kind, key
+
+    def _found(self, say: Say) -> Iterator[tuple[str, str]]:
+        if self._user is None:
+            yield from self._of_tenant(say)
+        for key in self._own_keys("repeat", say):
+            if self._user is None or self._is_to_user(_decoded(self._store.get(key), Kept)):
+                yield "kept answers", key
+
+    def _of_tenant(self, say: Say) -> Iterator[tuple[str, str]]:
+        # First: whoever works on a batch that is gone leaves it, and writes no file of its answers.
+        for key in self._keys("batch", say):
+            if self._store.hget(key, "tenant") == msgspec.json.encode(self._tenant):
+                yield "batches", key
+        for key in self._keys("file", say):
+            file = _decoded(self._store.get(key), StoredFile)
+            if file is not None and file.tenant == self._tenant:
+                yield "files", key
+                if self._store.exists(file.contents):
+                    yield "contents of files", file.contents
+        # Of an upload that broke off, or of a file that was written again.
+        for key in self._own_keys("contents", say):
+            yield "contents of files", key
+        for kind in ("batches", "files"):
+            if self._store.exists(key := f"{self._prefix}:{kind}:{self._tenant}"):
+                yield "lists", key
+
+    def _is_to_user(self, kept: Kept | None) -> bool:
+        return kept is not None and kept.reply is not None and kept.reply.user == self._user
+
+    def _own_keys(self, kind: str, say: Say) -> Iterator[str]:
+        """Those of a kind whose names say the tenant."""
+        own = f"{self._prefix}:{kind}:{self._tenant}"
+        return (key for key in self._keys(kind, say) if key.rpartition(":")[0] == own)
+
+    def _keys(self, kind: str, say: Say) -> Iterator[str]:
+        """All keys of a kind; some may come twice."""
+        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", f"{self._prefix}:{kind}:") + "*"
+        for looked_at, key in enumerate(self._store.scan_iter(pattern, _PAGE), 1):
+            if looked_at % _PAGE == 0:
+                say(f"{looked_at:,} keys of {kind} looked at")
+            yield key.decode(errors="replace")
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            raise ForebayError(
+                f"{self._setting}: Redis does not answer ({type(error).__name__}), so it is not known what it keeps for"
+                " the gateways; see that it runs"
+            ) from None
+
+
+def _decoded(data: bytes | None, kind: type[T]) -> T | None:
+    """What cannot be read, a newer version's or damaged, is nobody's."""
+    try:
+        return None if data is None else msgspec.msgpack.decode(data, type=kind)
+    except msgspec.MsgspecError:
+        return None
