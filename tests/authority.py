@@ -26,11 +26,12 @@ class Authority:
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(self._pem)
 
-    def signed(self, name: str) -> Path:
-        """A certificate for ``localhost``, its authority's, and its private key."""
+    def signed(self, name: str, host: str = "localhost") -> Path:
+        """A certificate for a host, which is this machine, its authority's, and its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        here = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+        names = [x509.DNSName(host), *([x509.IPAddress(ip_address("127.0.0.1"))] if host == "localhost" else [])]
+        here = x509.SubjectAlternativeName(names)
         certificate = self._certificate(subject, key.public_key(), here)
         file = self._folder / f"{name}.pem"
         file.write_bytes(
@@ -42,10 +43,10 @@ class Authority:
         )
         return file
 
-    def server_context(self) -> ssl.SSLContext:
-        """For a server of this machine that speaks TLS by Python's own library."""
+    def server_context(self, host: str = "localhost") -> ssl.SSLContext:
+        """For a server of this machine that speaks TLS by Python's own library, and says that it is this host."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.signed("server"))
+        context.load_cert_chain(self.signed("server", host))
         return context
 
     def _certificate(

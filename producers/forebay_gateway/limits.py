@@ -15,6 +15,7 @@ import redis.asyncio as redis
 from forebay_client import Reply
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import GatewayMetrics
+from forebay_schemas.sections import redis_address
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -88,7 +89,7 @@ class Spent:
 def server(config: Config) -> dict[str, Any]:
     """Arguments of ``Redis.from_url`` for the Redis of the gateways, which may be another than the caches'."""
     own = config.gateway.redis_url
-    reached: dict[str, Any] = {"url": own.get_secret_value()} if own else config.redis.client()
+    reached = redis_address(own) if own else config.redis.client()
     timeout_s = config.redis.timeout_ms / 1000
     return {**reached, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
 

@@ -1,5 +1,6 @@
 """How the job reaches Redis and Qdrant where they ask who is there and speak TLS."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from forebay_gateway.limits import connect
 from forebay_jobs.caches.erasing import Eraser
 from forebay_jobs.caches.prefixes import PrefixRates
 from forebay_jobs.caches.questions import qdrant_client
@@ -86,20 +88,50 @@ def test_the_docs_name_these_rights() -> None:
     assert f"user forebay on >PASSWORD ~llm:* {REDIS_RIGHTS}" in DOCS.read_text()
 
 
-def test_redis_is_reached_by_tls_that_a_known_authority_signed(guarded: GuardedServer, tmp_path: Path) -> None:
+async def test_redis_is_reached_by_tls_that_a_known_authority_signed_for_its_name(
+    guarded: GuardedServer, tmp_path: Path
+) -> None:
     authority, other = (Authority(tmp_path / name) for name in ("a", "b"))
-    front = TlsFront(authority.server_context(), guarded.url.removeprefix("unix://"))
 
-    def pinged(trusted: Authority) -> bool:
-        settings = {"user": "forebay", "password": SecretStr(PASSWORD), "tls": TlsConfig(ca_file=trusted.ca_file)}
+    async def pinged(context: ssl.SSLContext) -> bool:
+        front = TlsFront(context, guarded.url.removeprefix("unix://"))
+        settings = {"user": "forebay", "password": SecretStr(PASSWORD), "tls": TlsConfig(ca_file=authority.ca_file)}
         url = SecretStr(f"rediss://localhost:{front.port}/0")
         config = configured(redis={"url": url, "timeout_ms": 10_000, **settings})
-        assert redis_answers(config) is RedisStore(config, metrics()).call(lambda client: bool(client.ping()), False)
-        return redis_answers(config)
+        try:
+            in_job = RedisStore(config, metrics()).call(lambda client: bool(client.ping()), False)
+            assert redis_answers(config) is in_job is await _pinged_by_gateway(config)
+        finally:
+            front.close()
+        return in_job
 
+    assert await pinged(authority.server_context())
+    assert not await pinged(other.server_context())
+    assert not await pinged(authority.server_context("redis.example"))
+
+
+async def _pinged_by_gateway(config: Config) -> bool:
     try:
-        assert pinged(authority)
-        assert not pinged(other)
+        async with connect(config) as store:
+            return bool(await store.ping())
+    except redis.RedisError:
+        return False
+
+
+async def test_job_and_gateway_show_a_certificate_where_one_is_asked_for(
+    guarded: GuardedServer, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "a")
+    context = authority.server_context()
+    context.load_verify_locations(authority.ca_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    front = TlsFront(context, guarded.url.removeprefix("unix://"))
+    tls = TlsConfig(ca_file=authority.ca_file, certificate_file=authority.signed("job"))
+    access = {"user": "forebay", "password": SecretStr(PASSWORD), "tls": tls, "timeout_ms": 10_000}
+    config = configured(redis={"url": SecretStr(f"rediss://localhost:{front.port}/0"), **access})
+    try:
+        assert RedisStore(config, metrics()).call(lambda client: bool(client.ping()), False)
+        assert await _pinged_by_gateway(config)
     finally:
         front.close()
 
