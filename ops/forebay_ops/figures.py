@@ -20,6 +20,12 @@ def roughly(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def minutes(seconds: float) -> str:
+    """A time that something took: ``26 min 7 s``."""
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s"
+
+
 def dollars(amount: float) -> str:
     """US dollars to the millionth, which is what an answer of a small model costs."""
     return f"{'-' if amount < 0 else ''}${abs(amount):.6f}" if amount else "$0"

@@ -142,5 +142,11 @@ def test_all_measures_on_where_one_fails_and_its_page_tells_of_both(
         signal.signal(signal.SIGTERM, before)
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"whole.json", "index.html"}
     page = (tmp_path / "out" / "index.html").read_text()
-    for text in ("0.50x", "at least 0.95x: missed", "<svg", "broken: kafka has ended with code 1"):
+    for text in (
+        "0.50x",
+        "at least 0.95x: missed",
+        "<svg",
+        "all together took 0 min",
+        "broken: kafka has ended with code 1",
+    ):
         assert text in page

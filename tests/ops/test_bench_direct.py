@@ -1,5 +1,6 @@
 """Embedder and index by themselves, in a process: the baseline of hits by meaning."""
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -50,4 +51,4 @@ def test_other_words_find_their_own_question_among_many_and_the_index_is_there_t
     assert len({one.text for one in asked} | set(known)) == len(asked) + KNOWN
     found = direct.look_up(LookUp(questions=[one.text for one in asked], context="one", together=16, threads=1))
     assert found.nearest == [digests[one.known] for one in asked]
-    assert len(found.seconds) == len(asked) / 16
+    assert len(found.seconds) == math.ceil(len(asked) / 16)

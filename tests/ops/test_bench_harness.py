@@ -98,3 +98,4 @@ def test_what_stops_a_side_stops_the_measurement() -> None:
 def test_percentiles_are_values_that_were_measured() -> None:
     assert percentiles([5.0]) == {"p50_ms": 5.0, "p95_ms": 5.0}
     assert percentiles(range(100, 0, -1), "added_") == {"added_p50_ms": 50, "added_p95_ms": 95}
+    assert percentiles(range(1, 1001), shares=(99, 99.9)) == {"p99_ms": 990, "p999_ms": 999}

@@ -73,7 +73,17 @@ def test_each_reply_is_timed_from_when_its_request_was_due(it: Rig) -> None:
     assert len(first.latencies_ms) == len(second.latencies_ms) == COUNT
     assert min(first.latencies_ms) > 0
     assert first.requests_per_s < 210
-    assert list(first.percentiles()) == ["p50_ms", "p95_ms", "p99_ms"]
+    assert list(first.percentiles()) == ["p50_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms"]
+
+
+def test_a_deck_that_is_asked_once_does_not_begin_again(it: Rig) -> None:
+    config = it.installation(**synthetic_settings())
+    requests = prompts.asked(prompts.reusable(7, seed=1))
+    asked = Load(it, config, deck(requests, [None] * len(requests), echoed=True, over_and_over=False))
+    with echoing(config, lambda _, value: [value]):
+        asked.run(7)
+        with pytest.raises(BenchFailed, match="has 7 requests, each to be sent once, and more are needed"):
+            asked.run(1)
 
 
 @pytest.mark.parametrize(

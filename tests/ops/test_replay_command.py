@@ -221,6 +221,7 @@ def test_a_dry_run_sends_nothing_and_what_it_writes_is_what_would_be_played(
     [
         ([{}], (), "this trace tells no texts; say with --texts FILE"),
         ([{}], ("--speed", "2", "--rate", "3"), "leave one of them out"),
+        ([{}], ("--limit", "2", "--sample", "3"), "--limit and --sample both say how many; leave one of them out"),
         ([ASKED[0]], ("--fields", "category"), "is no JSON object; give one"),
         ([ASKED[0], {"question": "Two?", "max_token": 5}], (), "request 2 of the trace: max_token: is no field"),
         ([ASKED[0], {"question": "Two?", "max_tokens": -5}], (), "request 2 of the trace: max_tokens: is -5"),

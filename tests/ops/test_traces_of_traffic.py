@@ -2,12 +2,13 @@
 
 import gzip
 import io
+import itertools
 from collections import Counter
 from itertools import islice, pairwise
 
 import pytest
 from forebay_ops.traces.arrivals import Arrival
-from forebay_ops.traces.pacing import at_rate, at_speed, poisson
+from forebay_ops.traces.pacing import at_rate, at_speed, poisson, sampled
 from forebay_ops.traces.reading import read_trace
 from forebay_ops.traces.texts import LabelledText, drawn, in_order, read_texts, with_texts
 from forebay_schemas.errors import ForebayError
@@ -102,6 +103,17 @@ def test_times_are_scaled_as_a_whole() -> None:
     assert [each.at_ms for each in at_speed(trace, 10)] == [0, 1, 40]
     assert [each.at_ms for each in at_rate(trace, 100)] == [0, 0.5, 20]
     assert at_rate(trace[:1], 100) == trace[:1]
+
+
+def test_a_sample_keeps_times_and_order_and_comes_from_the_whole_trace() -> None:
+    trace = [Arrival(at_ms=float(number)) for number in range(1_000)]
+    chosen = sampled(trace, 200, seed=1)
+    assert chosen == sampled(trace, 200, seed=1) != sampled(trace, 200, seed=2)
+    assert all(one.at_ms < other.at_ms for one, other in itertools.pairwise(chosen))
+    by_quarter = [sum(int(one.at_ms) // 250 == quarter for one in chosen) for quarter in range(4)]
+    assert len(chosen) == 200
+    assert all(30 < count < 70 for count in by_quarter)
+    assert sampled(trace, 2_000, seed=1) == trace
 
 
 def test_people_come_independently_of_each_other_at_the_rate() -> None:

@@ -32,16 +32,18 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deck(msgspec.Struct, frozen=True, kw_only=True):
-    """The cards that a load is drawn from, over and over, in their order.
+    """The cards that a load is drawn from, in their order.
 
     Attributes:
         tenant: of all of them.
         echoed: whether what must come back is the request itself.
+        over_and_over: whether it begins again where it ends; else a load that needs more fails.
     """
 
     cards: list[Card]
     tenant: str
     echoed: bool = False
+    over_and_over: bool = True
 
     def card(self, number: int) -> Card:
         """The card of the request of this number."""
@@ -57,14 +59,16 @@ class Deck(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.msgpack.decode(file.read_bytes(), type=cls)
 
 
-def deck(requests: Sequence[Request], answers: Sequence[str | None], *, echoed: bool = False) -> Deck:
+def deck(
+    requests: Sequence[Request], answers: Sequence[str | None], *, echoed: bool = False, over_and_over: bool = True
+) -> Deck:
     """The deck of these requests, whatever their ids are."""
     codec = Codec()
     cards = [
         Card(request=codec.encode(msgspec.structs.replace(request, request_id=BLANK)), answer=answer)
         for request, answer in zip(requests, answers, strict=True)
     ]
-    return Deck(cards=cards, tenant=requests[0].tenant, echoed=echoed)
+    return Deck(cards=cards, tenant=requests[0].tenant, echoed=echoed, over_and_over=over_and_over)
 
 
 def new_run() -> int:

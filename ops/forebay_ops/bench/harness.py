@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Literal
 
 Measure = Callable[[], Mapping[str, float]]
@@ -134,7 +135,14 @@ def _figure(metric: str, side: str, values: list[float], base: list[float] | Non
     )
 
 
-def percentiles(values: Iterable[float], prefix: str = "", shares: Sequence[int] = (50, 95)) -> dict[str, float]:
-    """``p50_ms`` and so on of durations in milliseconds, the smallest values that so many do not exceed."""
+def percentiles(values: Iterable[float], prefix: str = "", shares: Sequence[float] = (50, 95)) -> dict[str, float]:
+    """``p50_ms`` and so on of durations in milliseconds, the smallest values that so many do not exceed.
+
+    Args:
+        shares: percent; 99.9 is called ``p999_ms``.
+    """
     ordered = sorted(values)
-    return {f"{prefix}p{share}_ms": ordered[-(-len(ordered) * share // 100) - 1] for share in shares}
+    return {
+        f"{prefix}p{share:g}_ms".replace(".", ""): ordered[ceil(round(len(ordered) * share / 100, 6)) - 1]
+        for share in shares
+    }

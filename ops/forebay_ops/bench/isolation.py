@@ -21,13 +21,14 @@ _MOST_TIMES = 2.0
 
 
 @contextmanager
-def bench(server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
+def bench(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
     """The same exact hits, alone and beside more questions in new words than can be answered.
 
     Args:
+        dtype: what the embedding model computes in.
         server: see ``rig``.
     """
-    with pipeline(say, server=server) as it:
+    with pipeline(say, dtype, server) as it:
         exact = Load(it.it, it.config, it.known, statuses=[CacheStatus.EXACT])
         meaning = it.hits()
         say("looking how many a second are answered by meaning")

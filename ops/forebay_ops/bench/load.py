@@ -15,7 +15,7 @@ from .rig import Rig
 
 SILENCE_S = 60.0
 """Without a single reply for so long, the missing ones are given up."""
-_SHARES = (50, 95, 99)
+_SHARES = (50, 95, 99, 99.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Run:
     mean_bytes: float
 
     def percentiles(self, prefix: str = "") -> dict[str, float]:
-        """``p50_ms``, ``p95_ms`` and ``p99_ms`` of all latencies, as they were measured."""
-        return percentiles(self.latencies_ms, prefix, _SHARES)
+        """``p50_ms``, ``p95_ms``, ``p99_ms``, ``p999_ms`` and ``max_ms`` of all latencies, as they were measured."""
+        return {**percentiles(self.latencies_ms, prefix, _SHARES), f"{prefix}max_ms": max(self.latencies_ms)}
 
 
 class Load:
@@ -67,7 +67,7 @@ class Load:
             rate_per_s: how many are due in a second; None: all at once.
 
         Raises:
-            BenchFailed: a reply is missing, there is one too many, or one is wrong.
+            BenchFailed: a reply is missing, there is one too many, or one is wrong; or the deck has no more.
         """
         return self.finish(self.begin(count, rate_per_s))
 
@@ -75,6 +75,9 @@ class Load:
         """Begin a run, and return while it goes on."""
         order = Order(run=new_run(), first=self._next, count=count, rate_per_s=rate_per_s)
         self._next += count
+        if self._next > len(self._deck.cards) and not self._deck.over_and_over:
+            most = f"{len(self._deck.cards):,} requests, each to be sent once"
+            raise BenchFailed(f"this load has {most}, and more are needed: measure fewer rounds")
         expected = Expected(run=order.run, first=order.first, count=count, statuses=self._statuses, silence_s=SILENCE_S)
         self._checker.tell(expected)
         self._generator.tell(order)

@@ -28,17 +28,18 @@ _MOST_ADDED_MS = 50.0
 
 
 @contextmanager
-def bench(model: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
+def bench(model: str, dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
     """The same prompts, one after the other, to vLLM and to the pipeline.
 
     Args:
         model: one of ``worker.MODELS``.
+        dtype: what the embedding model computes in.
         server: see ``rig``.
     """
     with rig(say, also=("redis", "flink"), server=server) as it:
         # Looked up by meaning, and never answered so: no two questions are the same.
         nothing_near = {"categories": {"default": category(policy="fixed", similarity=1.0)}}
-        config = it.installation(**settings(it, model) | nothing_near)
+        config = it.installation(**settings(it, model) | nothing_near, embedding={"dtype": dtype})
         say("loading the model into bare vLLM (a minute or two)")
         bare = start_bare(it, config)
         it.worker(config)
@@ -48,7 +49,7 @@ def bench(model: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench
             yield Bench(
                 sides={BARE: sides.alone, PIPELINE: sides.through},
                 goals=(Goal(side=PIPELINE, metric="first_token_p95_ms", at_most=_MOST_ADDED_MS, of="difference"),),
-                facts={"requests": f"{_ASKED}, one after the other", "index": it.index},
+                facts={"requests": f"{_ASKED}, one after the other", "index": it.index, "embedding.dtype": dtype},
             )
 
 

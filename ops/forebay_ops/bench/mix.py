@@ -40,7 +40,7 @@ def bench(trace: Path, texts: list[Path], server: SemanticConfig | None, say: Sa
         config = it.job(config)
         mix = Mix(it, config, worker, trace, texts)
         facts: dict[str, str | float] = {
-            "requests": f"{REQUESTS:,} of {trace.name}, {RATE_PER_S:g} a second on average",
+            "requests": f"{REQUESTS:,} drawn from all of {trace.name}, {RATE_PER_S:g} a second on average",
             "index": it.index,
             "claimed shares of the tiers": " / ".join(f"{share:.0%}" for share in CLAIMED.values()),
         }
@@ -84,12 +84,12 @@ class Mix:
         self._processes = {**it.servers, "worker": worker}
         self._command = [
             sys.executable, "-m", "forebay_ops.cli", "replay", str(trace.resolve()), "--order", "popular",
-            "--rate", str(RATE_PER_S), "--limit", str(REQUESTS),
+            "--rate", str(RATE_PER_S), "--sample", str(REQUESTS),
             *(word for file in texts for word in ("--texts", str(file.resolve()))),
         ]  # fmt: skip
 
     def measure(self) -> dict[str, float]:
-        """Latencies by cache status, shares and costs by tier, and processor time by process."""
+        """Latencies by cache status and tier, what each saved or cost, and processor time by process."""
         used_s = {name: process.cpu_s() for name, process in self._processes.items()}
         file = self._it.new_file("json")
         command = [*self._command, "--json", str(file)]
@@ -109,12 +109,21 @@ def _figures(account: Mapping[str, Any]) -> dict[str, float]:
     for kind in ("exact", "semantic", "joined", "generated"):
         figures[f"{kind}_share"] = totals[kind] / totals["replies"]
     figures["wrong_share"] = sum(one["wrong"] for one in account["reuse"]) / totals["replies"]
-    took = {status["name"]: status for status in report["by_status"]}
+    by_status = {one["name"]: one for one in report["by_status"]}
     for name in _STATUSES:
-        figures |= {f"{name}_{share}_ms": took.get(name, {}).get(f"{share}_ms", 0.0) for share in ("p50", "p95", "p99")}
+        figures |= _latencies(name, by_status)
+    for kind in ("exact", "semantic", "joined", "routing"):
+        figures[f"{kind}_saved_usd"] = totals[f"saved_{kind}"]
     by_tier = {group["key"][0]: group["sums"] for group in report["tiers"]["groups"]}
-    for tier in CLAIMED:
+    by_model = {one["name"]: one for one in report["by_model"]}
+    for tier, settings in load_config().tiers.items():
         sums = by_tier.get(tier, {"replies": 0, "cost": 0.0})
         figures[f"{tier}_share"] = sums["replies"] / max(1, totals["generated"])
         figures[f"{tier}_usd"] = sums["cost"]
+        figures |= _latencies(tier, {tier: by_model[settings.model]} if settings.model in by_model else {})
     return figures | {"usd": totals["cost"], "saved_share": 1 - totals["cost"] / totals["baseline_cost"]}
+
+
+def _latencies(name: str, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Of those that answered alike; 0 where none did."""
+    return {f"{name}_{share}_ms": found.get(name, {}).get(f"{share}_ms", 0.0) for share in ("p50", "p95", "p99")}

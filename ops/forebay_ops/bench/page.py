@@ -5,21 +5,30 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from ..figures import minutes
 from ..reporting.templates import fill
 from . import plots
 from .report import COLUMNS, Report, rows
 
 
-def page(reports: Sequence[Report], failed: Mapping[str, str]) -> str:
+def page(reports: Sequence[Report], failed: Mapping[str, str], took_s: float) -> str:
     """The text of the page.
 
     Args:
         failed: what ended other benchmarks before their figures were there, by name.
+        took_s: until now, all of them together.
     """
     shown = [
         {"report": report, "columns": COLUMNS, "rows": rows(report), "plots": _plots(report)} for report in reports
     ]
-    return fill("forebay_ops.bench", "page.html.jinja", shown=shown, failed=failed, machine=reports[0].machine)
+    return fill(
+        "forebay_ops.bench",
+        "page.html.jinja",
+        shown=shown,
+        failed=failed,
+        machine=reports[0].machine,
+        took=minutes(took_s),
+    )
 
 
 def _plots(report: Report) -> list[tuple[str, Markup]]:

@@ -142,7 +142,7 @@ def latency(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Ben
 
 
 @contextmanager
-def pipeline(say: Say, dtype: str = "float32", server: SemanticConfig | None = None) -> Iterator[Pipeline]:
+def pipeline(say: Say, dtype: str, server: SemanticConfig | None) -> Iterator[Pipeline]:
     """The job, with an index of ``ENTRIES`` and an answer to each known question.
 
     Args:
@@ -182,7 +182,7 @@ def pipeline(say: Say, dtype: str = "float32", server: SemanticConfig | None = N
             it=it,
             config=config,
             known=deck(known, texts),
-            reworded=deck(reworded, [texts[question.known] for question in questions]),
+            reworded=deck(reworded, [texts[question.known] for question in questions], over_and_over=False),
             alone=Alone(direct, context, questions, exact),
             facts={"entries": f"{ENTRIES:,}, {it.index}", "the model computes in": filled.dtype},
         )

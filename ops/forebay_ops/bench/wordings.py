@@ -20,14 +20,19 @@ _MACHINES = (
     "greenhouse", "jukebox",
 )  # fmt: skip
 _ORIGINAL = "How do I {act} the {part} of a {machine}?"
-_WORDINGS = (
-    "How can I {act} the {part} of a {machine}?",
-    "How do you {act} the {part} of a {machine}?",
-    "How should I {act} the {part} on a {machine}?",
-    "How does one {act} the {part} of a {machine}?",
-    "What is the way to {act} the {part} of a {machine}?",
-    "How to {act} the {part} of a {machine}?",
-)
+_FORMS = (
+    "How can I {act} the {part} of a {machine}", "How do you {act} the {part} of a {machine}",
+    "How should I {act} the {part} on a {machine}", "How does one {act} the {part} of a {machine}",
+    "What is the way to {act} the {part} of a {machine}", "How to {act} the {part} of a {machine}",
+    "How could I {act} the {part} of a {machine}", "How do we {act} the {part} of a {machine}",
+    "How can I {act} the {part} on a {machine}", "How do I {act} a {machine}'s {part}",
+    "How would I {act} the {part} of a {machine}", "How can you {act} the {part} on a {machine}",
+    "How might I {act} the {part} of a {machine}", "How do I {act} the {part} of my {machine}",
+    "How do I {act} the {part} of the {machine}", "How can we {act} the {part} of a {machine}",
+    "How do I best {act} the {part} of a {machine}", "How can I {act} the {part} of the {machine}",
+    "How must I {act} the {part} of a {machine}",
+)  # fmt: skip
+_ENDINGS = ("?", "? Thank you.", ", please?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,12 @@ def known(count: int, seed: int) -> list[str]:
 def wordings(count: int, seed: int) -> list[Asked]:
     """Other wordings of the known questions of the same count and seed, all of them, one after the other."""
     drawn = _drawn(count, seed)
-    return [Asked(form.format(**one), number) for form in _WORDINGS for number, one in enumerate(drawn)]
+    return [
+        Asked(form.format(**one) + ending, number)
+        for ending in _ENDINGS
+        for form in _FORMS
+        for number, one in enumerate(drawn)
+    ]
 
 
 def _drawn(count: int, seed: int) -> list[dict[str, str]]:

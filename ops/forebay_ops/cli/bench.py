@@ -107,16 +107,17 @@ def _server_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+_dtype_option = click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "bfloat16", "auto"]),
+    help="What the embedding model computes in, on all sides; auto: what is faster here.",
+)
+
+
 _plain("exact", exact_bench.throughput, "Exact hits a second at most, against a Flink job whose Python does nothing.")
 _plain("exact-latency", exact_bench.latency, "Latency of exact hits, against the same job at the same rate.")
-
-
-@bench.command()
-@_server_option
-@options
-def isolation(server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
-    """Latency of exact hits beside as many hits by meaning as can be."""
-    run("isolation", lambda say: isolation_bench.bench(server, say), rounds, out)
 
 
 def _by_meaning(
@@ -125,19 +126,14 @@ def _by_meaning(
     """Add a benchmark that embeds."""
 
     @bench.command(name, help=meaning)
-    @click.option(
-        "--dtype",
-        default="float32",
-        show_default=True,
-        type=click.Choice(["float32", "bfloat16", "auto"]),
-        help="What the embedding model computes in, on both sides; auto: what is faster here.",
-    )
+    @_dtype_option
     @_server_option
     @options
     def command(dtype: str, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
         run(name, lambda say: start(dtype, server, say), rounds, out, dtype=dtype)
 
 
+_by_meaning("isolation", isolation_bench.bench, "Latency of exact hits beside as many hits by meaning as can be.")
 _by_meaning(
     "semantic",
     semantic_bench.throughput,
@@ -165,11 +161,12 @@ _plain(
 
 @bench.command()
 @_model_option("tiny")
+@_dtype_option
 @_server_option
 @options
-def miss(model: str, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
+def miss(model: str, dtype: str, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
     """What a miss waits for its first token besides the model, against vLLM by itself."""
-    run("miss", lambda say: miss_bench.bench(model, server, say), rounds, out, model=model)
+    run("miss", lambda say: miss_bench.bench(model, dtype, server, say), rounds, out, model=model, dtype=dtype)
 
 
 @bench.command()
@@ -300,9 +297,12 @@ def costs(rounds: int, out: Path | None) -> None:
 )
 @click.option("--trace", type=_FILE, help="With --texts: also the mix, of this trace.")
 @click.option("--texts", type=_FILE, multiple=True, help="Labelled texts; may be given several times.")
+@_dtype_option
 @_server_option
 @rounds_option
-def all_(out: Path, trace: Path | None, texts: tuple[Path, ...], server: SemanticConfig | None, rounds: int) -> None:
+def all_(
+    out: Path, trace: Path | None, texts: tuple[Path, ...], dtype: str, server: SemanticConfig | None, rounds: int
+) -> None:
     """The benchmarks of the whole pipeline, one after the other, and a page with plots.
 
     One that fails does not keep the others from being measured; the page tells what ended it.
@@ -310,10 +310,10 @@ def all_(out: Path, trace: Path | None, texts: tuple[Path, ...], server: Semanti
     chosen: dict[str, Start] = {
         "exact": exact_bench.throughput,
         "exact-latency": exact_bench.latency,
-        "isolation": lambda say: isolation_bench.bench(server, say),
-        "semantic": lambda say: semantic_bench.throughput("float32", server, say),
-        "semantic-latency": lambda say: semantic_bench.latency("float32", server, say),
-        "miss": lambda say: miss_bench.bench("tiny", server, say),
+        "isolation": lambda say: isolation_bench.bench(dtype, server, say),
+        "semantic": lambda say: semantic_bench.throughput(dtype, server, say),
+        "semantic-latency": lambda say: semantic_bench.latency(dtype, server, say),
+        "miss": lambda say: miss_bench.bench("tiny", dtype, server, say),
         "join": join_bench.bench,
         "scale": lambda say: scale_bench.bench(server, scale_bench.FEW_SHAPES, say),
         "growth": lambda say: growth_bench.bench(_GROWTH_OF_ALL, say),

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..bench.harness import Bench, Say, measure
 from ..bench.report import Report, now, show, this_machine, write
+from ..figures import minutes
 
 _MIN_ROUNDS = 3
 """The median of fewer rounds is no better than a guess."""
@@ -86,6 +87,7 @@ def run_all(benchmarks: Mapping[str, Start], rounds: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     reports: list[Report] = []
     failed: dict[str, str] = {}
+    began = time.monotonic()
     for name, start in benchmarks.items():
         click.echo(f"\n{name}", err=True)
         try:
@@ -94,6 +96,7 @@ def run_all(benchmarks: Mapping[str, Start], rounds: int, folder: Path) -> None:
             failed[name] = str(error)
             click.echo(f"{name}: {error}", err=True)
         if reports:
-            (folder / "index.html").write_text(page(reports, failed), "utf-8")
+            (folder / "index.html").write_text(page(reports, failed, time.monotonic() - began), "utf-8")
+    click.echo(f"{len(reports)} measured in {minutes(time.monotonic() - began)}: {folder / 'index.html'}")
     if failed:
         raise ForebayError(f"{', '.join(failed)} could not be measured")

@@ -18,7 +18,7 @@ from ..replay.account import Account, account
 from ..replay.player import Player, Standing, await_first_answer
 from ..replay.run import Run
 from ..traces.arrivals import Arrival
-from ..traces.pacing import at_rate, at_speed
+from ..traces.pacing import at_rate, at_speed, sampled
 from ..traces.reading import read_trace
 from ..traces.texts import LabelledText, drawn, in_order, read_texts, with_texts
 from .interrupts import stoppable
@@ -65,6 +65,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--speed", type=_POSITIVE, help="So many times as fast as it was recorded; absent: 1.")
 @click.option("--rate", type=_POSITIVE, help="In place of --speed: requests a second on average.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many requests, from the beginning.")
+@click.option("--sample", type=click.IntRange(min=1), help="In place of --limit: so many, drawn from the whole trace.")
 @click.option(
     "--tenant", default="replay", show_default=True, help="Whose requests they are, where a line does not say."
 )
@@ -77,6 +78,7 @@ def replay(
     speed: float | None,
     rate: float | None,
     limit: int | None,
+    sample: int | None,
     tenant: str,
     fields: dict[str, Any],
     seed: int,
@@ -104,7 +106,10 @@ def replay(
     """
     if speed and rate:
         raise click.UsageError("--speed and --rate both say how fast; leave one of them out")
-    arrivals: Iterable[Arrival] = islice(read_trace(trace), limit)
+    if limit and sample:
+        raise click.UsageError("--limit and --sample both say how many; leave one of them out")
+    recorded = read_trace(trace)
+    arrivals: Iterable[Arrival] = sampled(recorded, sample, seed) if sample else islice(recorded, limit)
     if texts:
         asked = _texts(texts)
         arrivals = with_texts(arrivals, drawn(asked, seed) if order == "popular" else in_order(asked))

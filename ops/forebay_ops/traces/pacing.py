@@ -18,6 +18,13 @@ def at_rate(arrivals: Sequence[Arrival], rate_per_s: float) -> list[Arrival]:
     return at_speed(arrivals, rate_per_s * lasting_s / (len(arrivals) - 1)) if lasting_s else list(arrivals)
 
 
+def sampled(arrivals: Iterable[Arrival], count: int, seed: int) -> list[Arrival]:
+    """So many of the arrivals, or all where there are fewer, drawn from the whole: the trace's shape, thinner."""
+    every = list(arrivals)
+    chosen = random.Random(seed).sample(range(len(every)), min(count, len(every)))
+    return [every[place] for place in sorted(chosen)]
+
+
 def poisson(count: int, rate_per_s: float, seed: int) -> Iterator[Arrival]:
     """Arrivals of many people who know nothing of each other: so many a second on average, at random moments."""
     dice = random.Random(seed)
