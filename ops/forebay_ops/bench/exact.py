@@ -65,6 +65,7 @@ def throughput(say: Say) -> Iterator[Bench]:
                 Goal(side=EXACT, metric="requests_per_s", at_least=_SEED_PER_S, of="figure"),
             ),
             facts={"distinct prompts": f"{DISTINCT:,}", "requests at once": f"{AT_ONCE:,}", **steps},
+            processes=exact.it.processes,
         )
 
 
@@ -89,6 +90,7 @@ def latency(say: Say) -> Iterator[Bench]:
                 Goal(side=GENTLE, metric="gentle_p99_ms", at_most=125, of="figure"),
             ),
             facts={"requests a second": rate_per_s, "at saturation": rate_per_s * 2, "gently": _GENTLE_PER_S},
+            processes=exact.it.processes,
         )
 
 

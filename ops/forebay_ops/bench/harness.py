@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
 
+from .process import Process
+
 Measure = Callable[[], Mapping[str, float]]
 """Measures one side once; the names of the figures carry their units, as in ``p95_ms``."""
 
@@ -46,11 +48,13 @@ class Bench:
         sides: by name. The baseline of a metric is the first side that reports it.
         goals: what the medians should reach.
         facts: what is found out once and not in rounds; read when the rounds are over.
+        processes: all that runs for it, to be looked into (``profile``).
     """
 
     sides: Mapping[str, Measure]
     goals: tuple[Goal, ...] = ()
     facts: dict[str, str | float] = field(default_factory=dict)
+    processes: Sequence[Process] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,4 +52,5 @@ def bench(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench
             sides={ALONE: alone, BESIDE: beside},
             goals=(Goal(side=BESIDE, metric="p99_ms", at_most=_MOST_TIMES),),
             facts={**it.facts, "exact hits a second": _RATE_PER_S, "by meaning, alone, a second": most_per_s},
+            processes=it.it.processes,
         )

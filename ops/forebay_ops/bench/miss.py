@@ -50,6 +50,7 @@ def bench(model: str, dtype: str, server: SemanticConfig | None, say: Say) -> It
                 sides={BARE: sides.alone, PIPELINE: sides.through},
                 goals=(Goal(side=PIPELINE, metric="first_token_p95_ms", at_most=_MOST_ADDED_MS, of="difference"),),
                 facts={"requests": f"{_ASKED}, one after the other", "index": it.index, "embedding.dtype": dtype},
+                processes=it.processes,
             )
 
 

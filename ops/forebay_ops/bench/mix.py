@@ -44,7 +44,7 @@ def bench(trace: Path, texts: list[Path], server: SemanticConfig | None, say: Sa
             "index": it.index,
             "claimed shares of the tiers": " / ".join(f"{share:.0%}" for share in CLAIMED.values()),
         }
-        yield Bench({"mix": mix.measure}, facts=facts)
+        yield Bench({"mix": mix.measure}, facts=facts, processes=it.processes)
 
 
 def _knowing(it: Rig, texts: list[Path]) -> str:

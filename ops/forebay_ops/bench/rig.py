@@ -79,6 +79,11 @@ class Rig:
         return started
 
     @property
+    def processes(self) -> Sequence[Process]:
+        """All that were started, servers and what loads them, and yet will be."""
+        return self._processes
+
+    @property
     def broker(self) -> Process:
         return self.servers["kafka"]
 

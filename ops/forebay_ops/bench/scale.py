@@ -66,7 +66,7 @@ def bench(server: SemanticConfig | None, shapes: Sequence[tuple[int, int]], say:
             for kind in ("hit", "miss")
         ]
         facts: dict[str, str | float] = {"index": it.index if server else "none"}
-        yield Bench({name: side.measure for name, side in sides.items()}, tuple(goals), facts)
+        yield Bench({name: side.measure for name, side in sides.items()}, tuple(goals), facts, it.processes)
 
 
 def _name(parallelism: int, task_managers: int) -> str:

@@ -117,6 +117,7 @@ def throughput(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[
             },
             goals=(Goal(side=SEMANTIC, metric="requests_per_s", at_least=_LEAST_OF_DIRECT),),
             facts={**it.facts, "best alone": f"{together} in one call, {threads} threads"},
+            processes=it.it.processes,
         )
 
 
@@ -138,6 +139,7 @@ def latency(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Ben
             },
             goals=(Goal(side=SEMANTIC, metric="p95_ms", at_most=_MOST_TIMES_DIRECT),),
             facts={**it.facts, "requests a second": rate_per_s, "threads alone": threads},
+            processes=it.it.processes,
         )
 
 

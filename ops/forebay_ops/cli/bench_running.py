@@ -12,6 +12,8 @@ from forebay_schemas.errors import ForebayError
 from rich.console import Console
 
 from ..bench.harness import Bench, Say, measure
+from ..bench.profile import profile_sides
+from ..bench.profile_tables import show_profile
 from ..bench.report import Report, now, show, this_machine, write
 from ..figures import minutes
 
@@ -36,7 +38,21 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     out = click.option(
         "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the figures to, as JSON."
     )
-    return rounds_option(out(command))
+    profile = click.option(
+        "--profile",
+        type=click.Path(file_okay=False, path_type=Path),
+        callback=_remember_folder,
+        expose_value=False,
+        help="Measure each side once more, and tell where the processor's time goes; folder for flame graphs.",
+    )
+    return rounds_option(out(profile(command)))
+
+
+def _remember_folder(ctx: click.Context, _: click.Parameter, folder: Path | None) -> None:
+    ctx.meta[_PROFILE] = folder
+
+
+_PROFILE = f"{__name__}.profile"
 
 
 def rounds_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,6 +77,8 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
     with start(say) as prepared:
         figures = measure(prepared, rounds, say)
         facts = prepared.facts
+        folder: Path | None = click.get_current_context().meta.get(_PROFILE)
+        profiles = list(profile_sides(prepared, folder, say)) if folder is not None else []
     report = Report(
         bench=name,
         measured_at=now(),
@@ -73,6 +91,8 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
     if out is not None:
         write(report, out)
     show(report, Console())
+    for profile in profiles:
+        show_profile(profile, Console())
     return report
 
 

@@ -1,0 +1,187 @@
+"""Where processor time goes while a side is measured: by thread, and by function of the processes that run Python.
+
+Threads are read from the kernel's own accounts, so that those of a JVM are among them. Functions are sampled by py-spy,
+100 times a second, on threads that compute; a JVM that runs Python has Python's own frames alone.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from forebay_schemas.errors import ForebayError
+
+from .harness import Bench, Say
+from .process import Process
+
+_PER_S = 100
+_OURS = re.compile(r"(\w+) \(.*?(forebay_\w+/[\w/]+\.py)")
+_PACKAGE = re.compile(r"\((?:.*/)?site-packages/(\w+)/")
+_LIBRARY = re.compile(r"\((?:.*/)?lib/python3\.\d+/(\w+)")
+_GRACE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Threads of one process whose names differ in their numbers alone, and the cores that they took together."""
+
+    process: str
+    name: str
+    cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What one process that runs Python computed, by samples.
+
+    Attributes:
+        samples: of all its threads.
+        ours: of each function of this project, the share of the samples in which it, or what it called, computed.
+        packages: of each package, the share in which its own code did.
+    """
+
+    process: str
+    samples: int
+    ours: list[tuple[str, float]]
+    packages: list[tuple[str, float]]
+
+
+@dataclass(slots=True)
+class Profile:
+    """What was found while one side was measured; complete when that is over."""
+
+    side: str
+    took_s: float
+    threads: list[Thread]
+    functions: list[Functions]
+
+
+def profile_sides(bench: Bench, folder: Path, say: Say) -> Iterator[Profile]:
+    """Measure each side once more, under observation: no figure is of that, which is slower for it.
+
+    Args:
+        folder: gets a folder for each side.
+
+    Raises:
+        ForebayError: there is nothing to look into, no py-spy, or it may not look.
+    """
+    if not bench.processes:
+        raise ForebayError("--profile: this benchmark runs no servers that could be looked into; leave it out")
+    for side, measure in bench.sides.items():
+        say(f"looking into {side}")
+        with profiled(side, bench.processes, folder / re.sub(r"\W+", "-", side)) as found:
+            measure()
+        yield found
+
+
+@contextmanager
+def profiled(side: str, processes: Sequence[Process], folder: Path) -> Iterator[Profile]:
+    """Look at these processes, and what they started, while the body measures.
+
+    Args:
+        folder: gets the samples of each process as folded stacks, which flame graph viewers read.
+
+    Raises:
+        ForebayError: there is no py-spy, or it may not look.
+    """
+    found = Profile(side, 0.0, [], [])
+    folder.mkdir(parents=True, exist_ok=True)
+    family = {pid: one.name for one in processes if one.popen.poll() is None for pid in _family(one.popen.pid)}
+    used_s, began_s = _threads_s(family), time.monotonic()
+    with _sampled(family, folder) as files:
+        yield found
+        found.took_s = time.monotonic() - began_s
+        by_name: dict[tuple[str, str], float] = defaultdict(float)
+        for (pid, thread, name), seconds in _threads_s(family).items():
+            by_name[family[pid], name] += seconds - used_s.get((pid, thread, name), 0.0)
+    cores = sorted(by_name.items(), key=lambda one: one[1], reverse=True)
+    found.threads = [Thread(*key, seconds / found.took_s) for key, seconds in cores]
+    found.functions = [functions(name, stacks.read_text().splitlines()) for name, stacks in files if stacks.exists()]
+
+
+def functions(process: str, stacks: Iterable[str]) -> Functions:
+    """What folded stacks come to: ``outermost;...;innermost count``, each frame ``function (file:line)``."""
+    ours: Counter[str] = Counter()
+    packages: Counter[str] = Counter()
+    samples = 0
+    for stack in stacks:
+        frames, _, count = stack.rpartition(" ")
+        if not count.isdigit():
+            continue
+        samples += int(count)
+        names = {f"{found[2]}: {found[1]}" for frame in frames.split(";") if (found := _OURS.search(frame))}
+        ours.update(dict.fromkeys(names, int(count)))
+        packages[_package(frames.rpartition(";")[2])] += int(count)
+    return Functions(process, samples, _shares(ours, samples), _shares(packages, samples))
+
+
+def _package(frame: str) -> str:
+    for pattern in (_OURS, _PACKAGE, _LIBRARY):
+        if found := pattern.search(frame):
+            return found[2].split("/")[0] if pattern is _OURS else found[1]
+    return "all else"
+
+
+def _shares(counts: Mapping[str, int], samples: int) -> list[tuple[str, float]]:
+    return [(name, count / samples) for name, count in Counter(counts).most_common()]
+
+
+def _family(pid: int) -> list[int]:
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _threads_s(pids: Iterable[int]) -> dict[tuple[int, int, str], float]:
+    """Seconds by process, thread, and the thread's name without its numbers."""
+    found: dict[tuple[int, int, str], float] = {}
+    for pid in pids:
+        try:
+            for thread in psutil.Process(pid).threads():
+                name = Path(f"/proc/{pid}/task/{thread.id}/comm").read_text().strip()
+                key = pid, thread.id, re.sub(r"\d+", "n", name)
+                found[key] = thread.user_time + thread.system_time
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            continue
+    return found
+
+
+@contextmanager
+def _sampled(family: Mapping[int, str], folder: Path) -> Iterator[list[tuple[str, Path]]]:
+    """One sampler for each process; those that run no Python end theirs at once, and have no file."""
+    places = [str(Path(sys.executable).parent), *os.get_exec_path()]
+    program = shutil.which("py-spy", path=os.pathsep.join(places))
+    if program is None:
+        raise ForebayError("--profile needs py-spy; install it beside this (`pip install py-spy`)")
+    files: list[tuple[str, Path]] = []
+    samplers: list[subprocess.Popen[str]] = []
+    for pid, name in family.items():
+        files.append((name, folder / f"{name}-{pid}.folded"))
+        shape = ["--format", "raw", "--threads", "--full-filenames", "--output", str(files[-1][1])]
+        command = [program, "record", "--pid", str(pid), "--rate", str(_PER_S), *shape]
+        samplers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    try:
+        yield files
+    finally:
+        said = [_ended(sampler) for sampler in samplers]
+    if not any(file.exists() for _, file in files):
+        raise ForebayError(f"py-spy saw no Python; it said: {said[0].strip() or 'nothing'}")
+
+
+def _ended(sampler: "subprocess.Popen[str]") -> str:
+    sampler.send_signal(signal.SIGINT)
+    try:
+        return sampler.communicate(timeout=_GRACE_S)[1]
+    except subprocess.TimeoutExpired:
+        sampler.kill()
+        return sampler.communicate()[1]
