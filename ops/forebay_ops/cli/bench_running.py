@@ -73,11 +73,12 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
     def say(what: str) -> None:
         click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
 
+    context = click.get_current_context(silent=True)
+    folder: Path | None = context.meta.get(_PROFILE) if context else None
     machine = this_machine()
     with start(say) as prepared:
         figures = measure(prepared, rounds, say)
         facts = prepared.facts
-        folder: Path | None = click.get_current_context().meta.get(_PROFILE)
         profiles = list(profile_sides(prepared, folder, say)) if folder is not None else []
     report = Report(
         bench=name,
