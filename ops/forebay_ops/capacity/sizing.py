@@ -64,7 +64,7 @@ class Limits:
         replication: copies of each record in Kafka.
         retention_h: hours that Kafka keeps them.
         partition_bytes_per_s: written to one partition at most.
-        lookup_cpu_ms: of the semantic index for one question. As measured: 1,089 a second on two cores, of 50,000
+        lookup_cpu_ms: of the semantic index for one question. As measured: 1,089 a second on two cores, of 100,000
             questions with a graph over int8 vectors (docs/benchmarks.md).
         index_entries: questions that one installation keeps, ``semantic.max_entries``.
     """

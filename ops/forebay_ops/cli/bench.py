@@ -240,7 +240,7 @@ def index(entries: int, data: Path | None, server: SemanticConfig | None, rounds
     default=growth_bench.SIZES[-1],
     show_default=True,
     type=click.IntRange(min=growth_bench.SIZES[1]),
-    help="Most questions; 200,000 take some twenty minutes to build on two cores.",
+    help="Most questions; to build the graphs of 200,000 takes many minutes.",
 )
 @options
 def growth(entries: int, rounds: int, out: Path | None) -> None:
