@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from forebay_ops.bench.harness import Bench
 from forebay_ops.bench.process import Process
-from forebay_ops.bench.profile import Profile, functions, profile_sides
+from forebay_ops.bench.profile import Profile, check_profiling, functions, profile_sides
 from forebay_ops.bench.profile_tables import show_profile
 from forebay_schemas.errors import ForebayError
 from rich.console import Console
 
 STACKS = """\
+thread (0x1);take (/x/jobs/forebay_jobs/intake.py:40);<listcomp> (/x/jobs/forebay_jobs/desk.py:7) 20
+thread (0x1);encode (/v/lib/python3.11/site-packages/six.py:9) 5
 thread (0x1);main (run.py:3);take (/x/jobs/forebay_jobs/intake.py:40);get (/v/lib/python3.11/site-packages/redis/client.py:9) 60
 thread (0x1);main (run.py:3);take (/x/jobs/forebay_jobs/intake.py:41);take (/x/jobs/forebay_jobs/intake.py:50) 30
 thread (0x2);_bootstrap (/v/lib/python3.11/threading.py:1002) 10
@@ -36,9 +38,14 @@ while True:
 
 def test_stacks_come_to_shares_of_functions_and_packages() -> None:
     found = functions("taskmanager", STACKS.splitlines())
-    assert found.samples == 100
-    assert found.ours == [("forebay_jobs/intake.py: take", 0.9)]
-    assert found.packages == [("redis", 0.6), ("forebay_jobs", 0.3), ("threading", 0.1)]
+    assert found.samples == 125
+    assert found.ours == [("forebay_jobs/intake.py: take", 110 / 125), ("forebay_jobs/desk.py: <listcomp>", 20 / 125)]
+    assert found.packages == [
+        ("redis", 60 / 125),
+        ("forebay_jobs", 50 / 125),
+        ("threading", 10 / 125),
+        ("six", 5 / 125),
+    ]
 
 
 @pytest.fixture
@@ -88,6 +95,6 @@ def printed(profile: Profile) -> str:
     return text.getvalue()
 
 
-def test_nothing_to_look_into_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ForebayError, match="runs no servers that could be looked into"):
-        list(profile_sides(Bench({}), tmp_path, lambda _: None))
+def test_nothing_to_look_into_is_said() -> None:
+    with pytest.raises(ForebayError, match="has no processes that are looked into; leave it out"):
+        check_profiling(Bench({}))

@@ -48,7 +48,7 @@ class Bench:
         sides: by name. The baseline of a metric is the first side that reports it.
         goals: what the medians should reach.
         facts: what is found out once and not in rounds; read when the rounds are over.
-        processes: all that runs for it, to be looked into (``profile``).
+        processes: all that runs for it, to be looked into (``profile``); none where that makes no sense.
     """
 
     sides: Mapping[str, Measure]

@@ -48,6 +48,7 @@ def bench(say: Say) -> Iterator[Bench]:
                 "a generation takes": f"{_LATENCY_MS / 1000:g} s",
                 "requests a second": f"{_EQUAL / _WITHIN_S:,.0f}",
             },
+            processes=it.processes,
         )
 
 

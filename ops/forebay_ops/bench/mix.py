@@ -11,12 +11,15 @@ from forebay_schemas.config import Config, load_config
 from forebay_schemas.sections import SemanticConfig
 
 from ..local.effective import free_ports, port_is_free
+from ..traces.pacing import sampled
+from ..traces.reading import read_trace
 from .harness import Bench, Say
 from .process import Process
 from .rig import Rig, category, rig
 
 RATE_PER_S = 30.0
 REQUESTS = 1_500
+_SEED = 1
 CLAIMED = {"small": 0.62, "medium": 0.28, "large": 0.10}
 """What share of the generated answers each tier was said to give."""
 _STATUSES = ("exact", "semantic", "joined", "miss")
@@ -82,9 +85,12 @@ class Mix:
         self._it = it
         self._config = it.write(config)
         self._processes = {**it.servers, "worker": worker}
+        played = it.new_file("jsonl")
+        with trace.open("rb") as recorded:
+            played.write_bytes(b"".join(one.line() for one in sampled(read_trace(recorded), REQUESTS, _SEED)))
         self._command = [
-            sys.executable, "-m", "forebay_ops.cli", "replay", str(trace.resolve()), "--order", "popular",
-            "--rate", str(RATE_PER_S), "--sample", str(REQUESTS),
+            sys.executable, "-m", "forebay_ops.cli", "replay", str(played), "--order", "popular",
+            "--rate", str(RATE_PER_S),
             *(word for file in texts for word in ("--texts", str(file.resolve()))),
         ]  # fmt: skip
 

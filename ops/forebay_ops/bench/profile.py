@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from .harness import Bench, Say
 from .process import Process
 
 _PER_S = 100
-_OURS = re.compile(r"(\w+) \(.*?(forebay_\w+/[\w/]+\.py)")
-_PACKAGE = re.compile(r"\((?:.*/)?site-packages/(\w+)/")
+_OURS = re.compile(r"([\w<>]+) \((?:.*/)?((forebay_\w+)/[\w/]+\.py)")
+_PACKAGE = re.compile(r"\((?:.*/)?site-packages/(\w+)[/.]")
 _LIBRARY = re.compile(r"\((?:.*/)?lib/python3\.\d+/(\w+)")
 _GRACE_S = 20.0
 
@@ -65,6 +65,17 @@ class Profile:
     functions: list[Functions]
 
 
+def check_profiling(bench: Bench) -> None:
+    """See before anything is measured that there is something to look into, and what looks.
+
+    Raises:
+        ForebayError: one of them is missing.
+    """
+    if not bench.processes:
+        raise ForebayError("--profile: this benchmark has no processes that are looked into; leave it out")
+    _sampler()
+
+
 def profile_sides(bench: Bench, folder: Path, say: Say) -> Iterator[Profile]:
     """Measure each side once more, under observation: no figure is of that, which is slower for it.
 
@@ -72,10 +83,8 @@ def profile_sides(bench: Bench, folder: Path, say: Say) -> Iterator[Profile]:
         folder: gets a folder for each side.
 
     Raises:
-        ForebayError: there is nothing to look into, no py-spy, or it may not look.
+        ForebayError: there is no py-spy, or it may not look.
     """
-    if not bench.processes:
-        raise ForebayError("--profile: this benchmark runs no servers that could be looked into; leave it out")
     for side, measure in bench.sides.items():
         say(f"looking into {side}")
         with profiled(side, bench.processes, folder / re.sub(r"\W+", "-", side)) as found:
@@ -101,8 +110,8 @@ def profiled(side: str, processes: Sequence[Process], folder: Path) -> Iterator[
         yield found
         found.took_s = time.monotonic() - began_s
         by_name: dict[tuple[str, str], float] = defaultdict(float)
-        for (pid, thread, name), seconds in _threads_s(family).items():
-            by_name[family[pid], name] += seconds - used_s.get((pid, thread, name), 0.0)
+        for key, (name, seconds) in _threads_s(family).items():
+            by_name[family[key[0]], name] += seconds - used_s.get(key, ("", 0.0))[1]
     cores = sorted(by_name.items(), key=lambda one: one[1], reverse=True)
     found.threads = [Thread(*key, seconds / found.took_s) for key, seconds in cores]
     found.functions = [functions(name, stacks.read_text().splitlines()) for name, stacks in files if stacks.exists()]
@@ -125,10 +134,10 @@ def functions(process: str, stacks: Iterable[str]) -> Functions:
 
 
 def _package(frame: str) -> str:
-    for pattern in (_OURS, _PACKAGE, _LIBRARY):
-        if found := pattern.search(frame):
-            return found[2].split("/")[0] if pattern is _OURS else found[1]
-    return "all else"
+    if ours := _OURS.search(frame):
+        return ours[3]
+    other = _PACKAGE.search(frame) or _LIBRARY.search(frame)
+    return other[1] if other else "all else"
 
 
 def _shares(counts: Mapping[str, int], samples: int) -> list[tuple[str, float]]:
@@ -142,27 +151,22 @@ def _family(pid: int) -> list[int]:
         return []
 
 
-def _threads_s(pids: Iterable[int]) -> dict[tuple[int, int, str], float]:
-    """Seconds by process, thread, and the thread's name without its numbers."""
-    found: dict[tuple[int, int, str], float] = {}
+def _threads_s(pids: Iterable[int]) -> dict[tuple[int, int], tuple[str, float]]:
+    """Of each thread, by process and its own id, the name without its numbers, and the seconds that it computed."""
+    found: dict[tuple[int, int], tuple[str, float]] = {}
     for pid in pids:
-        try:
+        with suppress(psutil.NoSuchProcess):
             for thread in psutil.Process(pid).threads():
-                name = Path(f"/proc/{pid}/task/{thread.id}/comm").read_text().strip()
-                key = pid, thread.id, re.sub(r"\d+", "n", name)
-                found[key] = thread.user_time + thread.system_time
-        except (psutil.NoSuchProcess, FileNotFoundError):
-            continue
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                    name = Path(f"/proc/{pid}/task/{thread.id}/comm").read_text().strip()
+                    found[pid, thread.id] = re.sub(r"\d+", "n", name), thread.user_time + thread.system_time
     return found
 
 
 @contextmanager
 def _sampled(family: Mapping[int, str], folder: Path) -> Iterator[list[tuple[str, Path]]]:
     """One sampler for each process; those that run no Python end theirs at once, and have no file."""
-    places = [str(Path(sys.executable).parent), *os.get_exec_path()]
-    program = shutil.which("py-spy", path=os.pathsep.join(places))
-    if program is None:
-        raise ForebayError("--profile needs py-spy; install it beside this (`pip install py-spy`)")
+    program = _sampler()
     files: list[tuple[str, Path]] = []
     samplers: list[subprocess.Popen[str]] = []
     for pid, name in family.items():
@@ -176,6 +180,14 @@ def _sampled(family: Mapping[int, str], folder: Path) -> Iterator[list[tuple[str
         said = [_ended(sampler) for sampler in samplers]
     if not any(file.exists() for _, file in files):
         raise ForebayError(f"py-spy saw no Python; it said: {said[0].strip() or 'nothing'}")
+
+
+def _sampler() -> str:
+    places = [str(Path(sys.executable).parent), *os.get_exec_path()]
+    program = shutil.which("py-spy", path=os.pathsep.join(places))
+    if program is None:
+        raise ForebayError("--profile needs py-spy; install it beside this (`pip install py-spy`)")
+    return program
 
 
 def _ended(sampler: "subprocess.Popen[str]") -> str:

@@ -21,7 +21,7 @@ FEW_SHAPES = ((1, 1), (2, 1), (4, 2))
 """Each cluster takes a minute to start, and a part of the machine while others are asked."""
 _HITS, _MISSES = 5_000, 1_000
 _WARM = 25_000
-"""Hits before anything is measured: a JVM that is young spends as much on compiling as on them."""
+"""Hits for each TaskManager before anything is measured: a JVM that is young spends as much on compiling as on them."""
 _MOST_MISSES = 20_000
 _MOST_TIMES = 1.15
 
@@ -90,7 +90,7 @@ def _shape(it: Rig, parallelism: int, task_managers: int, by_meaning: bool, say:
     config = it.job(config)
     worker = it.worker(config)
     hits = Load(it, config, deck(requests, texts), statuses=[CacheStatus.EXACT])
-    hits.run(_WARM)
+    hits.run(_WARM * task_managers)
     new = prompts.asked([f"{text} Thank you." for text in prompts.reusable(_MOST_MISSES, seed=2)])
     return Shape(
         servers=[*cluster.values(), it.servers["kafka"], it.servers["redis"], worker],

@@ -12,7 +12,7 @@ from forebay_schemas.errors import ForebayError
 from rich.console import Console
 
 from ..bench.harness import Bench, Say, measure
-from ..bench.profile import profile_sides
+from ..bench.profile import check_profiling, profile_sides
 from ..bench.profile_tables import show_profile
 from ..bench.report import Report, now, show, this_machine, write
 from ..figures import minutes
@@ -77,23 +77,24 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
     folder: Path | None = context.meta.get(_PROFILE) if context else None
     machine = this_machine()
     with start(say) as prepared:
+        if folder is not None:
+            check_profiling(prepared)
         figures = measure(prepared, rounds, say)
-        facts = prepared.facts
-        profiles = list(profile_sides(prepared, folder, say)) if folder is not None else []
-    report = Report(
-        bench=name,
-        measured_at=now(),
-        machine=machine,
-        rounds=rounds,
-        options=given,
-        figures=figures,
-        facts=facts,
-    )
-    if out is not None:
-        write(report, out)
-    show(report, Console())
-    for profile in profiles:
-        show_profile(profile, Console())
+        report = Report(
+            bench=name,
+            measured_at=now(),
+            machine=machine,
+            rounds=rounds,
+            options=given,
+            figures=figures,
+            facts=prepared.facts,
+        )
+        if out is not None:
+            write(report, out)
+        show(report, Console())
+        if folder is not None:
+            for profile in profile_sides(prepared, folder, say):
+                show_profile(profile, Console())
     return report
 
 

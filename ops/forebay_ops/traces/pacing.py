@@ -20,9 +20,19 @@ def at_rate(arrivals: Sequence[Arrival], rate_per_s: float) -> list[Arrival]:
 
 def sampled(arrivals: Iterable[Arrival], count: int, seed: int) -> list[Arrival]:
     """So many of the arrivals, or all where there are fewer, drawn from the whole: the trace's shape, thinner."""
-    every = list(arrivals)
-    chosen = random.Random(seed).sample(range(len(every)), min(count, len(every)))
-    return [every[place] for place in sorted(chosen)]
+    dice = random.Random(seed)
+    chosen: dict[int, Arrival] = {}
+    places: list[int] = []
+    for number, arrival in enumerate(arrivals):  # Vitter's algorithm R: of a long trace no more is held
+        if len(places) < count:
+            places.append(number)
+        elif (place := dice.randrange(number + 1)) < count:
+            del chosen[places[place]]
+            places[place] = number
+        else:
+            continue
+        chosen[number] = arrival
+    return [chosen[number] for number in sorted(chosen)]
 
 
 def poisson(count: int, rate_per_s: float, seed: int) -> Iterator[Arrival]:
