@@ -84,7 +84,7 @@ def test_each_side_is_looked_into(busy: Process, tmp_path: Path) -> None:
     assert profile.threads[0].process == "busy"
     assert 0.1 < profile.threads[0].cores < 1.1
     (found,) = profile.functions
-    assert found.ours[0] == ("forebay_busy/work.py: busy_with_this", pytest.approx(1.0, abs=0.2))
+    assert dict(found.ours)["forebay_busy/work.py: busy_with_this"] == pytest.approx(1.0, abs=0.2)
     assert [file.suffix for file in (tmp_path / "profile" / "the-side").iterdir()] == [".folded"]
     assert "busy_with_this" in printed(profile)
 
