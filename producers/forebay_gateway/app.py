@@ -26,11 +26,12 @@ from .calls import Calls
 from .errors import ApiError, api_error, invalid_body
 from .gate import Gate
 from .keys import Keys
-from .limits import Limits, connect
+from .limits import Limits
 from .live import Live
 from .models import Ladder
 from .repeats import Repeats
 from .service import Service, service_of
+from .store import connect
 
 _SECURITY = {"key": {"type": "http", "scheme": "bearer", "description": "`fb_...`, of `forebay gateway keys`."}}
 

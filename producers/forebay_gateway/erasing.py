@@ -15,9 +15,7 @@ import redis
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
 
-from .batches.files import StoredFile
-from .limits import server
-from .repeats import Kept
+from .store import Kept, StoredFile, server
 
 _PAGE = 1_000
 """Keys that Redis looks at for one page: some milliseconds, in which it answers nobody else."""
@@ -75,12 +73,12 @@ class GatewayEraser:
     def _found(self, say: Say) -> Iterator[tuple[str, str]]:
         if self._user is None:
             yield from self._of_tenant(say)
-        for key in self._own_keys("repeat", say):
-            if self._user is None or self._is_to_user(_decoded(self._store.get(key), Kept)):
+        for key in self._keys("repeat", say):
+            if self._is_theirs(key, _decoded(self._store.get(key), Kept)):
                 yield "kept answers", key
 
     def _of_tenant(self, say: Say) -> Iterator[tuple[str, str]]:
-        # First: whoever works on a batch that is gone leaves it, and writes no file of its answers.
+        # First: whoever works on a batch that is gone leaves it, and takes back a file of its answers.
         for key in self._keys("batch", say):
             if self._store.hget(key, "tenant") == msgspec.json.encode(self._tenant):
                 yield "batches", key
@@ -91,19 +89,23 @@ class GatewayEraser:
                 if self._store.exists(file.contents):
                     yield "contents of files", file.contents
         # Of an upload that broke off, or of a file that was written again.
-        for key in self._own_keys("contents", say):
-            yield "contents of files", key
+        for key in self._keys("contents", say):
+            if self._is_own("contents", key):
+                yield "contents of files", key
         for kind in ("batches", "files"):
             if self._store.exists(key := f"{self._prefix}:{kind}:{self._tenant}"):
                 yield "lists", key
 
-    def _is_to_user(self, kept: Kept | None) -> bool:
-        return kept is not None and kept.reply is not None and kept.reply.user == self._user
+    def _is_theirs(self, key: str, kept: Kept | None) -> bool:
+        reply = kept.reply if kept else None
+        if self._user is not None and (reply is None or reply.user != self._user):
+            return False
+        # Names did not say the tenant in versions before.
+        return self._is_own("repeat", key) or (reply is not None and reply.tenant == self._tenant)
 
-    def _own_keys(self, kind: str, say: Say) -> Iterator[str]:
-        """Those of a kind whose names say the tenant."""
-        own = f"{self._prefix}:{kind}:{self._tenant}"
-        return (key for key in self._keys(kind, say) if key.rpartition(":")[0] == own)
+    def _is_own(self, kind: str, key: str) -> bool:
+        """Whether its name says the tenant."""
+        return key.rpartition(":")[0] == f"{self._prefix}:{kind}:{self._tenant}"
 
     def _keys(self, kind: str, say: Say) -> Iterator[str]:
         """All keys of a kind; some may come twice."""

@@ -15,10 +15,7 @@ import redis.asyncio as redis
 from forebay_client import Reply
 from forebay_schemas.config import Config
 from forebay_schemas.metrics import GatewayMetrics
-from forebay_schemas.sections import redis_address
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from .errors import ApiError
 from .keys import Key
@@ -84,23 +81,6 @@ class Spent:
 
     day_usd: float
     month_usd: float
-
-
-def server(config: Config) -> dict[str, Any]:
-    """Arguments of ``Redis.from_url`` for the Redis of the gateways, which may be another than the caches'."""
-    own = config.gateway.redis_url
-    reached = redis_address(own) if own else config.redis.client()
-    timeout_s = config.redis.timeout_ms / 1000
-    return {**reached, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-
-
-def connect(config: Config) -> redis.Redis:
-    """To the Redis of the gateways."""
-    return redis.Redis.from_url(
-        **server(config),
-        retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died with the server's restart
-        retry_on_error=[redis.ConnectionError],
-    )
 
 
 class Limits:

@@ -16,6 +16,7 @@ from forebay_schemas.metrics import GatewayMetrics
 from redis.exceptions import RedisError
 
 from .errors import ApiError
+from .store import Kept
 
 HEADER = "idempotency-key"
 _KEPT_S = 3600
@@ -29,13 +30,6 @@ _MAX_CHARS = 255
 _HOLD = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end"
 
 _log = logging.getLogger(__name__)
-
-
-class Kept(msgspec.Struct):
-    """What is known of the first call: a digest of what it asked, and its answer once there is one."""
-
-    asked: str
-    reply: Reply | None = None
 
 
 class Claim:

@@ -41,8 +41,9 @@ class GatewayConfig(Section):
     )
     redis_url: SecretStr | None = Field(
         default=None,
-        description="redis:// address where the limits of keys are counted, and files, batches and answers to"
-        " idempotent calls kept; absent: redis.url.",
+        description="redis:// or rediss:// address where the limits of keys are counted, and files, batches and answers"
+        " to idempotent calls kept, with user and password in it; the files under redis.tls hold there too. Absent:"
+        " redis.url.",
     )
     max_file_bytes: int = Field(
         default=100_000_000, ge=1, le=512_000_000, description="A file of requests that is uploaded may have so many."

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
@@ -165,26 +165,32 @@ class RedisConfig(Section):
 
     def client(self) -> dict[str, Any]:
         """Arguments of ``redis.Redis.from_url``: where the server is, and who this is."""
-        settings = redis_address(self.url)
+        settings = redis_server(self.url, self.tls)
         if self.user is not None:
             settings["username"] = self.user
         if self.password is not None:
             settings["password"] = self.password.get_secret_value()
-        if self.tls.ca_file is not None:
-            settings["ssl_ca_certs"] = str(self.tls.ca_file)
-        if self.tls.certificate_file is not None:
-            # Of both, though they are one file: the asynchronous client shows no certificate without the second.
-            settings["ssl_certfile"] = settings["ssl_keyfile"] = str(self.tls.certificate_file)
         return settings
 
 
-def redis_address(url: SecretStr) -> dict[str, Any]:
-    """Arguments of ``redis.Redis.from_url``: where the server is, and by TLS that it is this one.
+def redis_server(url: SecretStr, tls: TlsConfig) -> dict[str, Any]:
+    """Arguments of ``redis.Redis.from_url``: where a server is, by TLS that it is this one, and who this is.
 
-    Unasked its client takes every name that a known authority signed; ``?ssl_check_hostname=no`` in the url still does.
+    Unasked its client takes every name that a known authority signed; ``?ssl_check_hostname=no`` in the url still does,
+    and ``?ssl_cert_reqs=none`` whatever is shown.
     """
     address = url.get_secret_value()
-    return {"url": address, **({"ssl_check_hostname": True} if address.startswith("rediss://") else {})}
+    settings: dict[str, Any] = {"url": address}
+    if not address.startswith("rediss://"):
+        return settings
+    if parse_qs(urlsplit(address).query).get("ssl_cert_reqs") != ["none"]:
+        settings["ssl_check_hostname"] = True
+    if tls.ca_file is not None:
+        settings["ssl_ca_certs"] = str(tls.ca_file)
+    if tls.certificate_file is not None:
+        # Of both, though they are one file: the asynchronous client shows no certificate without the second.
+        settings["ssl_certfile"] = settings["ssl_keyfile"] = str(tls.certificate_file)
+    return settings
 
 
 class SemanticConfig(Section):

@@ -30,6 +30,8 @@ from ..waiting import eventually
 from .conftest import RunningStack, stack_up
 
 REDIS_PASSWORD, QUESTION = "canary-redis", "How do I feed a canary-prompt?"
+USER = "the-user"
+"""No digest holds it."""
 SETTINGS = f"""
 [local]
 start = ["redis", "ledger", "flink", "job", "worker", "gateway"]
@@ -130,32 +132,32 @@ def invoked(secured: RunningStack, command: Any, *arguments: str) -> Result:
 
 
 def test_a_service_is_answered_and_forgotten(secured: RunningStack, service: Client) -> None:
-    root, ada, acme = secured.config.ledger.folder, Whom(tenant="acme", user="ada"), Whom(tenant="acme")
+    root, user, acme = secured.config.ledger.folder, Whom(tenant="acme", user=USER), Whom(tenant="acme")
     statuses: list[CacheStatus] = []
     answers: set[str] = set()
 
     def ask() -> CacheStatus:
-        reply = service.ask(QUESTION, user="ada", timeout_s=60)
+        reply = service.ask(QUESTION, user=USER, timeout_s=60)
         answers.add(reply.text)
         statuses.append(reply.cache_status)
         return statuses[-1]
 
-    def settled(whom: Whom = ada, more: int = 0) -> None:
+    def settled(whom: Whom = user, more: int = 0) -> None:
         """It is in the caches, and every reply in the ledger: nothing comes late."""
         eventually(lambda: ask() is CacheStatus.EXACT, "an answer from Redis")
         eventually(lambda: ledger.count(root, whom)["replies"] == len(statuses) + more, "all replies in the ledger")
 
     settled()
     assert statuses[0] is CacheStatus.MISS
-    assert {"answer"} <= kinds_with(secured, "ada", QUESTION, *answers)
-    done = invoked(secured, forget_, "--tenant", "acme", "--user", "ada", "--yes")
+    assert {"answer"} <= kinds_with(secured, USER, QUESTION, *answers)
+    done = invoked(secured, forget_, "--tenant", "acme", "--user", USER, "--yes")
     assert done.exit_code == 0, done.output
-    assert "keep nothing of the user ada of the tenant acme;" in done.stdout.splitlines()[-1]
+    assert f"keep nothing of the user {USER} of the tenant acme;" in done.stdout.splitlines()[-1]
     rows = [line.split() for line in done.stdout.splitlines()[1:-1]]
     found = {" ".join(words[:-2]): int(words[-2].replace(",", "")) for words in rows}
     assert found["redis, answers"] == found["job, index and what was learned"] == 1
     assert found["ledger, replies"] == len(statuses)
-    assert kinds_with(secured, "ada", QUESTION, *answers) == set()
+    assert kinds_with(secured, USER, QUESTION, *answers) == set()
 
     statuses.clear()
     with OpenAI(base_url=gateway_url(secured), api_key="none", timeout=60) as openai:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from forebay_gateway.batches.files import Files
 from forebay_gateway.erasing import GatewayEraser
-from forebay_gateway.limits import connect
+from forebay_gateway.store import connect
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
 from forebay_schemas.records import Reply, Request
@@ -106,6 +106,17 @@ def test_files_of_a_version_that_named_no_tenant_in_their_contents_go_with_them(
         redis.set(key, msgspec.msgpack.encode(file))
     assert theirs.erase(quiet) == OF_EACH
     assert len(redis.keys("*:contents:*")) == others.count(quiet)["files"]
+
+
+def test_answers_that_a_version_kept_under_names_without_tenants_go_too(
+    theirs: GatewayEraser, others: GatewayEraser, counted: Config, redis_server: RedisServer
+) -> None:
+    redis = redis_server.client()
+    for number, key in enumerate(sorted(redis.keys("*:repeat:*"))):
+        redis.rename(key, f"llm:gateway:repeat:{number:064x}")
+    assert GatewayEraser(counted, TENANT, "Ada").erase(quiet) == {"kept answers": 1}
+    assert theirs.erase(quiet) == OF_EACH - Counter({"kept answers": 1})
+    assert others.count(quiet) == OF_EACH
 
 
 def test_lists_that_a_full_redis_dropped_are_not_needed(theirs: GatewayEraser, redis_server: RedisServer) -> None:

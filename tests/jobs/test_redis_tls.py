@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import redis
-from forebay_gateway.limits import connect
+from forebay_gateway.store import connect
 from forebay_jobs.caches.erasing import Eraser
 from forebay_jobs.caches.redis_store import RedisStore
 from forebay_ops.local.effective import free_ports

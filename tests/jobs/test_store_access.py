@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from forebay_gateway.limits import connect
+from forebay_gateway.store import connect
 from forebay_jobs.caches.erasing import Eraser
 from forebay_jobs.caches.prefixes import PrefixRates
 from forebay_jobs.caches.questions import qdrant_client
@@ -93,10 +93,10 @@ async def test_redis_is_reached_by_tls_that_a_known_authority_signed_for_its_nam
 ) -> None:
     authority, other = (Authority(tmp_path / name) for name in ("a", "b"))
 
-    async def pinged(context: ssl.SSLContext) -> bool:
+    async def pinged(context: ssl.SSLContext, options: str = "") -> bool:
         front = TlsFront(context, guarded.url.removeprefix("unix://"))
         settings = {"user": "forebay", "password": SecretStr(PASSWORD), "tls": TlsConfig(ca_file=authority.ca_file)}
-        url = SecretStr(f"rediss://localhost:{front.port}/0")
+        url = SecretStr(f"rediss://localhost:{front.port}/0{options}")
         config = configured(redis={"url": url, "timeout_ms": 10_000, **settings})
         try:
             in_job = RedisStore(config, metrics()).call(lambda client: bool(client.ping()), False)
@@ -108,6 +108,8 @@ async def test_redis_is_reached_by_tls_that_a_known_authority_signed_for_its_nam
     assert await pinged(authority.server_context())
     assert not await pinged(other.server_context())
     assert not await pinged(authority.server_context("redis.example"))
+    assert await pinged(authority.server_context("redis.example"), "?ssl_check_hostname=no")
+    assert await pinged(other.server_context("redis.example"), "?ssl_cert_reqs=none")
 
 
 async def _pinged_by_gateway(config: Config) -> bool:
@@ -132,6 +134,10 @@ async def test_job_and_gateway_show_a_certificate_where_one_is_asked_for(
     try:
         assert RedisStore(config, metrics()).call(lambda client: bool(client.ping()), False)
         assert await _pinged_by_gateway(config)
+        own = SecretStr(f"rediss://forebay:{PASSWORD}@localhost:{front.port}/0")
+        without_one = configured(gateway={"redis_url": own})
+        assert not await _pinged_by_gateway(without_one)
+        assert await _pinged_by_gateway(config.model_copy(update={"gateway": without_one.gateway}))
     finally:
         front.close()
 

@@ -1,4 +1,4 @@
-"""`forebay forget`: caches, index, ledger and gateway keep nothing of a tenant, or of one of its users."""
+"""`forebay forget`: caches, index, ledger and gateway keep nothing of a tenant, or as little as can be of a user."""
 
 import os
 import socket
@@ -38,7 +38,8 @@ def forget_(tenant: str, user: str | None, dry_run: bool, yes: bool, timeout_s: 
     Files and batches at the gateway go with their tenant alone: nobody can tell which user's rows they hold. Kafka's
     topics keep requests, replies and feedback until their retention is over (docs/security.md).
 
-    The exit code is 3 where something is left, or where job or ledger have not done their part in time.
+    The exit code is 3 where something is left, or of a user may be in the tenant's files, or where job or ledger have
+    not done their part in time.
     """
     config, whom = cli_config(), Whom(tenant=tenant, user=user)
     console = Console(highlight=False)
@@ -76,6 +77,8 @@ def forget_(tenant: str, user: str | None, dry_run: bool, yes: bool, timeout_s: 
         sys.exit(_LEFT)
     places = "caches, index and ledger" if staying else "caches, index, ledger and gateway"
     click.echo(f"{places} keep nothing of {_in_words(whom)}; docs/security.md says what stays elsewhere, and how long")
+    if staying:
+        sys.exit(_LEFT)
 
 
 def _table(places: list[Kept], *, done: bool) -> Table:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 from forebay_gateway.keys import LIMITS, Key, KeyFile
-from forebay_gateway.limits import Limits, Spent, connect
+from forebay_gateway.limits import Limits, Spent
 from forebay_gateway.serve import serve
+from forebay_gateway.store import connect
 from forebay_schemas.config import Config, changed
 from forebay_schemas.logs import write_logs
 from forebay_schemas.metrics import GatewayMetrics

@@ -13,6 +13,7 @@ import redis.asyncio as redis
 from forebay_schemas.gateway import GatewayConfig
 
 from ..errors import ApiError, too_large_file
+from ..store import StoredFile
 
 PIECE_BYTES = 256 * 1024
 """So much of a file is held at a time, and is one value in Redis, compressed."""
@@ -22,23 +23,6 @@ _UNFINISHED_S = 3_600
 
 Read = Callable[[int], Awaitable[bytes]]
 """The next so many bytes of a file; none at its end."""
-
-
-class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a file. Times are seconds since the Unix epoch."""
-
-    id: str
-    tenant: str
-    filename: str
-    purpose: str
-    bytes: int
-    sha256: str
-    """Of its bytes, in hex."""
-    created_s: int
-    expires_s: int
-    contents: str
-    """The name of its pieces in Redis: a file that is written again, by two copies at once too, gets new ones."""
-    pieces: int
 
 
 class Files:

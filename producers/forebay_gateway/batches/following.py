@@ -15,7 +15,8 @@ from forebay_client.batch.planning import row_options
 from forebay_schemas.batches import Stage
 from forebay_schemas.config import Config
 
-from .files import Files, StoredFile
+from ..store import StoredFile
+from .files import Files
 from .jobs import BatchJob, Jobs, Problem, Status
 from .paying import Payer
 from .validating import problems_of
@@ -134,9 +135,13 @@ class Following:
             async def read(size: int) -> bytes:
                 return await asyncio.to_thread(data.read, size)
 
-            return self._wait_for(
+            kept = self._wait_for(
                 self._files.write(self._job.tenant, filename, "batch_output", read, file_id, self._job.output_kept_s)
             )
+        if self._wait_for(self._jobs.find(self._job.id)) is None:  # forgotten meanwhile, and so is what it came to
+            self._wait_for(self._files.delete(kept))
+            raise Stopped
+        return kept
 
     async def _fetch(self) -> None:
         source = await self._files.get(self._job.tenant, self._job.input_file_id)

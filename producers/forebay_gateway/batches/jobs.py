@@ -11,7 +11,7 @@ from forebay_client.batch.planning import row_options
 from redis.asyncio.lock import Lock
 
 from ..errors import ApiError
-from .files import StoredFile
+from ..store import StoredFile
 
 LEASE_S = 15.0
 """How long after a copy's death another takes its batches over."""

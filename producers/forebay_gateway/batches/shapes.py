@@ -9,7 +9,7 @@ from forebay_client.openai_format import CHAT_COMPLETIONS
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ..errors import ApiError
-from .files import StoredFile
+from ..store import StoredFile
 from .jobs import BatchJob, Status
 
 KeptS = Annotated[int, Field(ge=3_600, le=2_592_000, description="Seconds; gateway.files_kept_s at most.")]
