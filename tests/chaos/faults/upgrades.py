@@ -58,6 +58,7 @@ _UPGRADED = Fault(
     inject=_replace_the_job,
     until=lambda scene: scene.another_runs("taskmanager"),
     after=_nothing_was_forgotten,
+    within_s=60,  # the job is submitted anew, as after a JobManager that is lost
 )
 FAULTS = (_UPGRADED,)
 FROM_OLDER = replace(
