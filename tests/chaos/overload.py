@@ -157,11 +157,12 @@ def _overload(offered: _Offering, minutes: float) -> Overload:
     say("waiting for the last replies")
     scene.model.writes_s = _DRAIN_WRITES_S
     offered.crowd.stop()
-    scene.load.stop()
+    scene.load.pause()  # the services stay: who leaves gives up what comes later
     end_s = time.monotonic() + _LAST_REPLIES_S
     while (left := len(scene.checker.in_flight())) and time.monotonic() < end_s:
         say(f"{left} replies to come")
         time.sleep(1)
+    scene.load.stop()
     requests = scene.checker.requests()
     seen.phases = [Phase.of(*one, requests.values()) for one in (before, load, after)]
     seen.calls = [offered.crowd.between(*one) for one in (before, load, after)]
@@ -259,7 +260,7 @@ def goals(seen: Overload) -> list[Goal]:
     late_ms = load.told_after_deadline_ms(0.99)
     other = sum(count for code, count in load.errors.items() if code != ErrorCode.DEADLINE_EXCEEDED)
     misled = sum(one.right is False for calls in seen.calls for one in calls.all)
-    lost = len(seen.lost) + len(seen.repeated) + len(seen.wrong) + misled
+    amiss = {"lost": len(seen.lost), "repeated": len(seen.repeated), "wrong": len(seen.wrong) + misled}
     confused = Counter(told for calls in seen.calls for told in unclear(calls.all))
     grown = [name for name, one in seen.memory.items() if max(one.peak, one.after) > one.may_be]
     return [
@@ -279,7 +280,12 @@ def goals(seen: Overload) -> list[Goal]:
             "none",
             not confused,
         ),
-        Goal("lost, repeated or wrong", str(lost), "0", lost == 0),
+        Goal(
+            "lost, repeated or wrong",
+            ", ".join(f"{count} {how}" for how, count in amiss.items() if count) or "none",
+            "none",
+            not any(amiss.values()),
+        ),
         Goal(
             "P99 of interactive answers is back after",
             f"{seen.back_after_s:.0f} s",
