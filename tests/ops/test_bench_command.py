@@ -4,14 +4,14 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
 from click.testing import CliRunner, Result
 from forebay_ops.bench import report
-from forebay_ops.bench.harness import Bench, Goal, Say
+from forebay_ops.bench.harness import Bench, Goal, Say, Start
 from forebay_ops.bench.process import BenchFailed, Process
 from forebay_ops.cli import bench as command
 from forebay_ops.cli.bench_running import run_all
@@ -134,10 +134,16 @@ def test_all_measures_on_where_one_fails_and_its_page_tells_of_both(
         "broken": lambda say: Started(ours=fail).bench("tiny", None, say),
         "whole": lambda say: started.bench("tiny", None, say),
     }
+
+    @contextmanager
+    def no_server(say: Say) -> Iterator[Mapping[str, Start]]:
+        raise BenchFailed("flink is not up")
+        yield {}
+
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with pytest.raises(ForebayError, match="broken could not be measured"):
-            run_all(benches, 3, tmp_path / "out")
+        with pytest.raises(ForebayError, match="one, two, broken could not be measured"):
+            run_all({"one, two": no_server, "broken, whole": lambda _: nullcontext(benches)}, 3, tmp_path / "out")
     finally:
         signal.signal(signal.SIGTERM, before)
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"whole.json", "index.html"}
@@ -148,5 +154,6 @@ def test_all_measures_on_where_one_fails_and_its_page_tells_of_both(
         "<svg",
         "all together took 0 min",
         "broken: kafka has ended with code 1",
+        "flink is not up",
     ):
         assert text in page

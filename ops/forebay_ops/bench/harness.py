@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
@@ -55,6 +56,13 @@ class Bench:
     goals: tuple[Goal, ...] = ()
     facts: dict[str, str | float] = field(default_factory=dict)
     processes: Sequence[Process] = ()
+
+
+Start = Callable[[Say], AbstractContextManager[Bench]]
+"""Brings up what a benchmark needs, and takes it down in the end."""
+
+Group = Callable[[Say], AbstractContextManager[Mapping[str, Start]]]
+"""Brings up what several benchmarks share that are measured one after the other; gives them by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

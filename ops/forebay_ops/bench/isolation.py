@@ -1,15 +1,11 @@
 """Exact hits while as much as possible is answered by meaning beside them, on the same two cores and topics."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from forebay_schemas.records import CacheStatus
-from forebay_schemas.sections import SemanticConfig
 
 from .harness import Bench, Goal, Say
 from .load import Load
 from .process import BenchFailed
-from .semantic import pipeline
+from .semantic import Pipeline
 
 ALONE, BESIDE = "exact hits alone", "beside hits by meaning"
 _RATE_PER_S = 500.0
@@ -20,37 +16,30 @@ _AT_ONCE = 1_000
 _MOST_TIMES = 2.0
 
 
-@contextmanager
-def bench(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
-    """The same exact hits, alone and beside more questions in new words than can be answered.
+def bench(it: Pipeline, say: Say) -> Bench:
+    """The same exact hits, alone and beside more questions in new words than can be answered."""
+    exact = Load(it.it, it.config, it.known, statuses=[CacheStatus.EXACT])
+    meaning = it.hits(over_and_over=True)
+    say("looking how many a second are answered by meaning")
+    meaning.run(_AT_ONCE)
+    most_per_s = meaning.run(_AT_ONCE).requests_per_s
 
-    Args:
-        dtype: what the embedding model computes in.
-        server: see ``rig``.
-    """
-    with pipeline(say, dtype, server) as it:
-        exact = Load(it.it, it.config, it.known, statuses=[CacheStatus.EXACT])
-        meaning = it.hits(over_and_over=True)
-        say("looking how many a second are answered by meaning")
-        meaning.run(_AT_ONCE)
-        most_per_s = meaning.run(_AT_ONCE).requests_per_s
+    def alone() -> dict[str, float]:
+        return exact.run(round(_RATE_PER_S * _LASTING_S), _RATE_PER_S).percentiles()
 
-        def alone() -> dict[str, float]:
-            return exact.run(round(_RATE_PER_S * _LASTING_S), _RATE_PER_S).percentiles()
+    def beside() -> dict[str, float]:
+        rate_per_s = most_per_s * _OVER
+        order = meaning.begin(round(rate_per_s * _LASTING_S), rate_per_s)
+        hits = exact.run(round(_RATE_PER_S * _LASTING_S), _RATE_PER_S)
+        other = meaning.finish(order)
+        lasted_s = order.count / other.requests_per_s
+        if lasted_s < _LASTING_S:
+            raise BenchFailed(f"the hits by meaning were over after {lasted_s:.1f} s, before the exact ones were")
+        return {**hits.percentiles(), "meaning_per_s": other.requests_per_s}
 
-        def beside() -> dict[str, float]:
-            rate_per_s = most_per_s * _OVER
-            order = meaning.begin(round(rate_per_s * _LASTING_S), rate_per_s)
-            hits = exact.run(round(_RATE_PER_S * _LASTING_S), _RATE_PER_S)
-            other = meaning.finish(order)
-            lasted_s = order.count / other.requests_per_s
-            if lasted_s < _LASTING_S:
-                raise BenchFailed(f"the hits by meaning were over after {lasted_s:.1f} s, before the exact ones were")
-            return {**hits.percentiles(), "meaning_per_s": other.requests_per_s}
-
-        yield Bench(
-            sides={ALONE: alone, BESIDE: beside},
-            goals=(Goal(side=BESIDE, metric="p99_ms", at_most=_MOST_TIMES),),
-            facts={**it.facts, "exact hits a second": _RATE_PER_S, "by meaning, alone, a second": most_per_s},
-            processes=it.it.processes,
-        )
+    return Bench(
+        sides={ALONE: alone, BESIDE: beside},
+        goals=(Goal(side=BESIDE, metric="p99_ms", at_most=_MOST_TIMES),),
+        facts={**it.facts, "exact hits a second": _RATE_PER_S, "by meaning, alone, a second": most_per_s},
+        processes=it.it.processes,
+    )

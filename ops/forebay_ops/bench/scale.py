@@ -20,7 +20,7 @@ SHAPES = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 2))
 FEW_SHAPES = ((1, 1), (2, 1), (4, 2))
 """Each cluster takes a minute to start, and a part of the machine while others are asked."""
 _HITS, _MISSES = 5_000, 1_000
-_WARM = 25_000
+_WARM = 10_000
 """Hits for each TaskManager before anything is measured: a JVM that is young spends as much on compiling as on them."""
 _MOST_MISSES = 20_000
 _MOST_TIMES = 1.15

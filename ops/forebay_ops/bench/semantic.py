@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from forebay_schemas.canonical import digests
@@ -16,7 +17,7 @@ from . import prompts, wordings
 from .deck import Deck, deck
 from .direct import Direct, Fill, LookUp, direct_config
 from .filling import as_long, fill
-from .harness import Bench, Goal, Say, percentiles
+from .harness import Bench, Goal, Say, Start, percentiles
 from .load import Load, cpu_s
 from .process import BenchFailed
 from .rig import Rig, category, rig, synthetic_settings
@@ -29,8 +30,10 @@ _SEED = 1
 _AT_ONCE = 1_500
 _ALONE = 300
 _LASTING_S = 8.0
-_MOST_ALONE = 4_000
-"""In a round: there are words for five of them."""
+_USED_FOR_THROUGHPUT = 9_000
+"""Wordings, of 27,360: for five rounds, and to warm up."""
+_MOST_ALONE = 2_500
+"""In a round of latencies: there are words for six of them."""
 _SIMILARITY = 0.95
 """The wordings are nearer than this to their own question, and to no other."""
 _TOGETHER = (8, 16, 32, 64, 128)
@@ -56,13 +59,14 @@ class Pipeline:
     alone: "Alone"
     facts: dict[str, str | float]
 
-    def hits(self, *, over_and_over: bool = False) -> Load:
+    def hits(self, *, after: int = 0, over_and_over: bool = False) -> Load:
         """A load of questions in other words.
 
         Args:
+            after: so many of the wordings, which another load may have used.
             over_and_over: whether words that were used are used again where there are no others.
         """
-        cards = msgspec.structs.replace(self.reworded, over_and_over=over_and_over)
+        cards = msgspec.structs.replace(self.reworded, cards=self.reworded.cards[after:], over_and_over=over_and_over)
         return Load(self.it, self.config, cards, statuses=[CacheStatus.SEMANTIC])
 
 
@@ -102,54 +106,63 @@ class Alone:
         return found.seconds
 
 
-@contextmanager
-def throughput(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
+def throughput(it: Pipeline, say: Say) -> Bench:
     """Questions a second where more wait than can be answered."""
-    with pipeline(say, dtype, server) as it:
-        say("looking for the best batch and threads of embedder and index")
-        together, threads = it.alone.best()
-        load = it.hits()
+    say("looking for the best batch and threads of embedder and index")
+    together, threads = it.alone.best()
+    load = it.hits()
 
-        def ours() -> dict[str, float]:
-            used_s = cpu_s(it.it)
-            run = load.run(_AT_ONCE)
-            return {
-                "requests_per_s": run.requests_per_s,
-                "cpu_ms_per_request": (cpu_s(it.it) - used_s) * 1000 / _AT_ONCE,
-            }
+    def ours() -> dict[str, float]:
+        used_s = cpu_s(it.it)
+        run = load.run(_AT_ONCE)
+        return {
+            "requests_per_s": run.requests_per_s,
+            "cpu_ms_per_request": (cpu_s(it.it) - used_s) * 1000 / _AT_ONCE,
+        }
 
-        yield Bench(
-            sides={
-                DIRECT: lambda: {"requests_per_s": it.alone.per_s(_AT_ONCE, together, threads)},
-                SEMANTIC: ours,
-            },
-            goals=(Goal(side=SEMANTIC, metric="requests_per_s", at_least=_LEAST_OF_DIRECT),),
-            facts={**it.facts, "best alone": f"{together} in one call, {threads} threads"},
-            processes=it.it.processes,
-        )
+    return Bench(
+        sides={
+            DIRECT: lambda: {"requests_per_s": it.alone.per_s(_AT_ONCE, together, threads)},
+            SEMANTIC: ours,
+        },
+        goals=(Goal(side=SEMANTIC, metric="requests_per_s", at_least=_LEAST_OF_DIRECT),),
+        facts={**it.facts, "best alone": f"{together} in one call, {threads} threads"},
+        processes=it.it.processes,
+    )
+
+
+def latency(it: Pipeline, say: Say) -> Bench:
+    """Latency at half of what can be answered."""
+    load = it.hits(after=_USED_FOR_THROUGHPUT)
+    say("looking how many a second there are at most")
+    load.run(_AT_ONCE)
+    rate_per_s = load.run(_AT_ONCE).requests_per_s / 2
+    count = min(round(rate_per_s * _LASTING_S), _MOST_ALONE)
+    cores = len(os.sched_getaffinity(0))
+    threads = min((1, cores), key=lambda count: sum(it.alone.latencies_ms(_ALONE, count)))
+    shares = (50, 95, 99)
+    return Bench(
+        sides={
+            ONE_BY_ONE: lambda: percentiles(it.alone.latencies_ms(_ALONE, threads), shares=shares),
+            SEMANTIC: lambda: load.run(count, rate_per_s).percentiles(),
+        },
+        goals=(Goal(side=SEMANTIC, metric="p95_ms", at_most=_MOST_TIMES_DIRECT),),
+        facts={**it.facts, "requests a second": rate_per_s, "threads alone": threads},
+        processes=it.it.processes,
+    )
 
 
 @contextmanager
-def latency(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
-    """Latency at half of what can be answered."""
+def by_meaning(
+    dtype: str, server: SemanticConfig | None, benchmarks: Mapping[str, Callable[[Pipeline, Say], Bench]], say: Say
+) -> Iterator[Mapping[str, Start]]:
+    """These benchmarks on one pipeline, one after the other; for the first two see ``pipeline``."""
     with pipeline(say, dtype, server) as it:
-        load = it.hits()
-        say("looking how many a second there are at most")
-        load.run(_AT_ONCE)
-        rate_per_s = load.run(_AT_ONCE).requests_per_s / 2
-        count = min(round(rate_per_s * _LASTING_S), _MOST_ALONE)
-        cores = len(os.sched_getaffinity(0))
-        threads = min((1, cores), key=lambda count: sum(it.alone.latencies_ms(_ALONE, count)))
-        shares = (50, 95, 99)
-        yield Bench(
-            sides={
-                ONE_BY_ONE: lambda: percentiles(it.alone.latencies_ms(_ALONE, threads), shares=shares),
-                SEMANTIC: lambda: load.run(count, rate_per_s).percentiles(),
-            },
-            goals=(Goal(side=SEMANTIC, metric="p95_ms", at_most=_MOST_TIMES_DIRECT),),
-            facts={**it.facts, "requests a second": rate_per_s, "threads alone": threads},
-            processes=it.it.processes,
-        )
+        yield {name: partial(_on, it, bench) for name, bench in benchmarks.items()}
+
+
+def _on(it: Pipeline, bench: Callable[[Pipeline, Say], Bench], say: Say) -> AbstractContextManager[Bench]:
+    return nullcontext(bench(it, say))
 
 
 @contextmanager

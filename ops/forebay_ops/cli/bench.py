@@ -1,8 +1,8 @@
 """`forebay bench`: what this project costs and saves, measured beside a baseline."""
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from ..bench import start as start_bench
 from ..bench import teacher as teacher_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
-from ..bench.harness import Bench, Say
-from .bench_running import Listing, Start, options, rounds_option, run, run_all
+from ..bench.harness import Bench, Group, Say, Start
+from ..bench.semantic import Pipeline
+from .bench_running import Listing, options, rounds_option, run, run_all
 from .options import cli_config
 from .tables import figures_table
 
@@ -120,10 +121,13 @@ _plain("exact", exact_bench.throughput, "Exact hits a second at most, against a 
 _plain("exact-latency", exact_bench.latency, "Latency of exact hits, against the same job at the same rate.")
 
 
-def _by_meaning(
-    name: str, start: Callable[[str, SemanticConfig | None, Say], AbstractContextManager[Bench]], meaning: str
-) -> None:
-    """Add a benchmark that embeds."""
+def _by_meaning(name: str, measured: Callable[[Pipeline, Say], Bench], meaning: str) -> None:
+    """Add a benchmark that is asked in new words."""
+
+    @contextmanager
+    def start(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
+        with semantic_bench.by_meaning(dtype, server, {name: measured}, say) as it, it[name](say) as prepared:
+            yield prepared
 
     @bench.command(name, help=meaning)
     @_dtype_option
@@ -133,6 +137,11 @@ def _by_meaning(
         run(name, lambda say: start(dtype, server, say), rounds, out, dtype=dtype)
 
 
+_BY_MEANING: dict[str, Callable[[Pipeline, Say], Bench]] = {
+    "isolation": isolation_bench.bench,
+    "semantic": semantic_bench.throughput,
+    "semantic-latency": semantic_bench.latency,
+}
 _by_meaning("isolation", isolation_bench.bench, "Latency of exact hits beside as many hits by meaning as can be.")
 _by_meaning(
     "semantic",
@@ -307,20 +316,25 @@ def all_(
 
     One that fails does not keep the others from being measured; the page tells what ended it.
     """
-    chosen: dict[str, Start] = {
-        "exact": exact_bench.throughput,
-        "exact-latency": exact_bench.latency,
-        "isolation": lambda say: isolation_bench.bench(dtype, server, say),
-        "semantic": lambda say: semantic_bench.throughput(dtype, server, say),
-        "semantic-latency": lambda say: semantic_bench.latency(dtype, server, say),
+    alone: dict[str, Start] = {
         "miss": lambda say: miss_bench.bench("tiny", dtype, server, say),
         "join": join_bench.bench,
         "scale": lambda say: scale_bench.bench(server, scale_bench.FEW_SHAPES, say),
         "growth": lambda say: growth_bench.bench(_GROWTH_OF_ALL, say),
     }
     if trace is not None and texts:
-        chosen["mix"] = lambda say: mix_bench.bench(trace, list(texts), server, say)
-    run_all(chosen, rounds, out)
+        alone["mix"] = lambda say: mix_bench.bench(trace, list(texts), server, say)
+    groups: dict[str, Group] = {
+        "exact, exact-latency": exact_bench.both,
+        ", ".join(_BY_MEANING): lambda say: semantic_bench.by_meaning(dtype, server, _BY_MEANING, say),
+        **{name: _alone(name, start) for name, start in alone.items()},
+    }
+    run_all(groups, rounds, out)
+
+
+def _alone(name: str, start: Start) -> Group:
+    """A benchmark that shares nothing."""
+    return lambda _: nullcontext({name: start})
 
 
 @bench.command("report")

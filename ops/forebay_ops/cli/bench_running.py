@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from forebay_schemas.errors import ForebayError
 from rich.console import Console
 
-from ..bench.harness import Bench, Say, measure
+from ..bench.harness import Group, Start, measure
 from ..bench.profile import check_profiling, profile_sides
 from ..bench.profile_tables import show_profile
 from ..bench.report import Report, now, show, this_machine, write
@@ -19,8 +18,6 @@ from ..figures import minutes
 
 _MIN_ROUNDS = 3
 """The median of fewer rounds is no better than a guess."""
-
-Start = Callable[[Say], AbstractContextManager[Bench]]
 
 
 class Listing(click.Group):
@@ -98,8 +95,11 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
     return report
 
 
-def run_all(benchmarks: Mapping[str, Start], rounds: int, folder: Path) -> None:
+def run_all(groups: Mapping[str, Group], rounds: int, folder: Path) -> None:
     """Measure several, each with its figures in a file, and write a page of all.
+
+    Args:
+        groups: by what is not measured where one does not come up.
 
     Raises:
         ForebayError: one could not be measured; the others were.
@@ -110,13 +110,23 @@ def run_all(benchmarks: Mapping[str, Start], rounds: int, folder: Path) -> None:
     reports: list[Report] = []
     failed: dict[str, str] = {}
     began = time.monotonic()
-    for name, start in benchmarks.items():
-        click.echo(f"\n{name}", err=True)
+
+    def say(what: str) -> None:
+        click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
+
+    for names, group in groups.items():
         try:
-            reports.append(run(name, start, rounds, folder / f"{name}.json"))
+            with group(say) as benchmarks:
+                for name, start in benchmarks.items():
+                    click.echo(f"\n{name}", err=True)
+                    try:
+                        reports.append(run(name, start, rounds, folder / f"{name}.json"))
+                    except ForebayError as error:
+                        failed[name] = str(error)
+                        click.echo(f"{name}: {error}", err=True)
         except ForebayError as error:
-            failed[name] = str(error)
-            click.echo(f"{name}: {error}", err=True)
+            failed[names] = str(error)
+            click.echo(f"{names}: {error}", err=True)
         if reports:
             (folder / "index.html").write_text(page(reports, failed, time.monotonic() - began), "utf-8")
     click.echo(f"{len(reports)} measured in {minutes(time.monotonic() - began)}: {folder / 'index.html'}")
