@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # pyright: ignore
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata  # pyright: ignore
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Lane
@@ -79,9 +79,11 @@ def create_topics(config: Config) -> TopicsReport:
     admin = AdminClient(config.kafka.client() | {"log_level": 0})  # what fails is raised, not printed as well
     specs = topic_specs(config)
     try:
-        existing = admin.list_topics(timeout=_TIMEOUT_S).topics
+        existing = _topics(admin)
         missing = [spec for spec in specs if spec.name not in existing]
-        _create(admin, missing, config.kafka.replication_factor)
+        if meanwhile := _create(admin, missing, config.kafka.replication_factor):
+            existing |= {name: topic for name, topic in _topics(admin).items() if name in meanwhile}
+            missing = [spec for spec in missing if spec.name not in meanwhile]
         kept = [spec for spec in specs if spec.name in existing]
         found = _settings(admin, kept)
     except KafkaException as error:
@@ -106,18 +108,30 @@ def create_topics(config: Config) -> TopicsReport:
     return TopicsReport(tuple(spec.name for spec in missing), tuple(spec.name for spec in kept), tuple(warnings))
 
 
-def _create(admin: AdminClient, specs: list[TopicSpec], replication_factor: int) -> None:
+def _topics(admin: AdminClient) -> dict[str, TopicMetadata]:
+    return admin.list_topics(timeout=_TIMEOUT_S).topics
+
+
+def _create(admin: AdminClient, specs: list[TopicSpec], replication_factor: int) -> set[str]:
+    """Make topics; the names of those that somebody else has made meanwhile, or a try of ours whose answer was lost."""
     if not specs:
-        return
+        return set()
+    meanwhile: set[str] = set()
     new = [NewTopic(spec.name, spec.partitions, replication_factor, config=spec.settings) for spec in specs]
-    for future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).values():
-        future.result()
+    for name, future in admin.create_topics(new, operation_timeout=_TIMEOUT_S).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+            meanwhile.add(name)
     # A busy broker tells of what it has made a moment later; who asks before would be told that it is not there.
     names, end = {spec.name for spec in specs}, time.monotonic() + _TIMEOUT_S
-    while names - admin.list_topics(timeout=_TIMEOUT_S).topics.keys():
+    while names - _topics(admin).keys():
         if time.monotonic() > end:
             raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
         time.sleep(0.05)
+    return meanwhile
 
 
 def _settings(admin: AdminClient, specs: list[TopicSpec]) -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -78,11 +79,17 @@ def reviews(folder: Path, rows: int) -> Path:
 
 
 def test_a_batch_that_is_taken_back_ends_and_each_row_has_one_reply(running: RunningStack, tmp_path: Path) -> None:
-    sent = 2_000  # more than are answered before the command comes
+    sent = 2_000
     file = reviews(tmp_path, sent)
     fields = {"template": "Good or bad? {text}", "category": "staged", "max_tokens": 64, "max_tier": "small"}
-    batch = Batch.submit(file, "taken", config=running.config, journals=tmp_path, **fields)
-    batch.cancel()
+    worker = running.stack.pid("worker")
+    assert worker is not None
+    os.kill(worker, signal.SIGSTOP)  # it answers none before the command comes
+    try:
+        batch = Batch.submit(file, "taken", config=running.config, journals=tmp_path, **fields)
+        batch.cancel()
+    finally:
+        os.kill(worker, signal.SIGCONT)
     status = batch.wait(120)
     assert status.phase == "cancelled"
     assert status.answered + status.replies["cancelled"].rows == sent
