@@ -55,9 +55,9 @@ class Functions:
     packages: list[tuple[str, float]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """What was found while one side was measured; complete when that is over."""
+    """What was found while one side was measured."""
 
     side: str
     took_s: float
@@ -77,44 +77,39 @@ def check_profiling(bench: Bench) -> None:
 
 
 def profile_sides(bench: Bench, folder: Path, say: Say) -> Iterator[Profile]:
-    """Measure each side once more, under observation: no figure is of that, which is slower for it.
+    """Measure each side twice more: its threads undisturbed, then its functions. No figure is of either.
 
     Args:
-        folder: gets a folder for each side.
+        folder: gets a folder for each side, with the samples of each process as folded stacks, for flame graphs.
 
     Raises:
         ForebayError: there is no py-spy, or it may not look.
     """
     for side, measure in bench.sides.items():
-        say(f"looking into {side}")
-        with profiled(side, bench.processes, folder / re.sub(r"\W+", "-", side)) as found:
+        say(f"looking at the threads of {side}")
+        with _threads_timed(bench.processes) as (seconds, threads):
             measure()
-        yield found
+        say(f"looking at the functions of {side}")
+        with _sampled(bench.processes, folder / re.sub(r"\W+", "-", side)) as files:
+            measure()
+        found = [functions(name, file.read_text().splitlines()) for name, file in files if file.exists()]
+        yield Profile(side, sum(seconds), threads, found)
 
 
 @contextmanager
-def profiled(side: str, processes: Sequence[Process], folder: Path) -> Iterator[Profile]:
-    """Look at these processes, and what they started, while the body measures.
-
-    Args:
-        folder: gets the samples of each process as folded stacks, which flame graph viewers read.
-
-    Raises:
-        ForebayError: there is no py-spy, or it may not look.
-    """
-    found = Profile(side, 0.0, [], [])
-    folder.mkdir(parents=True, exist_ok=True)
-    family = {pid: one.name for one in processes if one.popen.poll() is None for pid in _family(one.popen.pid)}
+def _threads_timed(processes: Sequence[Process]) -> Iterator[tuple[list[float], list[Thread]]]:
+    """How many seconds the body takes, and the threads by the cores that they take meanwhile; told in the end."""
+    family = _family(processes)
     used_s, began_s = _threads_s(family), time.monotonic()
-    with _sampled(family, folder) as files:
-        yield found
-        found.took_s = time.monotonic() - began_s
-        by_name: dict[tuple[str, str], float] = defaultdict(float)
-        for key, (name, seconds) in _threads_s(family).items():
-            by_name[family[key[0]], name] += seconds - used_s.get(key, ("", 0.0))[1]
-    cores = sorted(by_name.items(), key=lambda one: one[1], reverse=True)
-    found.threads = [Thread(*key, seconds / found.took_s) for key, seconds in cores]
-    found.functions = [functions(name, stacks.read_text().splitlines()) for name, stacks in files if stacks.exists()]
+    took: list[float] = []
+    threads: list[Thread] = []
+    yield took, threads
+    took.append(time.monotonic() - began_s)
+    by_name: dict[tuple[str, str], float] = defaultdict(float)
+    for key, (name, seconds) in _threads_s(family).items():
+        by_name[family[key[0]], name] += seconds - used_s.get(key, ("", 0.0))[1]
+    ranked = sorted(by_name.items(), key=lambda one: one[1], reverse=True)
+    threads += [Thread(*names, seconds / took[0]) for names, seconds in ranked]
 
 
 def functions(process: str, stacks: Iterable[str]) -> Functions:
@@ -144,11 +139,14 @@ def _shares(counts: Mapping[str, int], samples: int) -> list[tuple[str, float]]:
     return [(name, count / samples) for name, count in Counter(counts).most_common()]
 
 
-def _family(pid: int) -> list[int]:
-    try:
-        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    except psutil.NoSuchProcess:
-        return []
+def _family(processes: Sequence[Process]) -> dict[int, str]:
+    """The processes that run now, and what they have started, by their ids."""
+    found: dict[int, str] = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(process.popen.pid)
+            found |= {one.pid: process.name for one in (root, *root.children(recursive=True))}
+    return found
 
 
 def _threads_s(pids: Iterable[int]) -> dict[tuple[int, int], tuple[str, float]]:
@@ -164,14 +162,16 @@ def _threads_s(pids: Iterable[int]) -> dict[tuple[int, int], tuple[str, float]]:
 
 
 @contextmanager
-def _sampled(family: Mapping[int, str], folder: Path) -> Iterator[list[tuple[str, Path]]]:
+def _sampled(processes: Sequence[Process], folder: Path) -> Iterator[list[tuple[str, Path]]]:
     """One sampler for each process; those that run no Python end theirs at once, and have no file."""
     program = _sampler()
+    folder.mkdir(parents=True, exist_ok=True)
     files: list[tuple[str, Path]] = []
     samplers: list[subprocess.Popen[str]] = []
-    for pid, name in family.items():
+    for pid, name in _family(processes).items():
         files.append((name, folder / f"{name}-{pid}.folded"))
-        shape = ["--format", "raw", "--threads", "--full-filenames", "--output", str(files[-1][1])]
+        # Nobody is stopped for it: a JVM has a hundred threads to be stopped and sent on.
+        shape = ["--nonblocking", "--format", "raw", "--threads", "--full-filenames", "--output", str(files[-1][1])]
         command = [program, "record", "--pid", str(pid), "--rate", str(_PER_S), *shape]
         samplers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
     try:

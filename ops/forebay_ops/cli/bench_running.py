@@ -40,7 +40,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(file_okay=False, path_type=Path),
         callback=_remember_folder,
         expose_value=False,
-        help="Measure each side once more, and tell where the processor's time goes; folder for flame graphs.",
+        help="Measure each side twice more, and tell where the processor's time goes; folder for flame graphs.",
     )
     return rounds_option(out(profile(command)))
 
