@@ -98,6 +98,8 @@ class Rig:
             "kafka": {"topic_prefix": name, "partitions": 4},
             "embedding": {"model": EMBEDDING_MODEL},
             "local": {"start": ["worker"]},
+            # A host that stands still for a moment makes no misses of hits, which nobody may be there to answer.
+            "redis": {"timeout_ms": 5_000},
         }
         sections: dict[str, Any] = {}
         for given in (self._addresses, own, settings):
