@@ -4,24 +4,18 @@ Walks through all keys, a page at a time, so that requests go on meanwhile; a te
 dropped.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import redis
 from forebay_schemas.config import Config
 from forebay_schemas.errors import ForebayError
+from forebay_schemas.redis_keys import Say, decoded, each_once, keys_of
 
 from .store import Kept, StoredFile, server
-
-_PAGE = 1_000
-"""Keys that Redis looks at for one page: some milliseconds, in which it answers nobody else."""
-
-T = TypeVar("T")
-Say = Callable[[str], None]
 
 
 class GatewayEraser:
@@ -63,18 +57,14 @@ class GatewayEraser:
         return erased
 
     def _theirs(self, say: Say) -> Iterator[tuple[str, str]]:
-        """Kind and key of each, once: Redis may name one twice while it goes through them."""
-        told: set[str] = set()
-        for kind, key in self._found(say):
-            if key not in told:
-                told.add(key)
-                yield kind, key
+        """Kind and key of each, once."""
+        return each_once(self._found(say))
 
     def _found(self, say: Say) -> Iterator[tuple[str, str]]:
         if self._user is None:
             yield from self._of_tenant(say)
         for key in self._keys("repeat", say):
-            if self._is_theirs(key, _decoded(self._store.get(key), Kept)):
+            if self._is_theirs(key, decoded(self._store.get(key), Kept)):
                 yield "kept answers", key
 
     def _of_tenant(self, say: Say) -> Iterator[tuple[str, str]]:
@@ -83,7 +73,7 @@ class GatewayEraser:
             if self._store.hget(key, "tenant") == msgspec.json.encode(self._tenant):
                 yield "batches", key
         for key in self._keys("file", say):
-            file = _decoded(self._store.get(key), StoredFile)
+            file = decoded(self._store.get(key), StoredFile)
             if file is not None and file.tenant == self._tenant:
                 yield "files", key
                 if self._store.exists(file.contents):
@@ -108,12 +98,7 @@ class GatewayEraser:
         return key.rpartition(":")[0] == f"{self._prefix}:{kind}:{self._tenant}"
 
     def _keys(self, kind: str, say: Say) -> Iterator[str]:
-        """All keys of a kind; some may come twice."""
-        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", f"{self._prefix}:{kind}:") + "*"
-        for looked_at, key in enumerate(self._store.scan_iter(pattern, _PAGE), 1):
-            if looked_at % _PAGE == 0:
-                say(f"{looked_at:,} keys of {kind} looked at")
-            yield key.decode(errors="replace")
+        return keys_of(self._store.scan, self._prefix, kind, say)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -124,11 +109,3 @@ class GatewayEraser:
                 f"{self._setting}: Redis does not answer ({type(error).__name__}), so it is not known what it keeps for"
                 " the gateways; see that it runs"
             ) from None
-
-
-def _decoded(data: bytes | None, kind: type[T]) -> T | None:
-    """What cannot be read, a newer version's or damaged, is nobody's."""
-    try:
-        return None if data is None else msgspec.msgpack.decode(data, type=kind)
-    except msgspec.MsgspecError:
-        return None

@@ -1,14 +1,13 @@
 """Removes what Redis keeps of a tenant, or of one of its users: answers, what was given of them, ids, and what was
-learned. Walks through all keys, a page at a time, so that requests go on meanwhile."""
+learned."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import msgspec
 import redis
 from forebay_schemas.errors import ForebayError
+from forebay_schemas.redis_keys import Say, decoded, each_once, keys_of
 
 from forebay_jobs.messages import asker_name, tenant_of
 from forebay_jobs.reuse.namespaces import is_of
@@ -16,12 +15,6 @@ from forebay_jobs.reuse.namespaces import is_of
 from .answers import Answer
 from .hits import Hit
 from .redis_store import RedisStore
-
-_PAGE = 1_000
-"""Keys that Redis looks at for one page: some milliseconds, in which it answers nobody else."""
-
-T = TypeVar("T")
-Say = Callable[[str], None]
 
 
 class Eraser:
@@ -56,19 +49,15 @@ class Eraser:
         return erased
 
     def _theirs(self, say: Say) -> Iterator[tuple[str, str]]:
-        """Kind and key of each, once: Redis may name one twice while it goes through them."""
-        told: set[str] = set()
-        for kind, key in self._found(say):
-            if key not in told:
-                told.add(key)
-                yield kind, key
+        """Kind and key of each, once."""
+        return each_once(self._found(say))
 
     def _found(self, say: Say) -> Iterator[tuple[str, str]]:
         """Answers come first, and by their digests it is known what was given of them."""
         digests: set[str] = set()
         for key in self._keys("answer", say):
             data = self._asked(lambda client, key=key: client.hget(key, "answer"))
-            if _is_by(_decoded(data, Answer), self._tenant, self._user):
+            if _is_by(decoded(data, Answer), self._tenant, self._user):
                 digests.add(key.rpartition(":")[2])
                 yield "answers", key
         for kind in ("hit", "last-hit"):
@@ -97,8 +86,8 @@ class Eraser:
 
     def _hit(self, kind: str, key: str) -> Hit | None:
         if kind == "hit":
-            return _decoded(self._asked(lambda client: client.hget(key, "hit")), Hit)
-        return _decoded(self._asked(lambda client: client.get(key)), Hit)
+            return decoded(self._asked(lambda client: client.hget(key, "hit")), Hit)
+        return decoded(self._asked(lambda client: client.get(key)), Hit)
 
     def _is_theirs(self, hit: Hit | None, digests: Collection[str]) -> bool:
         if hit is None:
@@ -107,17 +96,10 @@ class Eraser:
         return asked or hit.digest in digests
 
     def _keys(self, kind: str, say: Say) -> Iterator[str]:
-        """All keys of a kind; some may come twice."""
-        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", f"{self._store.prefix}:{kind}:") + "*"
-        looked_at = cursor = 0
-        while True:
-            page = self._asked(lambda client, at=cursor: client.scan(at, pattern, _PAGE))
-            cursor, keys = cast(tuple[int, list[bytes]], page)
-            looked_at += len(keys)
-            say(f"{looked_at:,} keys of {kind} looked at")
-            yield from (key.decode(errors="replace") for key in keys)
-            if not cursor:
-                return
+        def scan(*page: Any) -> Any:
+            return self._asked(lambda client: client.scan(*page))
+
+        return keys_of(scan, self._store.prefix, kind, say)
 
     def _asked(self, question: Callable[[redis.Redis], Any]) -> Any:
         told = self._store.call(lambda client: (question(client),), None)
@@ -128,11 +110,3 @@ class Eraser:
 
 def _is_by(answer: Answer | None, tenant: str, user: str | None) -> bool:
     return answer is not None and answer.tenant == tenant and user in (None, answer.user)
-
-
-def _decoded(data: bytes | None, kind: type[T]) -> T | None:
-    """What cannot be read, a newer version's or damaged, is nobody's."""
-    try:
-        return None if data is None else msgspec.msgpack.decode(data, type=kind)
-    except msgspec.MsgspecError:
-        return None
