@@ -88,13 +88,11 @@ class BreakableStack(Stack):
     def __init__(self, home: Home, config: Config, around: Surroundings, *, older_job: bool = False) -> None:
         super().__init__(home, config)
         self._around = around
-        taken = {port for part in self._parts for port in part.ports.values()}
-        self._ports = (port for port in free_ports(100) if port not in taken)
         self._listeners: dict[str, tuple[int, int]] = {}
         """Where the broker listens for whom, and where it says that it does."""
         self._settings: dict[str, dict[str, str]] = {name: {} for name in _KAFKA}
         for name, between in _KAFKA.items():
-            listens = next(self._ports)
+            [listens] = free_ports(1)
             port = self._lay(between, listens)
             self._listeners[name] = (listens, port)
             self._settings[name]["FOREBAY_KAFKA__BOOTSTRAP"] = f"127.0.0.1:{port}"
@@ -132,14 +130,14 @@ class BreakableStack(Stack):
             self._settings.setdefault(part, {}).update(settings)
 
     def _lay(self, between: str, server_port: int) -> int:
-        port = next(self._ports)
+        [port] = free_ports(1)
         self._around.network.lay(between, port, server_port)
         return port
 
     def _flink(self) -> dict[str, dict[str, int]]:
         """Settings of Flink's servers, each of which calls the other."""
         jobmanager = servers.local_port("flink.rest_address", self.config.flink.rest_address) + 1
-        taskmanager = next(self._ports)
+        [taskmanager] = free_ports(1)
         to_jobmanager, to_taskmanager = self._lay(FLINK, jobmanager), self._lay(FLINK, taskmanager)
         return {
             JOBMANAGER: {"jobmanager.rpc.port": to_jobmanager, "jobmanager.rpc.bind-port": jobmanager},

@@ -1,10 +1,21 @@
 """The shipped profile, and the configuration that a stack runs with."""
 
 import os
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
-from forebay_ops.local.effective import PROFILE, effective, port_is_free, settings_of, with_free_ports, write_settings
+from forebay_ops.local.effective import (
+    PROFILE,
+    effective,
+    free_ports,
+    port_is_free,
+    settings_of,
+    with_free_ports,
+    write_settings,
+)
 from forebay_ops.local.home import Home
 from forebay_ops.local.parts import elsewhere, local_parts
 from forebay_schemas.categories import CategoryConfig, PruningConfig
@@ -109,3 +120,15 @@ def test_free_ports_are_free_and_differ(profile: Config, home: Home) -> None:
     ports = [port for part in local_parts(config, home) for port in part.ports.values()]
     assert len(set(ports)) == len(ports)
     assert all(port_is_free(port) for port in ports)
+
+
+def test_no_two_processes_are_told_of_the_same_free_ports_before_a_server_takes_them() -> None:
+    ask = f"from {free_ports.__module__} import free_ports; print(*free_ports(200), flush=True); input()"
+    told = [*free_ports(100), *free_ports(100)]
+    with ExitStack() as others:
+        for _ in range(3):
+            other = others.enter_context(Popen([sys.executable, "-c", ask], stdin=PIPE, stdout=PIPE, text=True))
+            assert other.stdout is not None
+            told += map(int, other.stdout.readline().split())
+            others.callback(other.communicate, "\n")
+    assert len(told) == len(set(told)) == 800

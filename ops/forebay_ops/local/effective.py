@@ -3,11 +3,15 @@
 import os
 import random
 import socket
+from collections.abc import Iterator
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from forebay_schemas.categories import CategoryConfig
 from forebay_schemas.config import Config
+from forebay_schemas.errors import ForebayError
 from forebay_schemas.tiers import ModelConfig
 from pydantic import SecretStr
 
@@ -17,8 +21,9 @@ from .provision import CHAT_MODEL, chat_model_folder
 PROFILE = Path(__file__).with_name("profile.toml")
 """The configuration that ``forebay up`` uses when none is named."""
 
-_PORTS = range(20_000, 32_000)
-"""Below what the system gives to outgoing connections, so that a port found free stays free."""
+_BLOCK = 500
+_BLOCKS = [range(first, first + _BLOCK) for first in range(20_000, 32_000, _BLOCK)]
+"""Ports below what the system gives to outgoing connections, so that a port found free stays free."""
 
 
 def effective(config: Config, home: Home) -> Config:
@@ -124,14 +129,29 @@ def _plain(value: Any) -> Any:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports whose next one up is free too, which Kafka and Flink take as well."""
-    found: list[int] = []
-    for port in random.sample(_PORTS[::2], len(_PORTS[::2])):
-        if port_is_free(port) and port_is_free(port + 1):
-            found.append(port)
-        if len(found) == count:
-            break
-    return found
+    """Ports whose next one up is free too, which Kafka and Flink take as well.
+
+    A server takes its port seconds later. Nobody is told of the same one meanwhile: no process that asks here, and
+    this one only when it has been told of a few hundred others.
+    """
+    _, ports = _own_block()
+    free = (port for port in islice(ports, _BLOCK // 2) if port_is_free(port) and port_is_free(port + 1))
+    return list(islice(free, count))
+
+
+@cache
+def _own_block() -> tuple[socket.socket, Iterator[int]]:
+    """Every other port of a block that is this process's while it lives, because it listens on the block's first."""
+    for block in random.sample(_BLOCKS, len(_BLOCKS)):
+        guard = socket.socket()
+        try:
+            guard.bind(("127.0.0.1", block[0]))
+            guard.listen()
+        except OSError:
+            guard.close()
+        else:
+            return guard, cycle(block[2::2])
+    raise ForebayError(f"all ports from {_BLOCKS[0][0]} up are taken; end what else runs stacks of its own here")
 
 
 def port_is_free(port: int) -> bool:
