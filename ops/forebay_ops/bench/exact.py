@@ -53,20 +53,6 @@ class Side:
 
 
 @contextmanager
-def throughput(say: Say) -> Iterator[Bench]:
-    """Requests a second where more wait than can be taken."""
-    with both(say) as benchmarks, benchmarks["exact"](say) as bench:
-        yield bench
-
-
-@contextmanager
-def latency(say: Say) -> Iterator[Bench]:
-    """Latency of both pipelines at half of what the exact hits reach, and of the exact hits at a gentle rate."""
-    with both(say) as benchmarks, benchmarks["exact-latency"](say) as bench:
-        yield bench
-
-
-@contextmanager
 def both(say: Say) -> Iterator[Mapping[str, Start]]:
     """The two on the same pipelines, one after the other."""
     with _pipelines(say) as (identity, exact):

@@ -1,8 +1,8 @@
 """Runs a benchmark: its sides warm, in turn and several times, and what their rounds come to beside the baseline."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
@@ -63,6 +63,17 @@ Start = Callable[[Say], AbstractContextManager[Bench]]
 
 Group = Callable[[Say], AbstractContextManager[Mapping[str, Start]]]
 """Brings up what several benchmarks share that are measured one after the other; gives them by name."""
+
+
+def one_of(group: Group, name: str) -> Start:
+    """One of several, by itself."""
+
+    @contextmanager
+    def start(say: Say) -> Iterator[Bench]:
+        with group(say) as benchmarks, benchmarks[name](say) as bench:
+            yield bench
+
+    return start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,15 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from forebay_schemas.errors import ForebayError
 
-from .harness import Bench, Say
+from .harness import Bench, Measure, Say
 from .process import Process
 
 _PER_S = 100
@@ -87,29 +87,24 @@ def profile_sides(bench: Bench, folder: Path, say: Say) -> Iterator[Profile]:
     """
     for side, measure in bench.sides.items():
         say(f"looking at the threads of {side}")
-        with _threads_timed(bench.processes) as (seconds, threads):
-            measure()
+        seconds, threads = _threads_during(measure, bench.processes)
         say(f"looking at the functions of {side}")
-        with _sampled(bench.processes, folder / re.sub(r"\W+", "-", side)) as files:
-            measure()
-        found = [functions(name, file.read_text().splitlines()) for name, file in files if file.exists()]
-        yield Profile(side, sum(seconds), threads, found)
+        files = _sampled_during(measure, bench.processes, folder / re.sub(r"\W+", "-", side))
+        found = [functions(name, file.read_text().splitlines()) for name, file in files]
+        yield Profile(side, seconds, threads, found)
 
 
-@contextmanager
-def _threads_timed(processes: Sequence[Process]) -> Iterator[tuple[list[float], list[Thread]]]:
-    """How many seconds the body takes, and the threads by the cores that they take meanwhile; told in the end."""
+def _threads_during(measure: Measure, processes: Sequence[Process]) -> tuple[float, list[Thread]]:
+    """How many seconds a measurement takes, and the threads by the cores that they take meanwhile."""
     family = _family(processes)
     used_s, began_s = _threads_s(family), time.monotonic()
-    took: list[float] = []
-    threads: list[Thread] = []
-    yield took, threads
-    took.append(time.monotonic() - began_s)
+    measure()
+    took_s = time.monotonic() - began_s
     by_name: dict[tuple[str, str], float] = defaultdict(float)
     for key, (name, seconds) in _threads_s(family).items():
         by_name[family[key[0]], name] += seconds - used_s.get(key, ("", 0.0))[1]
     ranked = sorted(by_name.items(), key=lambda one: one[1], reverse=True)
-    threads += [Thread(*names, seconds / took[0]) for names, seconds in ranked]
+    return took_s, [Thread(*names, seconds / took_s) for names, seconds in ranked]
 
 
 def functions(process: str, stacks: Iterable[str]) -> Functions:
@@ -135,8 +130,8 @@ def _package(frame: str) -> str:
     return other[1] if other else "all else"
 
 
-def _shares(counts: Mapping[str, int], samples: int) -> list[tuple[str, float]]:
-    return [(name, count / samples) for name, count in Counter(counts).most_common()]
+def _shares(counts: "Counter[str]", samples: int) -> list[tuple[str, float]]:
+    return [(name, count / samples) for name, count in counts.most_common()]
 
 
 def _family(processes: Sequence[Process]) -> dict[int, str]:
@@ -161,9 +156,8 @@ def _threads_s(pids: Iterable[int]) -> dict[tuple[int, int], tuple[str, float]]:
     return found
 
 
-@contextmanager
-def _sampled(processes: Sequence[Process], folder: Path) -> Iterator[list[tuple[str, Path]]]:
-    """One sampler for each process; those that run no Python end theirs at once, and have no file."""
+def _sampled_during(measure: Measure, processes: Sequence[Process], folder: Path) -> list[tuple[str, Path]]:
+    """Names and samples of the processes that run Python; the sampler of any other ends at once."""
     program = _sampler()
     folder.mkdir(parents=True, exist_ok=True)
     files: list[tuple[str, Path]] = []
@@ -175,11 +169,13 @@ def _sampled(processes: Sequence[Process], folder: Path) -> Iterator[list[tuple[
         command = [program, "record", "--pid", str(pid), "--rate", str(_PER_S), *shape]
         samplers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
     try:
-        yield files
+        measure()
     finally:
         said = [_ended(sampler) for sampler in samplers]
-    if not any(file.exists() for _, file in files):
+    found = [(name, file) for name, file in files if file.exists()]
+    if not found:
         raise ForebayError(f"py-spy saw no Python; it said: {said[0].strip() or 'nothing'}")
+    return found
 
 
 def _sampler() -> str:

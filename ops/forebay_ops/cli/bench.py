@@ -1,8 +1,8 @@
 """`forebay bench`: what this project costs and saves, measured beside a baseline."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ..bench import start as start_bench
 from ..bench import teacher as teacher_bench
 from ..bench import transactions as transactions_bench
 from ..bench import worker as worker_bench
-from ..bench.harness import Bench, Group, Say, Start
+from ..bench.harness import Bench, Group, Say, Start, one_of
 from ..bench.semantic import Pipeline
 from .bench_running import Listing, options, rounds_option, run, run_all
 from .options import cli_config
@@ -117,31 +117,28 @@ _dtype_option = click.option(
 )
 
 
-_plain("exact", exact_bench.throughput, "Exact hits a second at most, against a Flink job whose Python does nothing.")
-_plain("exact-latency", exact_bench.latency, "Latency of exact hits, against the same job at the same rate.")
+for _name, _meaning in {
+    "exact": "Exact hits a second at most, against a Flink job whose Python does nothing.",
+    "exact-latency": "Latency of exact hits, against the same job at the same rate.",
+}.items():
+    _plain(_name, one_of(exact_bench.both, _name), _meaning)
+
+_BY_MEANING: dict[str, Callable[[Pipeline, Say], Bench]] = {}
 
 
 def _by_meaning(name: str, measured: Callable[[Pipeline, Say], Bench], meaning: str) -> None:
     """Add a benchmark that is asked in new words."""
-
-    @contextmanager
-    def start(dtype: str, server: SemanticConfig | None, say: Say) -> Iterator[Bench]:
-        with semantic_bench.by_meaning(dtype, server, {name: measured}, say) as it, it[name](say) as prepared:
-            yield prepared
+    _BY_MEANING[name] = measured
 
     @bench.command(name, help=meaning)
     @_dtype_option
     @_server_option
     @options
     def command(dtype: str, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
-        run(name, lambda say: start(dtype, server, say), rounds, out, dtype=dtype)
+        start = one_of(lambda say: semantic_bench.by_meaning(dtype, server, {name: measured}, say), name)
+        run(name, start, rounds, out, dtype=dtype)
 
 
-_BY_MEANING: dict[str, Callable[[Pipeline, Say], Bench]] = {
-    "isolation": isolation_bench.bench,
-    "semantic": semantic_bench.throughput,
-    "semantic-latency": semantic_bench.latency,
-}
 _by_meaning("isolation", isolation_bench.bench, "Latency of exact hits beside as many hits by meaning as can be.")
 _by_meaning(
     "semantic",

@@ -10,7 +10,7 @@ import click
 from forebay_schemas.errors import ForebayError
 from rich.console import Console
 
-from ..bench.harness import Group, Start, measure
+from ..bench.harness import Group, Say, Start, measure
 from ..bench.profile import check_profiling, profile_sides
 from ..bench.profile_tables import show_profile
 from ..bench.report import Report, now, show, this_machine, write
@@ -65,11 +65,7 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
         given: options of its own, for the report.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI's timeout stops it as Ctrl-C does
-    began = time.monotonic()
-
-    def say(what: str) -> None:
-        click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
-
+    say = _say_since(time.monotonic())
     context = click.get_current_context(silent=True)
     folder: Path | None = context.meta.get(_PROFILE) if context else None
     machine = this_machine()
@@ -95,6 +91,10 @@ def run(name: str, start: Start, rounds: int, out: Path | None, **given: str | i
     return report
 
 
+def _say_since(began: float) -> Say:
+    return lambda what: click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
+
+
 def run_all(groups: Mapping[str, Group], rounds: int, folder: Path) -> None:
     """Measure several, each with its figures in a file, and write a page of all.
 
@@ -110,10 +110,7 @@ def run_all(groups: Mapping[str, Group], rounds: int, folder: Path) -> None:
     reports: list[Report] = []
     failed: dict[str, str] = {}
     began = time.monotonic()
-
-    def say(what: str) -> None:
-        click.echo(f"{time.monotonic() - began:6.1f} s  {what}", err=True)
-
+    say = _say_since(began)
     for names, group in groups.items():
         try:
             with group(say) as benchmarks:
