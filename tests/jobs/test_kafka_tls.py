@@ -1,0 +1,110 @@
+"""Who speaks to Kafka by TLS, Python's clients and the job's, sees whether a known authority signed for its name."""
+
+import os
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage]
+from forebay_jobs.kafka_access import java_access
+from forebay_ops.local.home import Home
+from forebay_ops.local.provision import CONNECTOR, jar_folder
+from forebay_ops.local.servers import java_home, kafka_class_path
+from forebay_schemas.section import TlsConfig
+from forebay_schemas.sections import KafkaConfig
+from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+from py4j.protocol import Py4JJavaError
+
+from tests.authority import Authority
+
+_HOME = Home(Path(), installed=Path(__file__).parents[2] / ".forebay")
+
+
+@contextmanager
+def tls_server(context: ssl.SSLContext) -> Iterator[tuple[int, "queue.Queue[str | None]"]]:
+    """Begins as a broker does; gives its port, and what becomes of each handshake: None, or what was wrong."""
+    told: queue.Queue[str | None] = queue.Queue()
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            try:
+                with context.wrap_socket(connection, server_side=True) as spoken:
+                    # A client of TLS 1.3 tells afterwards what it thinks of the certificate.
+                    told.put(None if spoken.recv(1) else "nothing came")
+            except OSError as error:
+                told.put(str(error))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1], told
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "known")
+
+
+def contexts(authority: Authority, folder: Path) -> dict[str, ssl.SSLContext]:
+    """A server that is who it says, one that another authority knows, and one with somebody else's name."""
+    return {
+        "right": authority.server_context(),
+        "unknown authority": Authority(folder / "unknown").server_context(),
+        "another name": authority.server_context("elsewhere"),
+    }
+
+
+def reached(port: int, authority: Authority) -> KafkaConfig:
+    tls = TlsConfig(ca_file=authority.ca_file).model_dump()
+    return KafkaConfig.model_validate({"bootstrap": f"localhost:{port}", "security_protocol": "SSL", "tls": tls})
+
+
+@pytest.mark.parametrize("who", ["right", "unknown authority", "another name"])
+def test_pythons_clients_speak_to_nobody_else(who: str, authority: Authority, tmp_path: Path) -> None:
+    with tls_server(contexts(authority, tmp_path)[who]) as (port, told):
+        with pytest.raises(KafkaException):  # none of them is a broker
+            AdminClient(reached(port, authority).client() | {"log_level": 0}).list_topics(timeout=2)
+        assert (told.get(timeout=30) is None) == (who == "right")
+
+
+@pytest.fixture(scope="module")
+def jvm() -> Iterator[Any]:
+    """With the job's Kafka in it."""
+    jars = [str(jar) for jar in jar_folder(CONNECTOR, _HOME).glob("*.jar")]
+    path = os.pathsep.join([*jars, kafka_class_path(_HOME)])
+    port: Any = launch_gateway(classpath=path, java_path=str(java_home() / "bin" / "java"), die_on_exit=True)
+    gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auto_convert=True))
+    yield gateway.jvm
+    gateway.shutdown()
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("who", ["right", "unknown authority", "another name"])
+def test_the_job_speaks_to_nobody_else(who: str, jvm: Any, authority: Authority, tmp_path: Path) -> None:
+    with tls_server(contexts(authority, tmp_path)[who]) as (port, told):
+        settings = jvm.java.util.Properties()
+        for name, value in java_access(reached(port, authority)).items():
+            settings.put(name, value)
+        settings.put("bootstrap.servers", f"localhost:{port}")
+        settings.put("request.timeout.ms", "2000")
+        settings.put("default.api.timeout.ms", "4000")
+        admin = jvm.org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.Admin.create(settings)
+        try:
+            with pytest.raises(Py4JJavaError):
+                admin.listTopics().names().get()
+        finally:
+            admin.close()
+        assert (told.get(timeout=30) is None) == (who == "right")
