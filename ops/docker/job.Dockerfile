@@ -38,7 +38,8 @@ RUN config-parser-utils.sh ${FLINK_HOME}/conf ${FLINK_HOME}/bin ${FLINK_HOME}/li
     -rmKey taskmanager.host -rmKey rest.address \
     -D jobmanager.bind-host=0.0.0.0 -D taskmanager.bind-host=0.0.0.0 -D rest.bind-address=0.0.0.0 \
     -D heartbeat.interval=1s -D heartbeat.timeout=5s \
-    -D cluster.registration.max-timeout=2s -D cluster.registration.refused-registration-delay=1s \
+    -D cluster.registration.max-timeout=2s -D cluster.registration.error-delay=1s \
+    -D cluster.registration.refused-registration-delay=1s \
     -D metrics.reporter.prom.factory.class=org.apache.flink.metrics.prometheus.PrometheusReporterFactory \
     -D metrics.reporter.prom.port=9249
 
