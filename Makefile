@@ -28,9 +28,9 @@ test: $(READY) check fast ## All checks and all tests, with the real stack
 quick: EXAMPLES := few
 quick: lint fast ## The fast subset: lint and the tests that need no server and no model, about a minute
 
-chaos: $(READY) ## Break a stack of its own 200 times under load, and an older job's; overload and soak one; 1.5 h. docs/chaos.md
+chaos: $(READY) ## Break a stack of its own 200 times under load, and an older job's; overload and soak one; 2 h. docs/chaos.md
 	@$(BIN)/python -m tests.chaos inject
-	@$(BIN)/python -m tests.chaos inject --older-job --injections 40 --minutes 5
+	@$(BIN)/python -m tests.chaos inject --older-job --injections 90
 	@$(BIN)/python -m tests.chaos overload
 	@$(BIN)/python -m tests.chaos soak
 

@@ -58,8 +58,9 @@ def list_faults() -> None:
 def inject_faults(injections: int, minutes: float | None, only: tuple[str, ...], older_job: bool) -> None:
     """Inject one fault after the other, and print a table of what each did.
 
-    Ctrl-C ends it with the table of what was injected so far. Exit code 1: something was lost, repeated or wrong, took
-    longer than it may, or never came into the state in which it is broken.
+    Ctrl-C ends it with the table of what was injected so far. Exit code 1: something was lost, repeated or wrong, was
+    answered with an error that no fault is a reason for, took longer than it may, or never came into the state in which
+    it is broken.
     """
     chosen = [fault for fault in EVERY if not only or any(words in fault.name for words in only)]
     if not chosen:
@@ -108,7 +109,7 @@ def let_it_run(minutes: float) -> None:
     with ConsoleProgress(console) as progress, _brought_up(progress) as scene:
         looks: list[dict[str, Size]] = []
         for further_min in (_WARM_UP_MIN, minutes / 2, minutes / 2):
-            go_on(further_min, progress.counting)
+            go_on(scene, further_min, progress.counting)
             looks.append(sizes(scene))
         scene.load.stop()
     found = compared(*looks)
@@ -162,6 +163,8 @@ def _tell_what_is_wrong(console: Console, done: list[Injection], scene: Scene) -
         for what, requests in (("lost", one.lost), ("repeated", one.repeated), ("wrong", one.wrong)):
             for tenant, request_id in requests:
                 console.print(f"{what}: {request_id} of {tenant} ({one.fault.name})", highlight=False)
+        if one.undue:
+            console.print(f"{', '.join(sorted(one.undue))}: no fault is a reason ({one.fault.name})", highlight=False)
     for problem in scene.load.problems:
         console.print(problem, highlight=False)
 

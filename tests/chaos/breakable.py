@@ -148,6 +148,17 @@ class BreakableStack(Stack):
             },
         }
 
+    def another_taskmanager(self, name: str) -> Part:
+        """A TaskManager that runs beside that of the stack, as somebody has to start it."""
+        (part,) = (one for one in self._parts if one.name == TASKMANAGER)
+        rpc, metrics = free_ports(2)
+        settings = {
+            "taskmanager.rpc.port": rpc,
+            "taskmanager.rpc.bind-port": rpc,
+            "metrics.reporter.prom.port": metrics,
+        }
+        return _with(part, {}, {"taskmanager.resource-id": name, **settings})
+
     def up(self, progress: Progress) -> None:
         try:
             super().up(progress)
@@ -188,6 +199,6 @@ def _addresses(ports: Mapping[str, int]) -> str:
     return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
-def _with(part: Part, environment: Mapping[str, str], flink: Mapping[str, int]) -> Part:
+def _with(part: Part, environment: Mapping[str, str], flink: Mapping[str, str | int]) -> Part:
     options = (word for name, value in flink.items() for word in ("-D", f"{name}={value}"))
     return replace(part, command=(*part.command, *options), environment={**part.environment, **environment})

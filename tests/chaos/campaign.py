@@ -4,8 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from forebay_schemas.errors import ErrorCode
+
 from ..waiting import eventually
-from .checker import Asked, Key, wrong
+from .checker import UNPUBLISHED, Asked, Key, wrong
 from .fault import Fault
 from .scene import Scene
 
@@ -18,6 +20,9 @@ _LOOK_FROM_S = 21.0
 _LOOK_EVERY_S = 5
 _PATIENCE = 3
 """Recovery is waited for this many times its limit, so that it is known how long it took."""
+
+_DUE = frozenset({ErrorCode.CANCELLED, ErrorCode.DEADLINE_EXCEEDED, UNPUBLISHED})
+"""What a fault may be told as: the caller at the gateway was gone, or its time over; the brokers did not take it."""
 
 
 @dataclass
@@ -38,9 +43,14 @@ class Injection:
     """Codes of error replies: told, and so not lost."""
 
     @property
+    def undue(self) -> set[str]:
+        """Codes of errors that no fault is a reason for."""
+        return set(self.errors) - _DUE
+
+    @property
     def harmless(self) -> bool:
         """Whether it is over, and cost nothing that it may not."""
-        return self.recovered_s is not None and not (self.lost or self.repeated or self.wrong)
+        return self.recovered_s is not None and not (self.lost or self.repeated or self.wrong or self.undue)
 
     @property
     def held(self) -> bool:

@@ -27,6 +27,7 @@ Key = tuple[str, str]
 """Tenant and request id."""
 
 _GENERATED = (CacheStatus.MISS, CacheStatus.BYPASS)
+UNPUBLISHED = "unpublished"
 _GIVEN_UP = (ReplyTimeout.__name__, ClientClosed.__name__)
 _LOOK_EVERY_S = 1.0
 _STATE_TIMEOUT_S = 0.5
@@ -101,9 +102,9 @@ class Asked:
 
     @property
     def errors(self) -> list[str]:
-        """The codes of its error replies; ``unpublished`` where its client said that the brokers do not take it."""
+        """The codes of its error replies; ``UNPUBLISHED`` where its client said that the brokers do not take it."""
         told = [reply.error.code for reply in self.committed if reply.error]
-        return told if self.accepted or self.refused is None else [*told, "unpublished"]
+        return told if self.accepted or self.refused is None else [*told, UNPUBLISHED]
 
 
 def wrong(key: Key, requests: Mapping[Key, Asked]) -> bool:

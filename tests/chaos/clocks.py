@@ -24,10 +24,10 @@ class Clock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        library, self._file = folder / "clock.so", folder / "set-by"
+        self._library, self._file = folder / "clock.so", folder / "set-by"
         self.set_by(0)
-        self.environment = {"LD_PRELOAD": str(library), "CHAOS_CLOCK": str(self._file)}
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True)
+        self.environment = {"LD_PRELOAD": str(self._library), "CHAOS_CLOCK": str(self._file)}
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", self._library, _SOURCE, "-ldl"], check=True)
 
     def set_by(self, seconds: int) -> None:
         """Be so far ahead of the true time from now on; below zero: behind."""
@@ -37,3 +37,7 @@ class Clock:
                 file.write(held)
         else:
             self._file.write_bytes(held)
+
+    def is_before_libc_in(self, pid: int) -> bool:
+        """Whether a process has it in front of libc's."""
+        return str(self._library) in Path(f"/proc/{pid}/maps").read_text()

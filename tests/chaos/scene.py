@@ -27,6 +27,7 @@ from .checker import Checker
 from .links import Network
 from .load import RATE_PER_S, SERVICES, Load, under_load
 from .model import Model, served_model
+from .second_taskmanager import SecondTaskManager
 from .second_worker import SecondWorker
 
 _LOOKS = 3
@@ -44,6 +45,7 @@ class Scene:
     around: Surroundings
     admin: AdminClient = field(init=False)
     second: SecondWorker = field(init=False)
+    second_taskmanager: SecondTaskManager = field(init=False)
     redis: Any = field(init=False)
     """Its server, as an operator reaches it."""
     broken_s: float = 0.0
@@ -56,6 +58,7 @@ class Scene:
         config = self.running.config
         self.anew()
         self.second = SecondWorker(config, self.running.stack.home, lambda: self.admin)
+        self.second_taskmanager = SecondTaskManager(self.running)
         self._kafka_log = self.running.stack.home.logs / "kafka.log"
         self.redis = redis.Redis.from_url(config.redis.url.get_secret_value())
 
@@ -63,8 +66,12 @@ class Scene:
 
     def signal(self, part: str, number: signal.Signals) -> None:
         """Send a signal to a part's process."""
+        os.kill(self.watch(part), number)
+
+    def watch(self, part: str) -> int:
+        """The process of a part; whether it still runs is asked for."""
         self._signalled = self.pid(part)
-        os.kill(self._signalled, number)
+        return self._signalled
 
     def anew(self) -> None:
         """Have an own client of the brokers that was there for no fault yet: one that asked where a lone broker was in
@@ -93,11 +100,11 @@ class Scene:
     # How it is
 
     def another_runs(self, part: str) -> bool:
-        """Whether a part's process is not the one any more that got the last signal."""
+        """Whether a part's process is not the one any more that got the last signal, or was watched last."""
         return self.running.stack.pid(part) not in (None, self._signalled)
 
     def signalled_runs(self) -> bool:
-        """Whether the process that got the last signal is there."""
+        """Whether the process that got the last signal, or was watched last, is there."""
         return psutil.pid_exists(self._signalled)
 
     def calm(self) -> bool:
@@ -214,3 +221,4 @@ def staged(
                 yield scene
             finally:
                 scene.second.leave()
+                scene.second_taskmanager.leave()

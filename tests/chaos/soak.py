@@ -11,6 +11,9 @@ from rich.table import Table
 from .scene import Scene
 from .usage import Usage
 
+_BATCH_EVERY_S = 180.0
+"""Twice what one takes, and more."""
+
 
 @dataclass(frozen=True)
 class Slack:
@@ -48,11 +51,15 @@ class Size:
     most: float | None = None
 
 
-def go_on(minutes: float, say: Callable[[str], object]) -> None:
-    """Let the load go on."""
-    end_s = time.monotonic() + minutes * 60
+def go_on(scene: Scene, minutes: float, say: Callable[[str], object]) -> None:
+    """Let the load go on, with a batch from time to time; none runs any more in the end."""
+    batch_s = time.monotonic()
+    end_s = batch_s + minutes * 60
     while (left_s := end_s - time.monotonic()) > 0:
         say(f"{left_s / 60:.1f} min to go")
+        if batch_s <= time.monotonic() < end_s - _BATCH_EVERY_S / 2:
+            scene.load.nightly.half_done()
+            batch_s += _BATCH_EVERY_S
         time.sleep(min(5.0, left_s))
 
 

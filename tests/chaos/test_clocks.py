@@ -1,5 +1,6 @@
 """A process whose clock is set sees another time of day, and waits as long as before; that it does is looked at."""
 
+import os
 import subprocess
 import sys
 import time
@@ -43,6 +44,8 @@ def test_a_clock_jumps_and_time_passes_as_before(tmp_path: Path) -> None:
             assert of_day_s - time.time() == pytest.approx(jump_s, abs=60)
             assert monotonic_s - time.monotonic() == pytest.approx(0, abs=60)
             assert 0.3 <= took_s < 60
+            assert clock.is_before_libc_in(told.pid)
+            assert not clock.is_before_libc_in(os.getpid())
             assert used_s < 0.15, "a wait whose end is thought to be past is begun again and again"
         told.stdin.write("\n")
 
@@ -53,16 +56,18 @@ def test_a_clock_that_did_not_move_is_not_borne(whose: str, how: str, wrong_s: i
     (fault,) = (one for one in FAULTS if one.name == f"clock of {whose} {how}")
     right_s = time.time()
 
-    def lasted(told_s: float, caught_up: bool = True) -> object:
+    def lasted(told_s: float, caught_up: bool = True, lasts_s: float = 60) -> object:
         told: dict[str, float] = {"broker": right_s, "Redis": right_s, whose: told_s}
         scene: Any = SimpleNamespace(
             redis=SimpleNamespace(time=lambda: (int(told["Redis"]), 0)),
             checker=SimpleNamespace(reply_appended_s=told["broker"]),
             caught_up_since_broken=lambda: caught_up,
+            broken_for_s=lambda: lasts_s,
         )
         return fault.until(scene)
 
     assert lasted(right_s + wrong_s)
     assert not lasted(right_s + wrong_s, caught_up=False)
+    assert not lasted(right_s + wrong_s, lasts_s=1)
     assert not lasted(right_s)
     assert not lasted(right_s - wrong_s)

@@ -20,7 +20,9 @@ def _of_redis(scene: Scene) -> float:
 
 _TOLD_BY: dict[str, Callable[[Scene], float]] = {KAFKA: lambda scene: scene.checker.reply_appended_s, REDIS: _of_redis}
 """The time of day by those that tell it. Nothing else shows that they took the clock for theirs: a binary that is
-linked statically does not, and bears everything."""
+linked statically does not, and bears everything. The others are Python's and Java's programs, as is the broker."""
+_LASTS_S = 5.0
+"""Heartbeats, checkpoints and timers meet it."""
 
 
 def _set(name: str, seconds: int) -> Callable[[Scene], None]:
@@ -32,10 +34,15 @@ def _borne(name: str, seconds: int) -> Callable[[Scene], bool]:
 
     def until(scene: Scene) -> bool:
         told = _TOLD_BY.get(name)
-        is_set = told is None or abs(told(scene) - time.time() - seconds) < _NEAR_S
-        return is_set and scene.caught_up_since_broken()
+        is_set = _is_loaded(scene, name) if told is None else abs(told(scene) - time.time() - seconds) < _NEAR_S
+        return is_set and scene.caught_up_since_broken() and scene.broken_for_s() > _LASTS_S
 
     return until
+
+
+def _is_loaded(scene: Scene, name: str) -> bool:
+    pids = [service.pid for service in scene.load.services] if name == CLIENTS else [scene.pid(name)]
+    return all(scene.around.clocks[name].is_before_libc_in(pid) for pid in pids)
 
 
 FAULTS = tuple(

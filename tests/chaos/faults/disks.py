@@ -10,9 +10,18 @@ from ..fault import Fault
 from ..scene import Scene
 
 _FULL_S = 10.0
-"""Kafka has halted by then, and was started again in vain."""
+"""Time enough for Kafka, once it has halted, to be started again in vain."""
 _SPOILT_BYTES = 4_096
 """At the beginning of each file, where engines keep what they need first."""
+
+
+def _fill_kafkas(scene: Scene) -> None:
+    scene.watch("kafka")
+    scene.around.disks[KAFKA_DISK].fill()
+
+
+def _kafka_halted(scene: Scene) -> bool:
+    return not scene.signalled_runs() and scene.broken_for_s() > _FULL_S
 
 
 def _index(scene: Scene) -> SmallDisk:
@@ -56,8 +65,8 @@ FAULTS = (
     Fault(
         "Kafka's disk full",
         Scene.generating,
-        inject=lambda scene: scene.around.disks[KAFKA_DISK].fill(),
-        until=lambda scene: scene.broken_for_s() > _FULL_S,
+        inject=_fill_kafkas,
+        until=_kafka_halted,
         heal=lambda scene: scene.around.disks[KAFKA_DISK].make_room(),
         within_s=60,
         impossible=no_small_disks,

@@ -42,6 +42,14 @@ def _its_group_did_without(scene: Scene) -> bool:
     return scene.second.members() == {1}
 
 
+def _second_is_ready_and_checkpoint_half_done(scene: Scene) -> bool:
+    return scene.second_taskmanager.joined() and scene.checkpoint_half_done()
+
+
+def _second_took_over(scene: Scene) -> bool:
+    return scene.second_taskmanager.has_job() and scene.job_runs() and scene.answered_since_broken()
+
+
 FAULTS = (
     Fault(
         "SIGSTOP worker in a transaction, others take over",
@@ -59,6 +67,15 @@ FAULTS = (
         until=lambda scene: not scene.job_runs(),
         heal=_go_on(_part("taskmanager")),
         within_s=60,
+    ),
+    Fault(
+        "SIGSTOP TaskManager, another takes over",
+        when=_second_is_ready_and_checkpoint_half_done,
+        inject=_stop(_part("taskmanager")),
+        until=_second_took_over,
+        heal=_go_on(_part("taskmanager")),
+        within_s=60,
+        after=lambda scene: scene.second_taskmanager.leave(),
     ),
     *(
         Fault(

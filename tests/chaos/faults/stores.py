@@ -2,7 +2,12 @@
 
 import signal
 import threading
+import time
+from collections.abc import Callable
 
+from redis.exceptions import OutOfMemoryError
+
+from ...waiting import eventually
 from ..fault import Fault
 from ..scene import Scene
 
@@ -14,6 +19,15 @@ _SLOW_S = 0.5
 def _fill(scene: Scene) -> None:
     scene.redis.config_set("maxmemory-policy", "noeviction")
     scene.redis.config_set("maxmemory", scene.redis.info("memory")["used_memory"] // 2)
+    eventually(lambda: _is_full(scene), "Redis is full")
+
+
+def _is_full(scene: Scene) -> bool:
+    try:
+        scene.redis.set("chaos", "one more")
+    except OutOfMemoryError:
+        return True
+    return False
 
 
 def _make_room(scene: Scene) -> None:
@@ -29,6 +43,13 @@ def _slow_down(scene: Scene) -> None:
             scene.redis.execute_command("DEBUG", "SLEEP", str(_SLOW_S))
 
     threading.Thread(target=sleep_on).start()
+    eventually(lambda: _takes_s(scene.redis.ping) > _SLOW_S / 2, "Redis is slow")
+
+
+def _takes_s(call: Callable[[], object]) -> float:
+    started_s = time.monotonic()
+    call()
+    return time.monotonic() - started_s
 
 
 def _lasted(scene: Scene) -> bool:
