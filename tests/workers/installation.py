@@ -10,7 +10,15 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]
@@ -25,6 +33,7 @@ from forebay_schemas.topics import Headers
 from forebay_workers.offsets import Partition
 
 from ..builders import make_request, make_task
+from ..waiting import eventually
 from .doubles import CODEC
 
 
@@ -46,9 +55,12 @@ class Installation:
         self._file = folder / "forebay.toml"
         write_settings(config, self._file)
         create_topics(config)
+        self._admin = AdminClient(config.kafka.client())
+        # On one that had none yet the first record was once not written, and the next one took its place.
+        eventually(self._led, "every partition has its leader")
         # Idempotent: on topics this new the first records may be sent twice, and would change places with later ones.
         self._producer = Producer(config.kafka.client(enable_idempotence=True))
-        self._admin = AdminClient(config.kafka.client())
+        self._unwritten: list[KafkaError] = []
 
     def worker(self, *options: str, metrics_port: int = 0) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "forebay_workers", *options]
@@ -81,11 +93,21 @@ class Installation:
         headers: Headers | None = None,
     ) -> None:
         topic, raw = self.topics.tier(tier, lane), (headers or Headers()).to_kafka()
-        self._producer.produce(topic, value, key, headers=list(raw.items()))
+        self._producer.produce(topic, value, key, headers=list(raw.items()), on_delivery=self._note)
         self._producer.poll(0)
 
+    def _note(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._unwritten.append(error)
+
     def flush(self) -> None:
+        """Wait until all that was sent is written."""
         self._producer.flush()
+        assert self._unwritten == []
+
+    def _led(self) -> bool:
+        topics = self._admin.list_topics(timeout=10).topics.values()
+        return all(partition.leader >= 0 for topic in topics for partition in topic.partitions.values())
 
     def read(
         self, topic: str, until: Callable[[list[bytes]], bool], timeout_s: float = 120, more: bool = True
@@ -118,7 +140,8 @@ class Installation:
                 break
         consumer.close()
         assert enough, (
-            f"after {timeout_s} s only {len(values)} records on {topic}; the workers:\n{self.log.read_text()}"
+            f"after {timeout_s} s only {len(values)} records on {topic}; not written: {self._unwritten};"
+            f" the workers:\n{self.log.read_text()}"
         )
         return values
 

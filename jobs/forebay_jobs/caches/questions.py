@@ -16,7 +16,7 @@ from typing import Any, Protocol, TextIO
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from forebay_schemas.errors import ConfigError
+from forebay_schemas.errors import ForebayError
 from forebay_schemas.sections import SemanticConfig
 
 from .edge_shard import EdgeShard
@@ -166,10 +166,8 @@ def qdrant_client(settings: SemanticConfig, **options: Any) -> Any:
 class EdgeIndex:
     """Qdrant Edge: the engine in this process, in a folder that one process may open.
 
-    On a disk that is full or read-only it may not open; then every call tries again, and fails until it does.
-
-    Raises:
-        ConfigError: on opening, where another process holds the folder.
+    Where another process has it open, if only one that stands still, or where a disk is full or read-only, it does not
+    open; then every call tries again, and fails until it does.
     """
 
     def __init__(self, folder: Path, dimensions: int, settings: SemanticConfig) -> None:
@@ -197,8 +195,6 @@ class EdgeIndex:
         self._closed = False
         try:
             self._open()
-        except ConfigError:
-            raise
         except BaseException as error:
             if not is_failure(error):
                 raise
@@ -401,9 +397,9 @@ def _locked(folder: Path) -> TextIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise ConfigError(
-            f"semantic.path: another process uses the index in {folder}; the embedded index serves one process,"
-            " so set semantic.url to a Qdrant server to run several"
+        raise ForebayError(
+            "semantic.path: another process uses it; the embedded index serves one process: end the other, or set"
+            " semantic.url to a Qdrant server to run several"
         ) from None
     return file
 
