@@ -48,10 +48,11 @@ class SecureBroker(Broker):
             "listener.security.protocol.map": "SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "SASL_SSL",
             "sasl.mechanism.inter.broker.protocol": "PLAIN",
-            "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN",
             "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{_JAAS}.plain.PlainLoginModule required"
             f' username="{_ADMIN}" password="{_ADMIN}" user_{_ADMIN}="{_ADMIN}";',
             "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
+            "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": authority.signed("broker"),
             "ssl.truststore.type": "PEM",
@@ -65,10 +66,10 @@ class SecureBroker(Broker):
         self.config = self._with(user=_ADMIN, password=SecretStr(_ADMIN), sasl_mechanism="PLAIN")
         (self._part,) = local_parts(self.config, self.home)
 
-    def as_user(self, user: str) -> Config:
+    def as_user(self, user: str, mechanism: str = "SCRAM-SHA-512") -> Config:
         """The configuration of a user, who is made if need be."""
-        config = self._with(user=user, password=SecretStr(PASSWORD))
-        scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        config = self._with(user=user, password=SecretStr(PASSWORD), sasl_mechanism=mechanism)
+        scram = ScramCredentialInfo(ScramMechanism[mechanism.replace("-", "_")], 4096)
         made = UserScramCredentialUpsertion(user, scram, PASSWORD.encode())
         admin = AdminClient(self.config.kafka.client())
         for future in admin.alter_user_scram_credentials([made]).values():
@@ -85,7 +86,7 @@ class SecureBroker(Broker):
 
     def _with(self, **access: object) -> Config:
         """The configuration for somebody; checked as what is read from a file is."""
-        kafka = {**self.config.kafka.model_dump(), "security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512"}
+        kafka = {**self.config.kafka.model_dump(), "security_protocol": "SASL_SSL"}
         kafka |= {"tls": self._tls.model_dump(), **access}
         return self.config.model_copy(update={"kafka": KafkaConfig.model_validate(kafka)})
 

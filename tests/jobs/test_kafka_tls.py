@@ -1,4 +1,5 @@
-"""Who speaks to Kafka by TLS, Python's clients and the job's, sees whether a known authority signed for its name."""
+"""Kafka by TLS, for Python's clients and the job's: they see whether a known authority signed for a broker's name, and
+come in by each mechanism."""
 
 import os
 import queue
@@ -21,8 +22,10 @@ from forebay_schemas.section import TlsConfig
 from forebay_schemas.sections import KafkaConfig
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
+from pydantic import SecretStr
 
 from tests.authority import Authority
+from tests.secure_broker import SecureBroker
 
 _HOME = Home(Path(), installed=Path(__file__).parents[2] / ".forebay")
 
@@ -91,20 +94,46 @@ def jvm() -> Iterator[Any]:
     gateway.shutdown()
 
 
+@contextmanager
+def admin_of_the_job(jvm: Any, kafka: KafkaConfig, timeout_ms: int) -> Iterator[Any]:
+    settings = jvm.java.util.Properties()
+    for name, value in java_access(kafka).items():
+        settings.put(name, value)
+    settings.put("bootstrap.servers", kafka.bootstrap)
+    settings.put("request.timeout.ms", str(timeout_ms))
+    settings.put("default.api.timeout.ms", str(2 * timeout_ms))
+    admin = jvm.org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.Admin.create(settings)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
 @pytest.mark.stack
 @pytest.mark.parametrize("who", ["right", "unknown authority", "another name"])
 def test_the_job_speaks_to_nobody_else(who: str, jvm: Any, authority: Authority, tmp_path: Path) -> None:
     with tls_server(contexts(authority, tmp_path)[who]) as (port, told):
-        settings = jvm.java.util.Properties()
-        for name, value in java_access(reached(port, authority)).items():
-            settings.put(name, value)
-        settings.put("bootstrap.servers", f"localhost:{port}")
-        settings.put("request.timeout.ms", "2000")
-        settings.put("default.api.timeout.ms", "4000")
-        admin = jvm.org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.Admin.create(settings)
-        try:
-            with pytest.raises(Py4JJavaError):
-                admin.listTopics().names().get()
-        finally:
-            admin.close()
+        with admin_of_the_job(jvm, reached(port, authority), 2000) as admin, pytest.raises(Py4JJavaError):
+            admin.listTopics().names().get()
         assert (told.get(timeout=30) is None) == (who == "right")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    broker = SecureBroker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_both_come_in_by_each_mechanism(mechanism: str, jvm: Any, broker: SecureBroker) -> None:
+    config = broker.config if mechanism == "PLAIN" else broker.as_user(f"user-of-{mechanism}", mechanism)
+    assert config.kafka.sasl_mechanism == mechanism
+    assert AdminClient(config.kafka.client()).list_topics(timeout=30).brokers
+    with admin_of_the_job(jvm, config.kafka, 30_000) as admin:
+        assert admin.describeCluster().nodes().get().size() == 1
+    wrong = config.kafka.model_copy(update={"password": SecretStr("guessed")})
+    with admin_of_the_job(jvm, wrong, 30_000) as admin, pytest.raises(Py4JJavaError, match="SaslAuthentication"):
+        admin.describeCluster().nodes().get()
