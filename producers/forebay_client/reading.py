@@ -1,14 +1,17 @@
 """Reading topics without a trace."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from forebay_schemas.config import Config
 
 from .errors import BrokerUnavailable, explain
 from .kafka_log import kafka_log
 
 RPC_TIMEOUT_S = 10.0
+
+T = TypeVar("T")
 
 
 def open_reader(config: Config, *, client_id: str, group_id: str, **settings: Any) -> Consumer:
@@ -36,9 +39,20 @@ def partitions_of(consumer: Consumer, topic: str, config: Config) -> list[int]:
         BrokerUnavailable: the brokers do not answer, or there is no such topic.
     """
     try:
-        found: Any = consumer.list_topics(topic, timeout=RPC_TIMEOUT_S).topics[topic]
+        found: Any = answered(lambda within_s: consumer.list_topics(topic, timeout=within_s)).topics[topic]
         if found.error:
             raise KafkaException(found.error)
     except KafkaException as error:
         raise BrokerUnavailable(explain(error.args[0], topic, config.kafka.bootstrap)) from None
     return sorted(found.partitions)
+
+
+def answered(ask: Callable[[float], T]) -> T:
+    """What the brokers answer, asked a second time where the first one timed out: a process that stood still for so
+    long has not waited for them."""
+    try:
+        return ask(RPC_TIMEOUT_S)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError._TIMED_OUT:
+            raise
+        return ask(RPC_TIMEOUT_S)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from forebay_client import BrokerUnavailable, reading
 from forebay_client.batch import log as log_module
 from forebay_client.batch.log import ReplyReader, StateLog
@@ -31,6 +31,7 @@ class Topic:
         busy: whether somebody writes another record whenever one is read.
         open_at: where a transaction begins that is still open; who reads committed records gets none from there on.
         at_end: called when a reader is told that there is no more.
+        unanswered: how many of the next questions time out.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, values: list[bytes]) -> None:
@@ -38,6 +39,7 @@ class Topic:
         self.busy = False
         self.open_at: int | None = None
         self.at_end: Callable[[], object] = lambda: None
+        self.unanswered = 0
         monkeypatch.setattr(reading, "Consumer", lambda settings, **_: _Consumer(self, settings["isolation.level"]))
 
 
@@ -48,10 +50,17 @@ class _Consumer:
         self._at = 0
         self._told_at = -1
 
+    def _ask(self) -> None:
+        if self._topic.unanswered > 0:
+            self._topic.unanswered -= 1
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
     def list_topics(self, topic: str, timeout: float) -> Any:
+        self._ask()
         return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=[0])})
 
     def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
+        self._ask()
         return 0, self._end
 
     @property
@@ -127,3 +136,14 @@ def test_states_behind_an_open_transaction_of_another_batch_are_waited_for(
     monkeypatch.setattr(log_module, "_PATIENCE_S", 0.05)
     with pytest.raises(BrokerUnavailable, match="could not be read to its end"):
         StateLog(config, CODEC).read()
+
+
+def test_one_that_stood_still_while_it_waited_for_the_brokers_asks_them_again(
+    monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    topic = Topic(monkeypatch, [])
+    topic.unanswered = 1
+    ReplyReader(config, BATCH, {}).close()
+    topic.unanswered = 2
+    with pytest.raises(BrokerUnavailable, match="do not answer"):
+        ReplyReader(config, BATCH, {})

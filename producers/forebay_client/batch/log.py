@@ -14,7 +14,7 @@ from forebay_schemas.records import BatchState
 from forebay_schemas.topics import REQUEST_ID, TENANT
 
 from ..errors import BrokerUnavailable, explain
-from ..reading import RPC_TIMEOUT_S, open_reader, partitions_of
+from ..reading import RPC_TIMEOUT_S, answered, open_reader, partitions_of
 
 _PATIENCE_S = 60.0
 """How long brokers may be slow, or away, before it is given up: a broker's restart, or an election."""
@@ -210,7 +210,7 @@ def _bounds(consumer: Consumer, place: TopicPartition, config: Config) -> tuple[
     until_s = time.monotonic() + RPC_TIMEOUT_S
     while True:
         try:
-            return consumer.get_watermark_offsets(place, RPC_TIMEOUT_S)
+            return answered(lambda within_s: consumer.get_watermark_offsets(place, within_s))
         except KafkaException as error:
             # On a busy machine a client that has just connected does not always know yet what it was told.
             if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > until_s:
