@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -49,6 +50,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
         example: what is wrong with one of them.
         statuses: how many replies there are of each cache status.
         mean_bytes: of a reply.
+        lookup_ms: how long the job says that it waited for caches, on average; none of echoes.
     """
 
     seen_s: list[float]
@@ -57,6 +59,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     example: str
     statuses: dict[str, int]
     mean_bytes: float
+    lookup_ms: float | None
 
 
 class Checker:
@@ -90,6 +93,7 @@ class Checker:
                 seen_s[number], missing = now_s, missing - 1
             values.append((number, message.value() or b""))
         statuses: Counter[str] = Counter()
+        lookups_ms: list[float] = []
         problems: list[str] = []
         for number, value in values:
             card, name = self._deck.card(expected.first + number), request_id(expected.run, number)
@@ -98,6 +102,7 @@ class Checker:
             else:
                 reply = self._codec.decode(value, Reply)
                 statuses[reply.cache_status] += 1
+                lookups_ms.append(reply.latency.lookup_ms)
                 problem = _problem(reply, name, card, expected.statuses)
             if problem:
                 problems.append(problem)
@@ -108,6 +113,7 @@ class Checker:
             example=problems[0] if problems else "",
             statuses=dict(statuses),
             mean_bytes=sum(len(value) for _, value in values) / max(1, len(values)),
+            lookup_ms=fmean(lookups_ms) if lookups_ms else None,
         )
 
 

@@ -44,6 +44,7 @@ class Side:
             "requests_per_s": run.requests_per_s,
             "cpu_ms_per_request": (cpu_s(self.it) - used_s) * 1000 / AT_ONCE,
             "reply_bytes": run.mean_bytes,
+            **({} if run.lookup_ms is None else {"lookup_ms": run.lookup_ms}),
         }
 
     def steady(self, rate_per_s: float, prefix: str = "") -> dict[str, float]:

@@ -30,6 +30,7 @@ class Run:
         late_ms: by how much the generator was late at most.
         statuses: how many replies there are of each cache status.
         mean_bytes: of a reply.
+        lookup_ms: how long the job says that it waited for caches, on average; none of echoes.
     """
 
     requests_per_s: float
@@ -37,6 +38,7 @@ class Run:
     late_ms: float
     statuses: dict[str, int]
     mean_bytes: float
+    lookup_ms: float | None
 
     def percentiles(self, prefix: str = "") -> dict[str, float]:
         """``p50_ms``, ``p95_ms``, ``p99_ms``, of many also ``p999_ms``, and ``max_ms``, as they were measured."""
@@ -101,6 +103,7 @@ class Load:
             late_ms=sent.late_ms,
             statuses=checked.statuses,
             mean_bytes=checked.mean_bytes,
+            lookup_ms=checked.lookup_ms,
         )
 
 
