@@ -1,11 +1,8 @@
 """A worker beside that of the stack."""
 
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -15,19 +12,17 @@ from forebay_schemas.config import Config
 from forebay_schemas.records import Lane
 
 from ..samples import served
+from .beside import Beside
 from .breakable import SETTINGS
 
-_LEAVE_S = 45
-"""What the local stack gives a worker; too long for every fault's limit, so that the table tells."""
 
-
-class SecondWorker:
+class SecondWorker(Beside):
     """It runs from ``join`` to ``leave``."""
 
     def __init__(self, config: Config, home: Home, admin: Callable[[], AdminClient]) -> None:
-        self._config, self._home, self._admin = config, home, admin
+        super().__init__("second-worker", home)
+        self._config, self._admin = config, admin
         (self._metrics_port,) = free_ports(1)
-        self._process: subprocess.Popen[bytes] | None = None
 
     def join(self, packages: str | None = None) -> None:
         """Start it, unless it runs.
@@ -45,26 +40,7 @@ class SecondWorker:
             "FOREBAY_METRICS__WORKER_PORT": str(self._metrics_port),
         }
         environment = os.environ | given | ({"PYTHONPATH": packages} if packages else {})
-        with (self._home.logs / "second-worker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "forebay_workers"],
-                env=environment,
-                cwd=Path(self._home.root),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def leave(self) -> None:
-        """Tell it to stop, and wait for that; one that does not is killed, as its keeper would."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(_LEAVE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+        self._start([sys.executable, "-m", "forebay_workers"], environment)
 
     def joined(self, packages: str | None = None) -> bool:
         """Starts it where it does not run; whether every group has settled with both workers in it."""
