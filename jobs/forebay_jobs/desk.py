@@ -72,7 +72,8 @@ class Desk:
         self._codec = codec
         self._answers = answers
         self._semantic = semantic
-        self._ahead = LookAhead(semantic, config.embedding.batch, config.desk.waiting, pressure or Pressure(), pool)
+        embedding, room = config.embedding, config.desk.waiting
+        self._ahead = LookAhead(semantic, embedding.batch, room, pressure or Pressure(), pool, embedding.calls)
         self._dispatcher = dispatcher
         self._shadows = shadows
         self._metrics = metrics

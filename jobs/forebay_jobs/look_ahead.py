@@ -1,4 +1,4 @@
-"""Looks up by meaning, batch after batch, what waits in all buckets of a slot, on a thread beside the desk's.
+"""Looks up by meaning, batch after batch, what waits in all buckets of a slot, on threads beside the desk's.
 
 Embedding a batch takes as long as hundreds of arrivals. Were the desk to wait for it, so would all that comes to the
 desk, and soon what is behind that in the intake, exact hits among it. So the desk goes on, and is told at a later look.
@@ -27,10 +27,10 @@ _NICE = 10
 logger = logging.getLogger(__name__)
 
 
-def look_ahead_thread() -> Executor:
-    """A thread for one ``LookAhead``. Where the processor is short it has what others leave: embedding takes all that
+def look_ahead_threads(count: int) -> Executor:
+    """Threads for one ``LookAhead``. Where the processor is short they have what others leave: embedding takes all that
     it gets, and an exact hit beside it so little."""
-    return ThreadPoolExecutor(1, "look-ahead", _give_way)
+    return ThreadPoolExecutor(count, "look-ahead", _give_way)
 
 
 def _give_way() -> None:
@@ -48,24 +48,31 @@ class LookAhead:
     """See the module. Arrivals go by the keys of the flights that they lead. For one thread, the desk's."""
 
     def __init__(
-        self, semantic: SemanticCache, most: int, room: int, pressure: Pressure, pool: Executor | None = None
+        self,
+        semantic: SemanticCache,
+        most: int,
+        room: int,
+        pressure: Pressure,
+        pool: Executor | None = None,
+        batches: int = 1,
     ) -> None:
         """
         Args:
             most: arrivals in one batch.
             room: arrivals that may wait.
             pressure: where to note that half of the room is taken: the other half is for those whom nobody holds back.
-            pool: where batches are looked up, one at a time; None: at once, by whoever takes what is known.
+            pool: where batches are looked up; None: at once, by whoever takes what is known.
+            batches: how many of them at a time.
         """
         self._semantic = semantic
         self._most = most
         self._room = room
         self._pressure = pressure
         self._pool = pool
+        self._most_batches = batches
         self._waiting: dict[str, _Asked] = {}
-        self._batch: dict[str, _Asked] = {}
-        """Of the one that is being looked up, what is still asked for."""
-        self._told: Future[dict[str, Found]] | None = None
+        self._begun: dict[Future[dict[str, Found]], dict[str, _Asked]] = {}
+        """The batches that are being looked up, oldest first, and of each what is still asked for."""
         self._found: dict[str, dict[str, Found]] = {}
         """By bucket, then by key."""
         self._left: Counter[str] = Counter()
@@ -83,31 +90,32 @@ class LookAhead:
         self._waiting[key] = asked
         self._note_crowd()
         while len(self._waiting) > self._room:
-            if self._told is None:
+            if len(self._begun) < self._most_batches:
                 self._begin(now_ms)
             else:
-                self._keep(self._told)
+                self._keep(next(iter(self._begun)))
 
     def has(self, key: str) -> bool:
         """Whether this one is looked up, or was and is not taken yet."""
-        return key in self._waiting or key in self._batch or any(key in found for found in self._found.values())
+        return any(key in keys for keys in (self._waiting, *self._begun.values(), *self._found.values()))
 
     def drop(self, key: str) -> bool:
         """This one need not be looked up any more; whether it was to be."""
         had = self.has(key)
-        asked = self._waiting.pop(key, None) or self._batch.pop(key, None)
-        if asked is not None:
-            self._left[asked.bucket] -= 1
+        for unknown in (self._waiting, *self._begun.values()):
+            if asked := unknown.pop(key, None):
+                self._left[asked.bucket] -= 1
         for found in self._found.values():
             found.pop(key, None)
         return had
 
     def take(self, bucket: str, now_ms: int) -> dict[str, Found]:
         """What is known by now about a bucket's arrivals; each is told once."""
-        while self._told is not None or self._begin(now_ms):
-            if self._told is None or not self._told.done():
+        while True:
+            for told in [told for told in self._begun if told.done()]:
+                self._keep(told)
+            if len(self._begun) == self._most_batches or not self._begin(now_ms):
                 break
-            self._keep(self._told)
         self._note_crowd()
         return self._found.pop(bucket, {})
 
@@ -125,22 +133,22 @@ class LookAhead:
         for key in [key for key, asked in self._waiting.items() if asked.arrival.asker.expired(now_ms)]:
             self._tell(key, self._waiting.pop(key), Found())  # the desk refuses what is too late
         in_line = sorted(self._waiting, key=lambda key: self._waiting[key].arrival.asker.lane is Lane.BATCH)
-        self._batch = {key: self._waiting.pop(key) for key in in_line[: self._most]}
-        if not self._batch:
+        batch = {key: self._waiting.pop(key) for key in in_line[: self._most]}
+        if not batch:
             return False
-        arrivals = {key: asked.arrival for key, asked in self._batch.items()}
+        arrivals = {key: asked.arrival for key, asked in batch.items()}
         if self._pool is None:
-            self._told = Future()
-            self._told.set_result(self._look_up(arrivals, now_ms))
+            told: Future[dict[str, Found]] = Future()
+            told.set_result(self._look_up(arrivals, now_ms))
         else:
-            self._told = self._pool.submit(self._look_up, arrivals, now_ms)
+            told = self._pool.submit(self._look_up, arrivals, now_ms)
+        self._begun[told] = batch
         return True
 
     def _keep(self, told: Future[dict[str, Found]]) -> None:
         found = told.result()
-        for key, asked in self._batch.items():
+        for key, asked in self._begun.pop(told).items():
             self._tell(key, asked, found[key])
-        self._batch, self._told = {}, None
 
     def _tell(self, key: str, asked: _Asked, found: Found) -> None:
         self._left[asked.bucket] -= 1

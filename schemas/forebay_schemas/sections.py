@@ -249,7 +249,14 @@ class EmbeddingConfig(Section):
         " bfloat16 where a try at the start finds it faster; commands that fit and evaluate stay with float32 then.",
     )
     threads: int = Field(default=1, ge=1, description="Torch threads of one embedder.")
-    batch: int = Field(default=64, ge=1, le=4096, description="Most questions embedded at once.")
+    batch: int = Field(default=64, ge=1, le=4096, description="Most questions embedded in one call.")
+    calls: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Calls of the embedder at a time in a slot, each of which computes on `threads` cores; what they"
+        " take exact hits wait for, where the slot has no others.",
+    )
 
 
 class DeskConfig(Section):

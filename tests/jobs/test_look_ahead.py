@@ -58,6 +58,23 @@ def test_what_comes_meanwhile_is_the_next_batch_interactive_requests_first(rig: 
     assert rig.meaning.batches == [1, 2, 1]
 
 
+def test_as_many_batches_are_looked_up_at_a_time_as_the_embedder_takes_calls(pool: PoolByHand) -> None:
+    rig = DeskRig(configured(embedding={"batch": 2, "calls": 2}), pool)
+    for number in range(5):
+        rig.arrive(make_request(f"{NEW} {number}", request_id=f"request-{number}"))
+    assert rig.tick() == []
+    first, second = pool.given
+    pool.given.clear()
+    second()
+    assert {task_of(one).reply_key for one in rig.tick()} == {"key-request-2", "key-request-3"}
+    pool.work()
+    assert only_task(rig.tick()).reply_key == "key-request-4"
+    first()
+    assert {task_of(one).reply_key for one in rig.tick()} == {"key-request-0", "key-request-1"}
+    assert rig.tick() == []
+    assert rig.meaning.batches == [2, 1, 2]
+
+
 def test_more_than_may_wait_come_to_the_desk_as_others_were_looked_up(rig: DeskRig) -> None:
     rig.pool = None
     rig.desk = rig.a_desk()

@@ -15,7 +15,7 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, Va
 from forebay_jobs.buckets import bucket_names
 from forebay_jobs.desk import Desk
 from forebay_jobs.forgetting import Forgetting
-from forebay_jobs.look_ahead import look_ahead_thread
+from forebay_jobs.look_ahead import look_ahead_threads
 from forebay_jobs.messages import Arrival, Asker, Cancel, Flight, Forget, Invalidate, Place, Thumb
 from forebay_jobs.reuse.memory import LearnedMemory
 from forebay_jobs.runtime import runtime_for
@@ -33,7 +33,7 @@ class DeskOperator(KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         runtime = runtime_for(self._config)
-        self._pool = look_ahead_thread()
+        self._pool = look_ahead_threads(self._config.embedding.calls)
         with runtime.locked():
             self._codec = runtime.codec
             self._desk = Desk(
