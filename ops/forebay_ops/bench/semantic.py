@@ -154,10 +154,14 @@ def latency(it: Pipeline, say: Say) -> Bench:
 
 @contextmanager
 def by_meaning(
-    dtype: str, server: SemanticConfig | None, benchmarks: Mapping[str, Callable[[Pipeline, Say], Bench]], say: Say
+    dtype: str,
+    calls: int,
+    server: SemanticConfig | None,
+    benchmarks: Mapping[str, Callable[[Pipeline, Say], Bench]],
+    say: Say,
 ) -> Iterator[Mapping[str, Start]]:
-    """These benchmarks on one pipeline, one after the other; for the first two see ``pipeline``."""
-    with pipeline(say, dtype, server) as it:
+    """These benchmarks on one pipeline, one after the other; for the first three see ``pipeline``."""
+    with pipeline(say, dtype, calls, server) as it:
         yield {name: partial(_on, it, bench) for name, bench in benchmarks.items()}
 
 
@@ -166,11 +170,12 @@ def _on(it: Pipeline, bench: Callable[[Pipeline, Say], Bench], say: Say) -> Abst
 
 
 @contextmanager
-def pipeline(say: Say, dtype: str, server: SemanticConfig | None) -> Iterator[Pipeline]:
+def pipeline(say: Say, dtype: str, calls: int, server: SemanticConfig | None) -> Iterator[Pipeline]:
     """The job, with an index of ``ENTRIES`` and an answer to each known question.
 
     Args:
         dtype: what the embedding model computes in, on both sides.
+        calls: of the model at a time, in the job.
         server: see ``rig``.
     """
     with rig(say, also=("redis", "flink"), server=server) as it:
@@ -200,7 +205,7 @@ def pipeline(say: Say, dtype: str, server: SemanticConfig | None) -> Iterator[Pi
                 entries=ENTRIES,
             )
         )
-        embedding = config.embedding.model_copy(update={"dtype": filled.dtype})
+        embedding = config.embedding.model_copy(update={"dtype": filled.dtype, "calls": calls})
         config = it.job(config.model_copy(update={"embedding": embedding}))
         yield Pipeline(
             it=it,

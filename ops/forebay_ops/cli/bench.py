@@ -108,6 +108,13 @@ def _server_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+_calls_option = click.option(
+    "--calls",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Calls of the embedding model at a time, in the pipeline.",
+)
 _dtype_option = click.option(
     "--dtype",
     default="float32",
@@ -132,11 +139,12 @@ def _by_meaning(name: str, measured: Callable[[Pipeline, Say], Bench], meaning: 
 
     @bench.command(name, help=meaning)
     @_dtype_option
+    @_calls_option
     @_server_option
     @options
-    def command(dtype: str, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
-        start = one_of(lambda say: semantic_bench.by_meaning(dtype, server, {name: measured}, say), name)
-        run(name, start, rounds, out, dtype=dtype)
+    def command(dtype: str, calls: int, server: SemanticConfig | None, rounds: int, out: Path | None) -> None:
+        start = one_of(lambda say: semantic_bench.by_meaning(dtype, calls, server, {name: measured}, say), name)
+        run(name, start, rounds, out, dtype=dtype, calls=calls)
 
 
 _by_meaning("isolation", isolation_bench.bench, "Latency of exact hits beside as many hits by meaning as can be.")
@@ -323,7 +331,7 @@ def all_(
         alone["mix"] = lambda say: mix_bench.bench(trace, list(texts), server, say)
     groups: dict[str, Group] = {
         "exact, exact-latency": exact_bench.both,
-        ", ".join(_BY_MEANING): lambda say: semantic_bench.by_meaning(dtype, server, _BY_MEANING, say),
+        ", ".join(_BY_MEANING): lambda say: semantic_bench.by_meaning(dtype, 1, server, _BY_MEANING, say),
         **{name: _alone(name, start) for name, start in alone.items()},
     }
     run_all(groups, rounds, out)
