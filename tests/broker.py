@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateImportUsage]
 from forebay_ops.local import servers
@@ -21,6 +22,7 @@ from py4j.protocol import Py4JError
 from .left_open import abort_left_open
 from .waiting import eventually
 
+B = TypeVar("B", bound="Broker")
 _START_S = 120
 _LOOK_EVERY_S = 15.0
 _JUST_A_BROKER = '[local]\nstart = ["kafka"]\n'
@@ -29,7 +31,13 @@ _JUST_A_BROKER = '[local]\nstart = ["kafka"]\n'
 @contextmanager
 def running_broker(folder: Path) -> Iterator["Broker"]:
     """One that is killed when the block is left."""
-    broker = Broker(folder)
+    with running(Broker(folder)) as broker:
+        yield broker
+
+
+@contextmanager
+def running(broker: B) -> Iterator[B]:
+    """Start a broker, of any kind, and kill it when the block is left."""
     broker.start()
     try:
         yield broker

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from forebay_ops.local.home import Home
-from forebay_ops.local.servers import java_home, kafka_class_path
+from forebay_ops.local.servers import kafka_class_path
 from forebay_schemas.config import Config
-from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+
+from .java import running_jvm
 
 _MARKERS_SKIPPED = b"these partitions are likely deleted already and hence can be skipped"
 _OPEN_S = 20.0
@@ -26,13 +27,8 @@ def may_be_left_open(log: Path, since: int) -> bool:
 
 def abort_left_open(config: Config, home: Home) -> int:
     """End what has been open for longer than any transaction may be; returns on how many partitions."""
-    java = str(java_home() / "bin" / "java")
-    port: Any = launch_gateway(classpath=kafka_class_path(home), java_path=java, die_on_exit=True)
-    gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auto_convert=True))
-    try:
-        return _abort(gateway.jvm, config)
-    finally:
-        gateway.shutdown()
+    with running_jvm(kafka_class_path(home)) as jvm:
+        return _abort(jvm, config)
 
 
 def _abort(jvm: Any, config: Config) -> int:

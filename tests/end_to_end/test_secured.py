@@ -24,6 +24,7 @@ from forebay_schemas.config import Config, load_config
 from forebay_schemas.records import CacheStatus
 from openai import OpenAI
 
+from ..broker import running
 from ..producers.batch_doubles import a_line
 from ..secure_broker import SecureBroker
 from ..waiting import eventually
@@ -86,10 +87,8 @@ class StackOfRoles(Stack):
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    broker = SecureBroker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
+    with running(SecureBroker(tmp_path_factory.mktemp("broker"))) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,15 @@ from confluent_kafka.admin import AdminClient  # pyright: ignore[reportPrivateIm
 from forebay_jobs.kafka_access import java_access
 from forebay_ops.local.home import Home
 from forebay_ops.local.provision import CONNECTOR, jar_folder
-from forebay_ops.local.servers import java_home, kafka_class_path
+from forebay_ops.local.servers import kafka_class_path
 from forebay_schemas.section import TlsConfig
 from forebay_schemas.sections import KafkaConfig
-from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
 from pydantic import SecretStr
 
 from tests.authority import Authority
+from tests.broker import running
+from tests.java import running_jvm
 from tests.secure_broker import SecureBroker
 
 _HOME = Home(Path(), installed=Path(__file__).parents[2] / ".forebay")
@@ -87,11 +88,8 @@ def test_pythons_clients_speak_to_nobody_else(who: str, authority: Authority, tm
 def jvm() -> Iterator[Any]:
     """With the job's Kafka in it."""
     jars = [str(jar) for jar in jar_folder(CONNECTOR, _HOME).glob("*.jar")]
-    path = os.pathsep.join([*jars, kafka_class_path(_HOME)])
-    port: Any = launch_gateway(classpath=path, java_path=str(java_home() / "bin" / "java"), die_on_exit=True)
-    gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auto_convert=True))
-    yield gateway.jvm
-    gateway.shutdown()
+    with running_jvm(os.pathsep.join([*jars, kafka_class_path(_HOME)])) as jvm:
+        yield jvm
 
 
 @contextmanager
@@ -120,10 +118,8 @@ def test_the_job_speaks_to_nobody_else(who: str, jvm: Any, authority: Authority,
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    broker = SecureBroker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker
-    broker.kill()
+    with running(SecureBroker(tmp_path_factory.mktemp("broker"))) as broker:
+        yield broker
 
 
 @pytest.mark.stack

@@ -34,6 +34,7 @@ from forebay_schemas.errors import ConfigError
 from forebay_schemas.records import Hop
 from forebay_workers.escalation import UNAVAILABLE, neighbour
 
+from tests.broker import running
 from tests.builders import make_request
 from tests.secure_broker import SecureBroker
 from tests.waiting import eventually
@@ -85,11 +86,9 @@ def test_a_worker_may_write_tasks_of_every_tier_that_it_hands_them_to(tier: str,
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    broker = SecureBroker(tmp_path_factory.mktemp("broker"), SETTINGS)
-    broker.start()
-    create_topics(broker.config)
-    yield broker
-    broker.kill()
+    with running(SecureBroker(tmp_path_factory.mktemp("broker"), SETTINGS)) as broker:
+        create_topics(broker.config)
+        yield broker
 
 
 @pytest.fixture(scope="module")
